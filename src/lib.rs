@@ -1,1 +1,5 @@
 //! klamm: a Kafka-compatible broker.
+
+pub mod clock;
+pub mod error;
+pub mod types;
