@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod error;
+pub mod metrics;
 pub mod protocol;
 pub mod types;

@@ -1,0 +1,113 @@
+//! Every metric, declared once: `kind CONSTANT = "name" [labels], "help";`.
+//!
+//! The names are those that the rules of the JMX exporter make of Apache Kafka's beans
+//! (`PerSec` → `_total`), and those of kafka_exporter for topics and groups.
+
+/// What may happen to a metric's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the broker runs.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Quantiles, sum and count of observed values.
+    Summary,
+}
+
+/// A metric's declaration.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($kind:ident $constant:ident = $name:literal [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric =
+                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// All of them, in the order of the documentation.
+        pub const TABLE: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+metrics! {
+    Counter MESSAGES_IN_TOTAL = "kafka_server_brokertopicmetrics_messagesin_total" ["topic"], "Records appended by producers.";
+    Counter BYTES_IN_TOTAL = "kafka_server_brokertopicmetrics_bytesin_total" ["topic"], "Bytes of record batches appended by producers.";
+    Counter BYTES_OUT_TOTAL = "kafka_server_brokertopicmetrics_bytesout_total" ["topic"], "Bytes of record batches sent to consumers.";
+    Counter TOTAL_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalproducerequests_total" ["topic"], "Produce requests, once per partition in them.";
+    Counter TOTAL_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalfetchrequests_total" ["topic"], "Fetch requests, once per partition in them.";
+    Counter FAILED_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedproducerequests_total" ["topic"], "Produce requests that a partition refused.";
+    Counter FAILED_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedfetchrequests_total" ["topic"], "Fetch requests that a partition refused.";
+
+    Counter REQUESTS_TOTAL = "kafka_network_requestmetrics_requests_total" ["request", "version"], "Requests by API and version.";
+    Summary TOTAL_TIME_MS = "kafka_network_requestmetrics_totaltimems" ["request"], "Milliseconds from the arrival of a request to the end of its response.";
+    Summary REQUEST_QUEUE_TIME_MS = "kafka_network_requestmetrics_requestqueuetimems" ["request"], "Milliseconds that a request waited for its turn.";
+    Summary LOCAL_TIME_MS = "kafka_network_requestmetrics_localtimems" ["request"], "Milliseconds that the broker worked on a request.";
+    Summary REMOTE_TIME_MS = "kafka_network_requestmetrics_remotetimems" ["request"], "Milliseconds that a request waited for something to happen.";
+    Summary RESPONSE_QUEUE_TIME_MS = "kafka_network_requestmetrics_responsequeuetimems" ["request"], "Milliseconds that a response waited for earlier ones.";
+    Summary RESPONSE_SEND_TIME_MS = "kafka_network_requestmetrics_responsesendtimems" ["request"], "Milliseconds that the sending of a response took.";
+    Gauge CONNECTION_COUNT = "kafka_server_socket_server_metrics_connection_count" ["listener"], "Open connections.";
+    Counter CONNECTION_CREATION_TOTAL = "kafka_server_socket_server_metrics_connection_creation_total" ["listener"], "Connections accepted since the start.";
+    Gauge NETWORK_PROCESSOR_IDLE = "kafka_network_socketserver_networkprocessoravgidle_percent" [], "Share of time, 0 to 1, that the worker threads had nothing to do since the last scrape.";
+    Gauge REQUEST_HANDLER_IDLE = "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent" [], "The same: one set of worker threads does the work of both of Kafka's pools.";
+
+    Gauge BROKER_STATE = "kafka_server_kafkaserver_brokerstate" [], "Kafka's BrokerState: 1 starting, 2 recovering, 3 running, 6 shutting down.";
+    Counter DISK_READ_BYTES = "kafka_server_kafkaserver_linux_disk_read_bytes" [], "Bytes that this process made the disks read.";
+    Counter DISK_WRITE_BYTES = "kafka_server_kafkaserver_linux_disk_write_bytes" [], "Bytes that this process made the disks write.";
+    Gauge PARTITION_COUNT = "kafka_server_replicamanager_partitioncount" [], "Partitions on this broker.";
+    Gauge LEADER_COUNT = "kafka_server_replicamanager_leadercount" [], "Partitions that this broker leads.";
+    Gauge UNDER_REPLICATED_PARTITIONS = "kafka_server_replicamanager_underreplicatedpartitions" [], "Led partitions with fewer in-sync replicas than replicas.";
+    Gauge UNDER_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_underminisrpartitioncount" [], "Led partitions with fewer in-sync replicas than min.insync.replicas.";
+    Gauge ACTIVE_CONTROLLER_COUNT = "kafka_controller_kafkacontroller_activecontrollercount" [], "1 where this node is the active controller.";
+    Gauge OFFLINE_PARTITIONS_COUNT = "kafka_controller_kafkacontroller_offlinepartitionscount" [], "Partitions without a leader.";
+    Gauge PREFERRED_REPLICA_IMBALANCE_COUNT = "kafka_controller_kafkacontroller_preferredreplicaimbalancecount" [], "Partitions that are not led by their first replica.";
+    Gauge GLOBAL_TOPIC_COUNT = "kafka_controller_kafkacontroller_globaltopiccount" [], "Topics of the cluster.";
+    Gauge GLOBAL_PARTITION_COUNT = "kafka_controller_kafkacontroller_globalpartitioncount" [], "Partitions of the cluster.";
+    Gauge ACTIVE_BROKER_COUNT = "kafka_controller_kafkacontroller_activebrokercount" [], "Registered brokers that are not fenced.";
+    Gauge FENCED_BROKER_COUNT = "kafka_controller_kafkacontroller_fencedbrokercount" [], "Registered brokers that are fenced.";
+    Gauge UNDER_MIN_ISR = "kafka_cluster_partition_underminisr" ["topic", "partition"], "1 where a led partition has fewer in-sync replicas than min.insync.replicas.";
+    Gauge AT_MIN_ISR = "kafka_cluster_partition_atminisr" ["topic", "partition"], "1 where a led partition has exactly min.insync.replicas in sync.";
+    Gauge UNDER_REPLICATED = "kafka_cluster_partition_underreplicated" ["topic", "partition"], "1 where a led partition has fewer in-sync replicas than replicas.";
+    Gauge LOG_SIZE = "kafka_log_log_size" ["topic", "partition"], "Bytes of a partition's log.";
+    Gauge LOG_START_OFFSET = "kafka_log_log_logstartoffset" ["topic", "partition"], "The first offset of a partition's log.";
+    Gauge LOG_END_OFFSET = "kafka_log_log_logendoffset" ["topic", "partition"], "The offset that a partition's next record gets.";
+    Gauge OFFLINE_LOG_DIRECTORY_COUNT = "kafka_log_logmanager_offlinelogdirectorycount" [], "Data directories that can not be written.";
+
+    Gauge NUM_GROUPS = "kafka_coordinator_group_groupmetadatamanager_numgroups" [], "Consumer groups.";
+    Gauge NUM_GROUPS_STABLE = "kafka_coordinator_group_groupmetadatamanager_numgroupsstable" [], "Groups in the state Stable.";
+    Gauge NUM_GROUPS_EMPTY = "kafka_coordinator_group_groupmetadatamanager_numgroupsempty" [], "Groups in the state Empty.";
+    Gauge NUM_GROUPS_DEAD = "kafka_coordinator_group_groupmetadatamanager_numgroupsdead" [], "Groups in the state Dead.";
+    Gauge NUM_GROUPS_PREPARING_REBALANCE = "kafka_coordinator_group_groupmetadatamanager_numgroupspreparingrebalance" [], "Groups in the state PreparingRebalance.";
+    Gauge NUM_GROUPS_COMPLETING_REBALANCE = "kafka_coordinator_group_groupmetadatamanager_numgroupscompletingrebalance" [], "Groups in the state CompletingRebalance.";
+
+    Gauge RAFT_CURRENT_STATE = "kafka_server_raftmetrics_current_state" ["current_state"], "1 at the state of this node in the metadata quorum.";
+    Gauge RAFT_CURRENT_LEADER = "kafka_server_raftmetrics_current_leader" [], "Node id of the quorum's leader, -1 where none is known.";
+    Gauge RAFT_CURRENT_EPOCH = "kafka_server_raftmetrics_current_epoch" [], "Epoch of the quorum's leader.";
+    Gauge RAFT_CURRENT_VOTE = "kafka_server_raftmetrics_current_vote" [], "Node id that this node voted for, -1 where it voted for none.";
+    Gauge RAFT_HIGH_WATERMARK = "kafka_server_raftmetrics_high_watermark" [], "Metadata records below this offset are committed.";
+    Gauge RAFT_LOG_END_OFFSET = "kafka_server_raftmetrics_log_end_offset" [], "The offset that the next metadata record gets.";
+
+    Gauge BROKERS = "kafka_brokers" [], "Brokers of the cluster.";
+    Gauge BROKER_INFO = "kafka_broker_info" ["id", "address"], "1 for every broker of the cluster.";
+    Gauge TOPIC_PARTITIONS = "kafka_topic_partitions" ["topic"], "Partitions of a topic.";
+    Gauge TOPIC_CURRENT_OFFSET = "kafka_topic_partition_current_offset" ["topic", "partition"], "The offset that a partition's next record gets.";
+    Gauge TOPIC_OLDEST_OFFSET = "kafka_topic_partition_oldest_offset" ["topic", "partition"], "The first offset of a partition.";
+    Gauge TOPIC_IN_SYNC_REPLICA = "kafka_topic_partition_in_sync_replica" ["topic", "partition"], "In-sync replicas of a partition.";
+    Gauge TOPIC_LEADER = "kafka_topic_partition_leader" ["topic", "partition"], "Node id of a partition's leader, -1 where it has none.";
+    Gauge TOPIC_LEADER_IS_PREFERRED = "kafka_topic_partition_leader_is_preferred" ["topic", "partition"], "1 where a partition's first replica leads it.";
+    Gauge TOPIC_REPLICAS = "kafka_topic_partition_replicas" ["topic", "partition"], "Replicas of a partition.";
+    Gauge TOPIC_UNDER_REPLICATED = "kafka_topic_partition_under_replicated_partition" ["topic", "partition"], "1 where a partition has fewer in-sync replicas than replicas.";
+    Gauge GROUP_CURRENT_OFFSET = "kafka_consumergroup_current_offset" ["consumergroup", "topic", "partition"], "The offset that a group committed.";
+    Gauge GROUP_CURRENT_OFFSET_SUM = "kafka_consumergroup_current_offset_sum" ["consumergroup", "topic"], "Sum of the offsets that a group committed in a topic.";
+    Gauge GROUP_LAG = "kafka_consumergroup_lag" ["consumergroup", "topic", "partition"], "Records behind the offset that a group committed.";
+    Gauge GROUP_LAG_SUM = "kafka_consumergroup_lag_sum" ["consumergroup", "topic"], "Records behind the offsets that a group committed in a topic.";
+    Gauge GROUP_MEMBERS = "kafka_consumergroup_members" ["consumergroup"], "Members of a group.";
+
+    Gauge JVM_MEMORY_USED = "jvm_memory_used_bytes" ["area"], "Resident memory of this process: there is no JVM, but dashboards ask for it.";
+    Gauge JVM_THREADS = "jvm_threads_current" [], "Threads of this process: there is no JVM, but dashboards ask for them.";
+}
