@@ -1,0 +1,307 @@
+//! What callers ask of the group coordinator, and what they get: Kafka's messages without their wire form.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::error::ErrorCode;
+use crate::shard::Token;
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+/// A request to the group coordinator, for one of its shards.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Join(JoinGroup),
+    Sync(SyncGroup),
+    Heartbeat(Heartbeat),
+    Leave(LeaveGroup),
+    CommitOffsets(CommitOffsets),
+    FetchOffsets(FetchOffsets),
+    DeleteOffsets(DeleteOffsets),
+    Describe { group_ids: Vec<Arc<str>> },
+    List(GroupFilter),
+    DeleteGroups { group_ids: Vec<Arc<str>> },
+    TopicsDeleted { topics: Vec<DeletedTopic> },
+}
+
+/// The answer to the [`Command`] of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Join(Result<JoinedGroup, RefusedJoin>),
+    Sync(Result<SyncedGroup, ErrorCode>),
+    Heartbeat(Result<(), ErrorCode>),
+    Leave(Result<Vec<LeftMember>, ErrorCode>),
+    CommitOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
+    FetchOffsets(Vec<FetchedTopic>),
+    DeleteOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
+    Describe(Vec<DescribedGroup>),
+    List(Vec<ListedGroup>),
+    DeleteGroups(Vec<(Arc<str>, Option<ErrorCode>)>),
+    TopicsDeleted,
+}
+
+/// A command with the caller's token, as scripts and tests record it.
+pub type Answer = (Token, Reply);
+
+/// JoinGroup (KIP-62, KIP-345, KIP-394, KIP-814).
+#[derive(Clone, Debug, Default)]
+pub struct JoinGroup {
+    pub group_id: Arc<str>,
+    /// Empty for a member that has none yet.
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    /// The peer's address, as Java prints one: `/127.0.0.1`.
+    pub client_host: Arc<str>,
+    pub protocol_type: Arc<str>,
+    /// Names and metadata, the preferred one first.
+    pub protocols: Vec<Protocol>,
+    pub session_timeout_ms: i32,
+    pub rebalance_timeout_ms: i32,
+    /// Whether a new dynamic member is first sent away with a member id (version 4 and later).
+    pub member_id_required: bool,
+    /// Whether the client understands `skip_assignment` (version 9 and later).
+    pub can_skip_assignment: bool,
+    /// Makes the member id of a new member unique.
+    pub fresh_id: Uuid,
+    /// Why the client joins, for the log (KIP-800).
+    pub reason: Option<String>,
+}
+
+/// An assignment protocol that a member supports, with its subscription: opaque bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    pub name: Arc<str>,
+    pub metadata: Bytes,
+}
+
+/// A member's place in the new generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedGroup {
+    pub member_id: Arc<str>,
+    pub generation_id: i32,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    pub leader: Arc<str>,
+    pub skip_assignment: bool,
+    /// Everybody, for the leader; nobody, for the others.
+    pub members: Vec<JoinedMember>,
+}
+
+/// A member as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedMember {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub metadata: Bytes,
+}
+
+/// A join that failed, and the member id that the response carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedJoin {
+    pub code: ErrorCode,
+    pub member_id: Arc<str>,
+}
+
+/// SyncGroup: the leader brings the assignment, everybody gets theirs.
+#[derive(Clone, Debug, Default)]
+pub struct SyncGroup {
+    pub group_id: Arc<str>,
+    pub generation_id: i32,
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    /// Checked where the client sends it (version 5 and later).
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    pub assignments: Vec<(Arc<str>, Bytes)>,
+}
+
+/// A member's assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncedGroup {
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    pub assignment: Bytes,
+}
+
+/// Heartbeat.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    pub group_id: Arc<str>,
+    pub generation_id: i32,
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+}
+
+/// LeaveGroup, of one member or of several.
+#[derive(Clone, Debug, Default)]
+pub struct LeaveGroup {
+    pub group_id: Arc<str>,
+    pub members: Vec<LeavingMember>,
+}
+
+/// Who leaves: by member id, by group instance id (an administrator's wish), or by both.
+#[derive(Clone, Debug, Default)]
+pub struct LeavingMember {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub reason: Option<String>,
+}
+
+/// What became of a [`LeavingMember`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftMember {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub error: Option<ErrorCode>,
+}
+
+/// OffsetCommit, for partitions that exist.
+#[derive(Clone, Debug)]
+pub struct CommitOffsets {
+    pub group_id: Arc<str>,
+    /// -1 for a committer that is not a member.
+    pub generation_id: i32,
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    /// How long the offsets are kept, where the client says so (versions 2 to 4).
+    pub retention_time_ms: Option<i64>,
+    /// What a member of an unknown group is told: depends on the version.
+    pub unknown_group: ErrorCode,
+    pub topics: Vec<CommittedTopic>,
+}
+
+/// The offsets of a topic's partitions.
+#[derive(Clone, Debug)]
+pub struct CommittedTopic {
+    pub topic: Arc<str>,
+    /// Nil where it is not known.
+    pub topic_id: Uuid,
+    pub partitions: Vec<CommittedPartition>,
+}
+
+/// The offset to commit for one partition.
+#[derive(Clone, Debug)]
+pub struct CommittedPartition {
+    pub partition: i32,
+    pub offset: Offset,
+    /// -1 where the client does not say.
+    pub leader_epoch: LeaderEpoch,
+    pub metadata: Option<String>,
+}
+
+/// A topic of a request, and what became of each of its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicOutcome {
+    pub topic: Arc<str>,
+    pub topic_id: Uuid,
+    pub partitions: Vec<(i32, Option<ErrorCode>)>,
+}
+
+/// OffsetFetch, of one group.
+#[derive(Clone, Debug, Default)]
+pub struct FetchOffsets {
+    pub group_id: Arc<str>,
+    /// `None` asks for everything that the group has committed.
+    pub topics: Option<Vec<FetchTopic>>,
+}
+
+/// A topic whose committed offsets are asked for.
+#[derive(Clone, Debug)]
+pub struct FetchTopic {
+    pub topic: Arc<str>,
+    /// Nil where the client does not say; an offset of another topic of the same name is not shown.
+    pub topic_id: Uuid,
+    pub partitions: Vec<i32>,
+}
+
+/// A topic's committed offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedTopic {
+    pub topic: Arc<str>,
+    pub topic_id: Uuid,
+    pub partitions: Vec<FetchedPartition>,
+}
+
+/// A partition's committed offset: -1 where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedPartition {
+    pub partition: i32,
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    pub metadata: Arc<str>,
+}
+
+/// OffsetDelete (KIP-496).
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOffsets {
+    pub group_id: Arc<str>,
+    pub topics: Vec<(Arc<str>, Vec<i32>)>,
+}
+
+/// Which groups ListGroups asks for (KIP-518, KIP-848). An empty list means all.
+#[derive(Clone, Debug, Default)]
+pub struct GroupFilter {
+    pub states: Vec<String>,
+    pub types: Vec<String>,
+}
+
+/// A group in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedGroup {
+    pub group_id: Arc<str>,
+    pub protocol_type: Arc<str>,
+    pub state: &'static str,
+    pub group_type: &'static str,
+}
+
+/// A group with its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedGroup {
+    pub group_id: Arc<str>,
+    /// `None` for a group that is not there.
+    pub group: Option<GroupDescription>,
+}
+
+/// What DescribeGroups says about a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    pub state: &'static str,
+    pub protocol_type: Arc<str>,
+    /// Empty unless the group is stable.
+    pub protocol_name: Arc<str>,
+    pub members: Vec<MemberDescription>,
+}
+
+/// What DescribeGroups says about a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    pub client_host: Arc<str>,
+    /// Empty unless the group is stable.
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+/// A topic that is gone, with whose offsets nobody can do anything any more.
+#[derive(Clone, Debug)]
+pub struct DeletedTopic {
+    pub topic: Arc<str>,
+    pub topic_id: Uuid,
+}
+
+/// A committed offset with everything that is kept about it (`OffsetAndMetadata`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    pub metadata: Arc<str>,
+    pub commit_timestamp_ms: TimestampMs,
+    /// Set by clients of OffsetCommit versions 2 to 4 only; -1 otherwise.
+    pub expire_timestamp_ms: TimestampMs,
+    /// Nil where it was not known.
+    pub topic_id: Uuid,
+}

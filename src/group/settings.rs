@@ -1,0 +1,41 @@
+//! The configuration of the group coordinator (`GroupCoordinatorConfig`).
+
+/// Values of the `group.*` and `offsets.*` keys, in the core's terms.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more first members.
+    pub initial_rebalance_delay_ms: i32,
+    /// `group.min.session.timeout.ms`
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`
+    pub max_session_timeout_ms: i32,
+    /// `group.max.size`: members of a group.
+    pub max_size: usize,
+    /// `offset.metadata.max.bytes`
+    pub offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`, in milliseconds.
+    pub offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms`
+    pub offsets_retention_check_interval_ms: i64,
+    /// `offsets.topic.num.partitions`: used while the topic does not exist.
+    pub offsets_topic_partitions: i32,
+}
+
+/// How long a new member's first join may wait before it is taken for gone: it does not know its
+/// member id yet, so it can not send heartbeats (`CLASSIC_GROUP_NEW_MEMBER_JOIN_TIMEOUT_MS`).
+pub const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60 * 1000;
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            initial_rebalance_delay_ms: 3_000,
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            max_size: usize::MAX,
+            offset_metadata_max_bytes: 4_096,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
+            offsets_retention_check_interval_ms: 600_000,
+            offsets_topic_partitions: 50,
+        }
+    }
+}

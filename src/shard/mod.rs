@@ -1,0 +1,82 @@
+//! The one shell around deterministic cores: groups now, transactions and share groups later.
+//!
+//! A shard owns one partition of a coordinator's topic. It is one task with a bounded mailbox:
+//! ```text
+//! mailbox → decide(&core) → append(records and view, one atomic write) → replay(&mut core) → reply
+//! ```
+//! - A [`Core`] is synchronous and blind: time is an argument, what it decides it returns as a [`Decision`].
+//! - Events are both what is persisted and what is not: one function replays both, so that the live state and a
+//!   reloaded one can only differ in what was never persisted.
+//! - Commands that stand in the mailbox together are decided one after the other and appended together.
+//! - Appends are pipelined; a reply leaves when everything that was appended before it is durable, so that nobody ever
+//!   sees what a crash could take back.
+//! - When an append fails, the state is ahead of the log. It is dropped and loaded again from the view, and whoever
+//!   waits is told to try again (`CoordinatorRuntime` of Kafka reverts a snapshot instead).
+
+use std::fmt::Debug;
+use std::pin::Pin;
+
+use crate::error::{ErrorCode, StorageError};
+use crate::types::TimestampMs;
+
+/// Identifies a caller that waits for a reply: at once, or when somebody else's command allows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// A deterministic state machine: no clock, no randomness, no storage, no tasks.
+pub trait Core: Sized + Send + 'static {
+    type Command: Send + 'static;
+    type Reply: Send + 'static;
+    /// A change of the state: persisted (a record) or not.
+    type Event: Send + 'static;
+    /// Names a deadline; arming it again moves it.
+    type Timer: Clone + Ord + Debug + Send + 'static;
+
+    /// What follows from the state that was just loaded: deadlines of those who may be gone.
+    fn start(&self, now_ms: TimestampMs) -> Decision<Self>;
+    /// What a command does. Replies go to `token`, to tokens of earlier commands, to both or to nobody yet.
+    fn decide(&self, now_ms: TimestampMs, token: Token, command: Self::Command) -> Decision<Self>;
+    /// What follows from a deadline that has passed.
+    fn expire(&self, now_ms: TimestampMs, timer: &Self::Timer) -> Decision<Self>;
+    /// Changes the state. The only function that does.
+    fn replay(&mut self, event: &Self::Event);
+}
+
+/// What a [`Core`] wants to happen.
+pub struct Decision<C: Core> {
+    pub events: Vec<C::Event>,
+    pub replies: Vec<(Token, C::Reply)>,
+    pub timers: Vec<TimerChange<C::Timer>>,
+}
+
+impl<C: Core> Default for Decision<C> {
+    fn default() -> Self {
+        Self { events: Vec::new(), replies: Vec::new(), timers: Vec::new() }
+    }
+}
+
+impl<C: Core> Decision<C> {
+    /// Changes nothing, answers one caller.
+    pub fn reply(token: Token, reply: C::Reply) -> Self {
+        Self { replies: vec![(token, reply)], ..Self::default() }
+    }
+}
+
+/// Sets, moves or takes away a deadline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimerChange<T> {
+    Arm { timer: T, deadline_ms: TimestampMs },
+    Cancel { timer: T },
+}
+
+/// Resolves when what was appended is durable.
+pub type PendingAppend = Pin<Box<dyn Future<Output = Result<(), ErrorCode>> + Send>>;
+
+/// Where a shard's events go and where its state comes from.
+pub trait Journal<C: Core>: Send + Sync + 'static {
+    /// Reads the state from the materialised view. Blocks.
+    fn load(&self) -> Result<C, StorageError>;
+    /// Enqueues the persistent ones of `events`, with their view, as one atomic write, in call order.
+    /// `None`: there was nothing to persist.
+    fn append(&self, now_ms: TimestampMs, events: &[C::Event]) -> Result<Option<PendingAppend>, ErrorCode>;
+}
