@@ -1,0 +1,109 @@
+# `make` alone lists the targets. The work is cargo's; what cargo cannot do is in scripts/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# What is built once for the machine and what tests download: outside the clone, so that a second clone finds it.
+export KLAMM_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/klamm
+export PATH := $(PATH):$(KLAMM_CACHE)/prometheus/usr/bin
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# A library of the user's own: scripts/rocksdb.sh checks it, and cargo links it statically.
+ifdef ROCKSDB_LIB_DIR
+export ROCKSDB_STATIC := 1
+endif
+
+# Arguments for klamm: make run ARGS="--topic orders:6"
+ARGS ?=
+# How often torture-kill kills the broker.
+KILLS ?= 2000
+# Arguments for libFuzzer: make fuzz FUZZ_ARGS="-max_total_time=600"
+FUZZ_ARGS ?=
+
+# Every call of cargo that is part of `make test` selects the whole workspace and filters by target: another selection would mean other
+# features of the dependencies, and so a second compilation of them.
+CARGO_TEST := cargo test --workspace --locked
+names_of_tests = $(basename $(notdir $(wildcard $(1)/tests/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/tests/*/main.rs)))
+tests_of = $(or $(patsubst %,--test %,$(strip $(call names_of_tests,$(1)))),$(error there are no tests in $(1)/tests))
+
+.PHONY: help
+help: ## This list
+	@awk -F ': .*## ' '/^[a-z-]+:.* ## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: build ## Build and serve Kafka on 127.0.0.1:9092; installs what the build needs. ARGS="…" are klamm's arguments
+	@exec $(TARGET_DIR)/release/klamm $(ARGS)
+
+.PHONY: build
+build: setup rocksdb ## The release binary: target/release/klamm
+	cargo build --release --locked
+
+.PHONY: test
+test: setup-test test-unit test-protocol test-integration ## Everything: installs the test clients, then unit, protocol and integration tests
+
+.PHONY: test-unit
+test-unit: test-build ## Tests beside the code, and the examples in the documentation
+	$(CARGO_TEST) --lib --bins
+	$(CARGO_TEST) --doc
+
+.PHONY: test-protocol
+test-protocol: test-build ## The wire format and conformance, against bytes recorded from Apache Kafka
+	$(CARGO_TEST) $(call tests_of,protocol-tests)
+
+.PHONY: test-integration
+test-integration: setup-test test-build ## Real clients, kill -9 and Prometheus against the real binary
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm $(CARGO_TEST) $(call tests_of,integration)
+
+.PHONY: lint
+lint: setup rocksdb ## Formatting, clippy and documentation, without a warning
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: check
+check: setup rocksdb ## Does it compile? The quickest answer
+	cargo check --workspace --all-targets --locked
+
+.PHONY: docs
+docs: setup rocksdb ## Write the generated tables of the README anew
+	KLAMM_UPDATE_DOCS=1 $(CARGO_TEST) --lib docs_
+
+.PHONY: fuzz
+fuzz: setup rocksdb ## Fuzz the decoding of requests until stopped, with nightly Rust. FUZZ_ARGS="…" are libFuzzer's arguments
+	cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	cd protocol-tests && cargo +nightly fuzz run requests -- $(FUZZ_ARGS)
+
+.PHONY: torture-kill
+torture-kill: test-build ## Kill the broker under load again and again and look for every acknowledged record. KILLS=2000
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_KILLS=$(KILLS) $(CARGO_TEST) --test kill -- --nocapture
+
+.PHONY: bench-startup
+bench-startup: build ## Print the time from spawn to the first Metadata, idle memory, and a restart with 1,000 partitions
+	KLAMM_BIN=$(TARGET_DIR)/release/klamm cargo run --release --locked -p integration --bin startup
+
+.PHONY: setup
+setup: ## Install what the build needs where it is missing (apt), or say what to install
+	@scripts/setup.sh
+
+.PHONY: setup-test
+setup-test: setup ## Install the clients and tools that the integration tests run
+	@scripts/setup-test.sh
+
+.PHONY: clean
+clean: ## Remove what was built in this clone; the compiled RocksDB stays in the cache
+	cargo clean
+
+# All tests, and the binary that the integration tests start, in one compilation.
+.PHONY: test-build
+test-build: setup rocksdb
+	cargo build --workspace --all-targets --locked
+
+# RocksDB as a static library in the cache, and .cargo/rocksdb.toml, by which cargo finds it.
+.PHONY: rocksdb
+rocksdb: setup
+	@scripts/rocksdb.sh

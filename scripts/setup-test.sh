@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# setup-test.sh   Sees that everything is there that the integration tests run against klamm: kcat and Prometheus from Debian, the
+# languages of the client folders, and then the clients, each by the `setup` script of its folder, in pinned versions.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/apt.sh
+
+missing=""
+command -v kcat >/dev/null || missing="$missing kcat"
+command -v javac >/dev/null || missing="$missing default-jdk-headless"
+command -v mvn >/dev/null || missing="$missing maven"
+command -v go >/dev/null || missing="$missing golang-go"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+# shellcheck disable=SC2086 # words
+[ -z "$missing" ] || install_packages $missing
+
+# Prometheus is unpacked, not installed: the package would start a server on this machine.
+if ! PATH="$KLAMM_CACHE/prometheus/usr/bin:$PATH" command -v prometheus >/dev/null; then
+  command -v apt-get >/dev/null || fail "prometheus is missing: install it so that 'prometheus' and 'promtool' are on the PATH, then make again."
+  echo "Fetching Debian's prometheus package into $KLAMM_CACHE."
+  mkdir -p "$KLAMM_CACHE"
+  work="$(mktemp -d "$KLAMM_CACHE/prometheus.XXXXXX")"
+  trap 'rm -rf "$work"' EXIT
+  chmod 755 "$work"
+  if ! (cd "$work" && apt-get download -qq prometheus) 2>/dev/null; then
+    prefix="$(apt_prefix)" || fail "apt knows no package prometheus: run 'sudo apt-get update', then make again."
+    $prefix apt-get update -qq || true
+    (cd "$work" && apt-get download -qq prometheus) || fail "apt could not fetch the package prometheus; see above."
+  fi
+  dpkg-deb --extract "$work"/prometheus_*.deb "$work/root"
+  rm -rf "$KLAMM_CACHE/prometheus"
+  mv "$work/root" "$KLAMM_CACHE/prometheus"
+fi
+
+for setup in integration/clients/*/setup; do
+  [ -e "$setup" ] || continue
+  "$setup" || fail "$setup failed; see above."
+done
