@@ -1,9 +1,12 @@
 //! klamm: a Kafka-compatible broker.
 
+pub mod api;
+pub mod broker;
 pub mod clock;
 pub mod error;
 pub mod group;
 pub mod metrics;
+mod net;
 pub mod protocol;
 pub mod shard;
 pub mod types;

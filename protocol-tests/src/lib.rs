@@ -1,1 +1,3 @@
 //! Shared helpers of the protocol tests.
+
+pub mod server;

@@ -1,0 +1,92 @@
+//! What a handler is given besides its request: the broker's parts, and who asks.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use kafka_protocol::protocol::StrBytes;
+
+use crate::clock::Clock;
+
+/// The parts of the broker that handlers call.
+pub(crate) struct BrokerHandles {
+    pub(crate) clock: Clock,
+}
+
+/// What a handler is given besides its request.
+pub(crate) struct Context {
+    pub(crate) broker: Arc<BrokerHandles>,
+    pub(crate) connection: Arc<Connection>,
+    /// The client id in the header of this request.
+    pub(crate) client_id: Option<StrBytes>,
+}
+
+impl Context {
+    /// The client id, empty where there is none.
+    pub(crate) fn client_id(&self) -> &str {
+        self.client_id.as_deref().unwrap_or_default()
+    }
+
+    /// The address of the client without its port, as Kafka writes it: `/127.0.0.1`.
+    pub(crate) fn client_host(&self) -> String {
+        format!("/{}", self.connection.peer.ip().to_canonical())
+    }
+}
+
+/// A listener by its name, and what it tells clients to connect to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Kafka's listener name: `PLAINTEXT` where there is only one.
+    pub(crate) name: String,
+    /// The address to give to clients, where one is configured. Otherwise clients are given the address by which
+    /// they reached us.
+    pub(crate) advertised: Option<(String, u16)>,
+}
+
+/// A connection from a client.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) listener: Arc<Listener>,
+    /// Our side: the address by which the client reached us.
+    pub(crate) local: SocketAddr,
+    /// The client's side.
+    pub(crate) peer: SocketAddr,
+    /// Name and version of the client's library, once it has told them (KIP-511).
+    pub(crate) software: OnceLock<(String, String)>,
+}
+
+impl Connection {
+    /// A connection over `listener` between our address `local` and the client's `peer`.
+    pub(crate) fn new(listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
+        Self { listener, local, peer, software: OnceLock::new() }
+    }
+
+    /// Host and port that the client is told to connect to.
+    pub(crate) fn advertised(&self) -> (String, u16) {
+        match &self.listener.advertised {
+            Some((host, port)) => (host.clone(), *port),
+            None => (self.local.ip().to_canonical().to_string(), self.local.port()),
+        }
+    }
+}
+
+/// Why a connection is closed instead of being answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Disconnect {
+    /// The frame is not a request, or not one that we serve.
+    Malformed(String),
+    /// A request that wants no answer failed: closing is the only way to say so.
+    FailedUnanswered(String),
+    /// The response can not be written in the version that was asked for: a bug of ours.
+    Unencodable(String),
+}
+
+impl fmt::Display for Disconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(reason) => write!(f, "{reason}"),
+            Self::FailedUnanswered(reason) => write!(f, "a request without response failed: {reason}"),
+            Self::Unencodable(reason) => write!(f, "the response can not be encoded: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One connection: a task that reads frames, starts requests, and writes responses in the order of the requests.
+//!
+//! A *pipelined* request starts as soon as it is read, while the ones before it still run; a *serial* one starts when
+//! everything before it has been answered, so that it sees what they did. One serial request that has to wait is kept
+//! aside, and nothing more is read until it starts: what a client can make us hold is bounded.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use futures_util::StreamExt as _;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_util::codec::FramedRead;
+
+use super::admission::TakenMemory;
+use super::codec::{FrameCodec, FrameError, Inbound};
+use super::listener::NetOptions;
+use crate::api::{BrokerHandles, Connection, Context, Disconnect, Encoded, Request, Running};
+use crate::clock::Clock;
+use crate::types::TimestampMs;
+
+/// Requests of one connection that may run at once. Clients send five (`max.in.flight.requests.per.connection`) or,
+/// with librdkafka and acks=0, as many as fit; more in flight would not be faster, only larger.
+const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+
+/// While more response bytes than this wait to be written, no request is started.
+const UNWRITTEN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Chunks given to one write: the largest that every operating system takes is 1024, and the gain ends long before.
+const CHUNKS_PER_WRITE_MAX: usize = 64;
+
+/// Serves a connection until the client leaves, breaks the protocol, idles for too long, or the broker stops.
+pub(super) async fn serve(
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    broker: Arc<BrokerHandles>,
+    options: NetOptions,
+) {
+    let peer = connection.peer;
+    tracing::debug!(%peer, listener = %connection.listener.name, "connected");
+    match Session::new(connection, broker, options).run(stream).await {
+        Ok(end) => tracing::debug!(%peer, ?end, "disconnected"),
+        Err(Failure::Io(error)) => tracing::debug!(%peer, %error, "disconnected"),
+        Err(Failure::Protocol(reason)) => tracing::info!(%peer, %reason, "connection closed"),
+    }
+}
+
+/// How a connection ended where nothing was wrong.
+#[derive(Debug)]
+enum End {
+    Client,
+    Idle,
+    Stopped,
+}
+
+/// Why a connection was given up.
+enum Failure {
+    Io(io::Error),
+    Protocol(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<FrameError> for Failure {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Io(error) => Self::Io(error),
+            FrameError::Length(..) => Self::Protocol(error.to_string()),
+        }
+    }
+}
+
+impl From<Disconnect> for Failure {
+    fn from(reason: Disconnect) -> Self {
+        Self::Protocol(reason.to_string())
+    }
+}
+
+/// A request that was read and the memory that it holds.
+struct Read {
+    request: Request,
+    memory: TakenMemory,
+}
+
+/// A request that runs.
+struct InFlight {
+    running: Running,
+    pipelined: bool,
+    _memory: TakenMemory,
+}
+
+struct Session {
+    connection: Arc<Connection>,
+    broker: Arc<BrokerHandles>,
+    options: NetOptions,
+    in_flight: VecDeque<InFlight>,
+    /// A request that starts when all of `in_flight` has been answered.
+    waiting: Option<Read>,
+    outbox: Outbox,
+    last_active_ms: TimestampMs,
+    /// The client sends nothing more, or nothing more is to be read from it.
+    reading_ended: Option<End>,
+}
+
+impl Session {
+    fn new(connection: Arc<Connection>, broker: Arc<BrokerHandles>, options: NetOptions) -> Self {
+        let last_active_ms = broker.clock.now_ms();
+        Self {
+            connection,
+            broker,
+            options,
+            in_flight: VecDeque::new(),
+            waiting: None,
+            outbox: Outbox::default(),
+            last_active_ms,
+            reading_ended: None,
+        }
+    }
+
+    async fn run(mut self, stream: TcpStream) -> Result<End, Failure> {
+        let (reader, mut writer) = stream.into_split();
+        let mut frames = FramedRead::new(reader, FrameCodec::new(self.options.request_bytes_max));
+        let stopping = self.options.stopping.child_token();
+        let clock = self.broker.clock.clone();
+        let mut idle = pin!(idle_deadline(&clock, self.last_active_ms, self.options.idle_ms_max));
+        let mut drained = pin!(drain_deadline(stopping.clone(), self.options.drain));
+        let mut memory: Option<TakenMemory> = None;
+        loop {
+            self.start_waiting()?;
+            if self.in_flight.is_empty() && self.waiting.is_none() && self.outbox.is_empty() {
+                if let Some(end) = self.reading_ended {
+                    return Ok(end);
+                }
+            }
+            let may_read = self.may_read();
+            tokio::select! {
+                biased;
+                outcome = first_outcome(&mut self.in_flight) => self.answered(outcome?),
+                frame = frames.next(), if may_read => match frame.transpose()? {
+                    None => self.reading_ended = Some(End::Client),
+                    Some(Inbound::Announced(bytes)) => memory = Some(self.options.memory.take(bytes).await),
+                    Some(Inbound::Frame(frame)) => self.received(frame, memory.take())?,
+                },
+                written = self.outbox.write(&mut writer), if !self.outbox.is_empty() => written?,
+                () = stopping.cancelled(), if self.reading_ended.is_none() => {
+                    self.reading_ended = Some(End::Stopped);
+                }
+                () = &mut drained => return Ok(End::Stopped),
+                () = &mut idle => match self.idle_since(clock.now_ms()) {
+                    None => return Ok(End::Idle),
+                    Some(since_ms) => idle.set(idle_deadline(&clock, since_ms, self.options.idle_ms_max)),
+                },
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.waiting.is_none()
+            && self.reading_ended.is_none()
+            && self.in_flight.len() < REQUESTS_IN_FLIGHT_MAX
+            && self.outbox.bytes < UNWRITTEN_BYTES_MAX
+    }
+
+    /// Takes a frame in: starts it, or keeps it until what is before it is done.
+    fn received(&mut self, frame: Bytes, memory: Option<TakenMemory>) -> Result<(), Failure> {
+        self.last_active_ms = self.broker.clock.now_ms();
+        let Some(memory) = memory else {
+            return Err(Failure::Protocol("a frame without a length".to_owned()));
+        };
+        let read = Read { request: Request::parse(frame)?, memory };
+        if self.may_start(&read.request) {
+            self.start(read)
+        } else {
+            self.waiting = Some(read);
+            Ok(())
+        }
+    }
+
+    fn may_start(&self, request: &Request) -> bool {
+        let before = self.in_flight.back();
+        before.is_none_or(|before| before.pipelined && request.is_pipelined())
+    }
+
+    fn start_waiting(&mut self) -> Result<(), Failure> {
+        if self.outbox.bytes >= UNWRITTEN_BYTES_MAX {
+            return Ok(());
+        }
+        match self.waiting.take() {
+            Some(read) if self.may_start(&read.request) => self.start(read),
+            read => {
+                self.waiting = read;
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self, read: Read) -> Result<(), Failure> {
+        let context = Context {
+            broker: Arc::clone(&self.broker),
+            connection: Arc::clone(&self.connection),
+            client_id: read.request.header.client_id.clone(),
+        };
+        let pipelined = read.request.is_pipelined();
+        let running = read.request.start(context)?;
+        self.in_flight.push_back(InFlight { running, pipelined, _memory: read.memory });
+        Ok(())
+    }
+
+    fn answered(&mut self, response: Option<Encoded>) {
+        self.in_flight.pop_front();
+        self.last_active_ms = self.broker.clock.now_ms();
+        if let Some(response) = response {
+            self.outbox.push(response);
+        }
+    }
+
+    /// Since when nothing has happened, as far as that is not too long ago; `None` where it is.
+    fn idle_since(&self, now_ms: TimestampMs) -> Option<TimestampMs> {
+        if !self.in_flight.is_empty() {
+            return Some(now_ms);
+        }
+        let since_ms = self.last_active_ms;
+        (now_ms < since_ms.saturating_add(self.options.idle_ms_max)).then_some(since_ms)
+    }
+}
+
+/// Waits for the oldest request; forever where there is none.
+async fn first_outcome(in_flight: &mut VecDeque<InFlight>) -> Result<Option<Encoded>, Disconnect> {
+    match in_flight.front_mut() {
+        Some(first) => (&mut first.running).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn idle_deadline(clock: &Clock, since_ms: TimestampMs, idle_ms_max: i64) {
+    if idle_ms_max < 0 {
+        std::future::pending::<()>().await;
+    }
+    clock.sleep_until(since_ms.saturating_add(idle_ms_max)).await;
+}
+
+async fn drain_deadline(stopping: tokio_util::sync::CancellationToken, drain: std::time::Duration) {
+    stopping.cancelled().await;
+    tokio::time::sleep(drain).await;
+}
+
+/// Encoded responses that wait to be written. Several small ones leave in one system call.
+#[derive(Default)]
+struct Outbox {
+    chunks: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    fn push(&mut self, response: Encoded) {
+        for chunk in response.into_chunks() {
+            if !chunk.is_empty() {
+                self.bytes += chunk.len();
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    /// Writes as much as the socket takes at once. Safe to cancel: bytes are forgotten only when they are written.
+    async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let written = std::future::poll_fn(|task| {
+            let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE_MAX];
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                *slice = IoSlice::new(chunk);
+                count += 1;
+            }
+            Pin::new(&mut *writer).poll_write_vectored(task, &slices[..count])
+        })
+        .await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.advance(written);
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(first) = self.chunks.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                return;
+            }
+            written -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+}
