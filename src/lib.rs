@@ -5,6 +5,7 @@ pub mod broker;
 pub mod clock;
 pub mod error;
 pub mod group;
+pub mod metadata;
 pub mod metrics;
 mod net;
 pub mod protocol;

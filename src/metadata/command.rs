@@ -1,0 +1,126 @@
+//! What can be asked of the controller, in its own words.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::image::ConfigResource;
+use crate::types::NodeId;
+
+/// A topic to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; -1 for the broker's default, and with manual assignments.
+    pub partitions: i32,
+    /// How many replicas each; -1 for the broker's default, and with manual assignments.
+    pub replication_factor: i16,
+    /// The replicas of each partition, where the caller wants to say; otherwise empty.
+    pub assignments: Vec<(i32, Vec<NodeId>)>,
+    /// What differs from the defaults; a null value is refused.
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+impl NewTopic {
+    /// A topic with the broker's defaults.
+    pub fn with_defaults(name: impl Into<String>) -> Self {
+        Self { name: name.into(), partitions: -1, replication_factor: -1, ..Self::default() }
+    }
+}
+
+/// A topic that was created, or would have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its new id.
+    pub topic_id: Uuid,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// How many replicas each has.
+    pub replication_factor: i16,
+}
+
+/// Partitions to add to a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPartitions {
+    /// The name of the topic.
+    pub topic: String,
+    /// How many partitions it shall have in the end.
+    pub count: i32,
+    /// The replicas of each new partition, where the caller wants to say.
+    pub assignments: Option<Vec<Vec<NodeId>>>,
+}
+
+/// What happens to one key (`AlterConfigOp.OpType`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigOp {
+    /// The key gets this value.
+    Set(String),
+    /// The key falls back to its default.
+    Delete,
+    /// The list gets these items, separated by commas, as far as it does not have them.
+    Append(String),
+    /// The list loses these items.
+    Subtract(String),
+}
+
+/// Changes of single keys of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// What is changed.
+    pub resource: ConfigResource,
+    /// Each key at most once.
+    pub changes: Vec<(String, ConfigOp)>,
+}
+
+/// A whole new configuration of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigReplacement {
+    /// What is changed.
+    pub resource: ConfigResource,
+    /// Every key that is set afterwards.
+    pub values: Vec<(String, String)>,
+}
+
+/// How a feature may be changed (`FeatureUpdate.UpgradeType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeType {
+    /// A number that Kafka does not know.
+    Unknown,
+    /// Up only.
+    Upgrade,
+    /// Down, as long as nothing is lost.
+    SafeDowngrade,
+    /// Down, even if something is lost.
+    UnsafeDowngrade,
+}
+
+/// A feature to finalise at another level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureUpdate {
+    /// The feature.
+    pub name: String,
+    /// The level that is asked for.
+    pub level: i16,
+    /// How it may be reached.
+    pub upgrade_type: UpgradeType,
+}
+
+/// A broker that makes itself known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Its `node.id`.
+    pub broker_id: NodeId,
+    /// The cluster that it belongs to.
+    pub cluster_id: String,
+    /// New in each life of the process.
+    pub incarnation_id: Uuid,
+    /// Where it is reached.
+    pub endpoints: Vec<super::image::Endpoint>,
+    /// What it supports.
+    pub features: Vec<super::image::FeatureRange>,
+    /// `broker.rack`.
+    pub rack: Option<Arc<str>>,
+    /// Its data directories.
+    pub log_dirs: Vec<Uuid>,
+}

@@ -1,0 +1,188 @@
+//! Brokers and controllers.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::metadata::record::{
+    BrokerRegistrationChangeRecord, RecordEndpoint, RecordFeature, RegisterBrokerRecord,
+    RegisterControllerRecord,
+};
+use crate::types::NodeId;
+
+/// Where a node is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The name of the listener.
+    pub listener: Arc<str>,
+    /// A host name or an address.
+    pub host: Arc<str>,
+    /// The TCP port.
+    pub port: u16,
+    /// 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
+    pub security_protocol: i16,
+}
+
+impl From<&RecordEndpoint> for Endpoint {
+    fn from(record: &RecordEndpoint) -> Self {
+        Self {
+            listener: record.name.as_str().into(),
+            host: record.host.as_str().into(),
+            port: record.port,
+            security_protocol: record.security_protocol,
+        }
+    }
+}
+
+impl From<&Endpoint> for RecordEndpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            name: endpoint.listener.to_string(),
+            host: endpoint.host.to_string(),
+            port: endpoint.port,
+            security_protocol: endpoint.security_protocol,
+            ..Self::default()
+        }
+    }
+}
+
+/// The levels of a feature that a node supports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureRange {
+    /// The feature, for instance `metadata.version`.
+    pub name: Arc<str>,
+    /// The lowest level.
+    pub min: i16,
+    /// The highest level.
+    pub max: i16,
+}
+
+impl FeatureRange {
+    /// Whether the node supports this level.
+    pub fn contains(&self, level: i16) -> bool {
+        (self.min..=self.max).contains(&level)
+    }
+}
+
+impl From<&RecordFeature> for FeatureRange {
+    fn from(record: &RecordFeature) -> Self {
+        Self {
+            name: record.name.as_str().into(),
+            min: record.min_supported_version,
+            max: record.max_supported_version,
+        }
+    }
+}
+
+impl From<&FeatureRange> for RecordFeature {
+    fn from(range: &FeatureRange) -> Self {
+        Self {
+            name: range.name.to_string(),
+            min_supported_version: range.min,
+            max_supported_version: range.max,
+            ..Self::default()
+        }
+    }
+}
+
+/// A registered broker (Kafka's `BrokerRegistration`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerImage {
+    /// Its `node.id`.
+    pub id: NodeId,
+    /// Fences older lives of the same broker.
+    pub epoch: i64,
+    /// New in each life of the process.
+    pub incarnation_id: Uuid,
+    /// Where clients and other brokers reach it.
+    pub endpoints: Vec<Endpoint>,
+    /// What it supports.
+    pub features: Vec<FeatureRange>,
+    /// `broker.rack`.
+    pub rack: Option<Arc<str>>,
+    /// A fenced broker leads nothing and clients do not see it.
+    pub fenced: bool,
+    /// Whether it is going down and gives its leaderships away.
+    pub in_controlled_shutdown: bool,
+    /// Its data directories.
+    pub log_dirs: Vec<Uuid>,
+    /// The directories that take no new partitions.
+    pub cordoned_log_dirs: Vec<Uuid>,
+}
+
+impl BrokerImage {
+    pub(super) fn new(record: &RegisterBrokerRecord) -> Self {
+        Self {
+            id: record.broker_id,
+            epoch: record.broker_epoch,
+            incarnation_id: record.incarnation_id,
+            endpoints: record.end_points.iter().map(Endpoint::from).collect(),
+            features: record.features.iter().map(FeatureRange::from).collect(),
+            rack: record.rack.as_deref().map(Arc::from),
+            fenced: record.fenced,
+            in_controlled_shutdown: record.in_controlled_shutdown,
+            log_dirs: record.log_dirs.clone(),
+            cordoned_log_dirs: record.cordoned_log_dirs.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn change(&mut self, record: &BrokerRegistrationChangeRecord) {
+        match record.fenced {
+            1 => self.fenced = true,
+            -1 => self.fenced = false,
+            _ => {}
+        }
+        if record.in_controlled_shutdown == 1 {
+            self.in_controlled_shutdown = true;
+        }
+        if !record.log_dirs.is_empty() {
+            self.log_dirs.clone_from(&record.log_dirs);
+        }
+        if let Some(directories) = &record.cordoned_log_dirs {
+            self.cordoned_log_dirs.clone_from(directories);
+        }
+    }
+
+    /// Whether it may lead partitions.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
+
+    /// Where it is reached through this listener.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| &*endpoint.listener == listener)
+    }
+
+    /// The directory that new replicas go to: the only one, or none in particular
+    /// (`BrokerRegistration.directoryIds`, `DirectoryId.UNASSIGNED`).
+    pub fn default_directory(&self) -> Uuid {
+        match self.log_dirs.as_slice() {
+            [only] => *only,
+            _ => Uuid::nil(),
+        }
+    }
+}
+
+/// A registered controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerImage {
+    /// Its `node.id`.
+    pub id: NodeId,
+    /// New in each life of the process.
+    pub incarnation_id: Uuid,
+    /// Where it is reached.
+    pub endpoints: Vec<Endpoint>,
+    /// What it supports.
+    pub features: Vec<FeatureRange>,
+}
+
+impl ControllerImage {
+    pub(super) fn new(record: &RegisterControllerRecord) -> Self {
+        Self {
+            id: record.controller_id,
+            incarnation_id: record.incarnation_id,
+            endpoints: record.end_points.iter().map(Endpoint::from).collect(),
+            features: record.features.iter().map(FeatureRange::from).collect(),
+        }
+    }
+}

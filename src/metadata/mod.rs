@@ -1,0 +1,11 @@
+//! The metadata of the cluster: topics, brokers, configurations, features, producer ids.
+//!
+//! - [`record`]: Kafka's own metadata records, in Kafka's bytes;
+//! - [`image`]: the immutable state that they add up to;
+//! - [`command`]: what can be asked of the controller.
+
+pub mod command;
+pub mod image;
+pub mod record;
+
+pub use image::{ConfigResource, Image, PartitionImage, ResourceType, TopicImage};
