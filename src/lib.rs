@@ -11,3 +11,6 @@ mod net;
 pub mod protocol;
 pub mod shard;
 pub mod types;
+
+#[cfg(test)]
+mod tidy;
