@@ -1,11 +1,18 @@
-//! Kafka's wire format, as far as it stands above the `kafka-protocol` crate.
+//! Kafka's wire format, as far as it stands around the `kafka-protocol` crate.
 //!
-//! The crate is the codec of every message that it has in all the versions that Kafka 4.3 serves. Around it stand:
-//! - [`schema`]: one macro that declares a message body or a log record (fields, types, versions, tags) and gives its
-//!   encoder and decoder. What the crate lacks is declared with it, and so is every metadata and coordinator record;
-//! - [`wire`]: how the primitive types look on the wire.
+//! A frame goes through it in this order:
+//! - [`header`]: the request header, and the header of the response;
+//! - [`guard`]: a walk over the body by a table of shapes, which refuses what is not whole. The decoders behind it
+//!   reserve memory for the counts that they read, so nothing is decoded unguarded;
+//! - [`messages`]: the bodies. Most are types of the crate; those that it can not read in all versions are ours.
+//!
+//! What is ours is declared with [`schema!`](schema): a message or a log record with its fields, types, versions and
+//! tags, from which struct, decoder and encoder follow. [`wire`] says how the primitive types look.
 //!
 //! This module knows bytes only: no sockets, no storage, no clock, no tokio.
 
+pub mod guard;
+pub mod header;
+pub mod messages;
 pub mod schema;
 pub mod wire;
