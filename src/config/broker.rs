@@ -1,0 +1,235 @@
+//! The broker's own keys.
+//!
+//! Each row of the table is a key that klamm reads. A row that ends with `idle` is kept, checked
+//! and reported as Kafka does, and has no effect for the reason that stands there; the keys of
+//! Kafka that have no row here stand in [`super::unsupported`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Layers;
+use super::key::{ConfigError, Value, config_keys};
+use super::unsupported::reason;
+
+config_keys! {
+    /// The configuration of a broker: static values with the dynamic ones on top.
+    pub struct BrokerConfig, table BROKER_KEYS;
+
+    // Identity and roles.
+    "node.id" node_id: i32 = "1", ReadOnly, AtLeast(0), High, "The id of this node in the cluster." differs "none" "a single node needs no id to be chosen";
+    "broker.id" broker_id: i32 = "-1", ReadOnly, Any, High, "The older name of node.id; where both are set they must be equal.";
+    "broker.rack" broker_rack: Option<String> = null, ReadOnly, Any, Medium, "The rack, zone or site of this broker, reported in Metadata.";
+    "process.roles" process_roles: Vec<String> = "broker,controller", ReadOnly, ListOf(&["broker", "controller"]), High, "The roles of this process; klamm is always both." differs "none" "one process is the whole cluster";
+
+    // Listeners.
+    "listeners" listeners: Vec<String> = "PLAINTEXT://127.0.0.1:9092", PerBroker, NonEmptyList, High, "The addresses to listen on, as NAME://host:port; an empty host means every interface." differs "PLAINTEXT://:9092" "nothing is open to the network until it is asked for";
+    "advertised.listeners" advertised_listeners: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The addresses that clients are told to connect to; without it they are told the address that they used.";
+    "listener.security.protocol.map" listener_security_protocol_map: String = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", PerBroker, Any, Low, "Which security protocol each listener name speaks, as NAME:PROTOCOL pairs.";
+    "inter.broker.listener.name" inter_broker_listener_name: Option<String> = null, ReadOnly, Any, Medium, "The listener that brokers use among themselves.";
+    "controller.listener.names" controller_listener_names: Vec<String> = "CONTROLLER", ReadOnly, Distinct, High, "Listener names that belong to the controller; they are accepted and not opened, because the controller is in this process." differs "none" "a file without it starts too";
+
+    // Sockets, requests and connections.
+    "socket.request.max.bytes" socket_request_max_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The largest request, in bytes, that a client may send.";
+    "socket.receive.buffer.bytes" socket_receive_buffer_bytes: i32 = "102400", ReadOnly, Any, High, "The receive buffer (SO_RCVBUF) of a connection in bytes; -1 leaves it to the system.";
+    "socket.send.buffer.bytes" socket_send_buffer_bytes: i32 = "102400", ReadOnly, Any, High, "The send buffer (SO_SNDBUF) of a connection in bytes; -1 leaves it to the system.";
+    "socket.listen.backlog.size" socket_listen_backlog_size: i32 = "50", ReadOnly, AtLeast(1), Medium, "How many connections may wait to be accepted.";
+    "max.connections" max_connections: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be open at a time; further ones wait to be accepted.";
+    "max.connections.per.ip" max_connections_per_ip: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be open from one address; further ones are closed.";
+    "max.connections.per.ip.overrides" max_connections_per_ip_overrides: String = "", ClusterWide, Checked(check_address_limits, "address:count,..."), Medium, "Addresses with a limit of their own, as address:count pairs.";
+    "max.connection.creation.rate" max_connection_creation_rate: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be opened per second." idle reason::QUOTA;
+    "connections.max.idle.ms" connections_max_idle_ms: i64 = "600000", ReadOnly, Any, Medium, "How long a connection may be silent, in milliseconds, before it is closed.";
+    "queued.max.requests" queued_max_requests: i32 = "500", ReadOnly, AtLeast(1), High, "How many requests may be in work before reading from connections pauses.";
+    "queued.max.request.bytes" queued_max_request_bytes: i64 = "-1", ReadOnly, Any, Medium, "How many bytes of requests may be in work before reading from connections pauses; -1 leaves it to klamm.";
+    "max.request.partition.size.limit" max_request_partition_size_limit: i32 = "2000", ReadOnly, AtLeast(1), Medium, "How many partitions one DescribeTopicPartitions response may hold.";
+    "fetch.max.bytes" fetch_max_bytes: i32 = "57671680", ReadOnly, AtLeast(1024), Medium, "The largest answer to a fetch in bytes; one batch is always returned.";
+    "max.incremental.fetch.session.cache.slots" max_incremental_fetch_session_cache_slots: i32 = "1000", ReadOnly, AtLeast(0), Medium, "How many incremental fetch sessions are kept.";
+
+    // Topics.
+    "auto.create.topics.enable" auto_create_topics_enable: bool = "true", ReadOnly, Any, High, "Whether a topic that does not exist is created when a client asks for it.";
+    "delete.topic.enable" delete_topic_enable: bool = "true", ReadOnly, Any, High, "Whether topics may be deleted.";
+    "num.partitions" num_partitions: i32 = "1", ReadOnly, AtLeast(1), Medium, "How many partitions a topic gets when its creator does not say.";
+    "default.replication.factor" default_replication_factor: i32 = "1", ReadOnly, Any, Medium, "How many replicas a topic gets when its creator does not say.";
+    "min.insync.replicas" min_insync_replicas: i32 = "1", ClusterWide, AtLeast(1), High, "How many replicas must have a record before a write with acks=all is answered.";
+    "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", ClusterWide, Any, High, "Whether a replica that is not in sync may become leader." idle reason::REPLICATION;
+    "message.max.bytes" message_max_bytes: i32 = "1048588", ClusterWide, AtLeast(0), High, "The largest record batch in bytes.";
+    "compression.type" compression_type: String = "producer", ClusterWide, OneOf(COMPRESSION_TYPES), High, "How batches are stored: with this compression, or as the producer sent them.";
+    "compression.gzip.level" compression_gzip_level: i32 = "-1", ClusterWide, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip.";
+    "compression.lz4.level" compression_lz4_level: i32 = "9", ClusterWide, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4.";
+    "compression.zstd.level" compression_zstd_level: i32 = "3", ClusterWide, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd.";
+
+    // Logs.
+    "log.dir" log_dir: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The data directory, where log.dirs and --data-dir are not given." differs "/tmp/kafka-logs" "data lives in the user's data directory and outlives a restart of the machine";
+    "log.dirs" log_dirs: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The data directory; klamm uses one.";
+    "log.retention.ms" log_retention_ms: Option<i64> = null, ClusterWide, Any, High, "How long records are kept, in milliseconds; -1 keeps them.";
+    "log.retention.minutes" log_retention_minutes: Option<i32> = null, ReadOnly, Any, High, "How long records are kept, in minutes, where log.retention.ms is not set.";
+    "log.retention.hours" log_retention_hours: i32 = "168", ReadOnly, Any, High, "How long records are kept, in hours, where neither log.retention.ms nor log.retention.minutes is set.";
+    "log.retention.bytes" log_retention_bytes: i64 = "-1", ClusterWide, Any, High, "How many bytes each partition keeps; -1 sets no limit.";
+    "log.retention.check.interval.ms" log_retention_check_interval_ms: i64 = "300000", ReadOnly, AtLeast(1), Medium, "How often, in milliseconds, klamm looks for records that may be removed.";
+    "log.initial.task.delay.ms" log_initial_task_delay_ms: i64 = "30000", ReadOnly, AtLeast(0), Low, "How long after the start, in milliseconds, the first look for removable records happens.";
+    "log.cleanup.policy" log_cleanup_policy: Vec<String> = "delete", ClusterWide, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both; compact is stored and reported, and compaction itself is not built yet.";
+    "log.message.timestamp.type" log_message_timestamp_type: String = "CreateTime", ClusterWide, OneOf(TIMESTAMP_TYPES), Medium, "Whether records keep the producer's time or get the broker's.";
+    "log.message.timestamp.before.max.ms" log_message_timestamp_before_max_ms: i64 = "9223372036854775807", ClusterWide, AtLeast(0), Medium, "How far a record's time may lie before the broker's, in milliseconds.";
+    "log.message.timestamp.after.max.ms" log_message_timestamp_after_max_ms: i64 = "3600000", ClusterWide, AtLeast(0), Medium, "How far a record's time may lie after the broker's, in milliseconds.";
+    "log.flush.interval.messages" log_flush_interval_messages: i64 = "9223372036854775807", ClusterWide, AtLeast(1), High, "How many records may be written before a sync to disk; with 1 a write is answered only after it is on the disk.";
+    "log.flush.interval.ms" log_flush_interval_ms: Option<i64> = null, ClusterWide, Any, High, "How long a record may wait for a sync to disk, in milliseconds." idle reason::FLUSH_BY_TIME;
+    "log.flush.scheduler.interval.ms" log_flush_scheduler_interval_ms: i64 = "9223372036854775807", ReadOnly, Any, High, "How often logs are looked at for a sync that is due, in milliseconds." idle reason::FLUSH_BY_TIME;
+    "log.segment.bytes" log_segment_bytes: i32 = "1073741824", ClusterWide, AtLeast(1_048_576), High, "The size of a segment file in bytes." idle reason::SEGMENTS;
+    "log.roll.ms" log_roll_ms: Option<i64> = null, ClusterWide, Any, High, "How long a segment file is written to, in milliseconds." idle reason::SEGMENTS;
+    "log.roll.hours" log_roll_hours: i32 = "168", ReadOnly, AtLeast(1), High, "How long a segment file is written to, in hours, where log.roll.ms is not set." idle reason::SEGMENTS;
+    "log.roll.jitter.ms" log_roll_jitter_ms: Option<i64> = null, ClusterWide, Any, High, "A random part that is taken off log.roll.ms." idle reason::SEGMENTS;
+    "log.roll.jitter.hours" log_roll_jitter_hours: i32 = "0", ReadOnly, AtLeast(0), High, "A random part, in hours, that is taken off the roll time." idle reason::SEGMENTS;
+    "log.segment.delete.delay.ms" log_segment_delete_delay_ms: i64 = "60000", ClusterWide, AtLeast(0), High, "How long a removed segment file stays on the disk, in milliseconds." idle reason::SEGMENTS;
+    "log.index.size.max.bytes" log_index_size_max_bytes: i32 = "10485760", ClusterWide, AtLeast(4), Medium, "The size of an index file in bytes." idle reason::SEGMENTS;
+    "log.index.interval.bytes" log_index_interval_bytes: i32 = "4096", ClusterWide, AtLeast(0), Medium, "How many bytes lie between two entries of an index." idle reason::SEGMENTS;
+    "log.preallocate" log_preallocate: bool = "false", ClusterWide, Any, Medium, "Whether segment files are allocated before they are written." idle reason::SEGMENTS;
+    "log.cleaner.min.compaction.lag.ms" log_cleaner_min_compaction_lag_ms: i64 = "0", ClusterWide, AtLeast(0), Medium, "How long a record stays out of compaction, in milliseconds." idle reason::COMPACTION;
+    "log.cleaner.max.compaction.lag.ms" log_cleaner_max_compaction_lag_ms: i64 = "9223372036854775807", ClusterWide, AtLeast(1), Medium, "How long a record may wait for compaction, in milliseconds." idle reason::COMPACTION;
+    "log.cleaner.min.cleanable.ratio" log_cleaner_min_cleanable_ratio: f64 = "0.5", ClusterWide, Between(0, 1), Medium, "Which part of a log must be new before it is compacted." idle reason::COMPACTION;
+    "log.cleaner.delete.retention.ms" log_cleaner_delete_retention_ms: i64 = "86400000", ClusterWide, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds." idle reason::COMPACTION;
+    "log.local.retention.ms" log_local_retention_ms: i64 = "-2", ClusterWide, AtLeast(-2), Medium, "How long records stay on this broker after they were copied to remote storage." idle reason::TIERED;
+    "log.local.retention.bytes" log_local_retention_bytes: i64 = "-2", ClusterWide, AtLeast(-2), Medium, "How many bytes stay on this broker after they were copied to remote storage." idle reason::TIERED;
+
+    // Groups and committed offsets.
+    "group.min.session.timeout.ms" group_min_session_timeout_ms: i32 = "6000", ReadOnly, Any, Medium, "The shortest session timeout that a group member may ask for, in milliseconds.";
+    "group.max.session.timeout.ms" group_max_session_timeout_ms: i32 = "1800000", ReadOnly, Any, Medium, "The longest session timeout that a group member may ask for, in milliseconds.";
+    "group.initial.rebalance.delay.ms" group_initial_rebalance_delay_ms: i32 = "0", ReadOnly, Any, Medium, "How long an empty group waits for more members before its first rebalance, in milliseconds." differs "3000" "a consumer starts to read at once, which tests and laptops want";
+    "group.max.size" group_max_size: i32 = "2147483647", ReadOnly, AtLeast(1), Medium, "How many members a group may have.";
+    "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
+    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds.";
+    "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
+    "offsets.retention.check.interval.ms" offsets_retention_check_interval_ms: i64 = "600000", ReadOnly, AtLeast(1), High, "How often, in milliseconds, klamm looks for offsets that are too old.";
+    "offsets.topic.num.partitions" offsets_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __consumer_offsets is created with.";
+    "offsets.topic.replication.factor" offsets_topic_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __consumer_offsets is created with." differs "3" "a single node can hold one replica";
+    "offsets.topic.segment.bytes" offsets_topic_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __consumer_offsets is created with.";
+
+    // Producers and transactions.
+    "producer.id.expiration.ms" producer_id_expiration_ms: i32 = "86400000", ClusterWide, AtLeast(1), Low, "How long the state of a silent idempotent producer is kept, in milliseconds.";
+    "producer.id.expiration.check.interval.ms" producer_id_expiration_check_interval_ms: i32 = "600000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, klamm looks for producers that are silent for too long.";
+    "transaction.max.timeout.ms" transaction_max_timeout_ms: i32 = "900000", ReadOnly, AtLeast(1), High, "The longest transaction timeout that a producer may ask for, in milliseconds." idle reason::TRANSACTIONS;
+    "transactional.id.expiration.ms" transactional_id_expiration_ms: i32 = "604800000", ReadOnly, AtLeast(1), High, "How long an unused transactional id is kept, in milliseconds." idle reason::TRANSACTIONS;
+    "transaction.state.log.num.partitions" transaction_state_log_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __transaction_state is created with." idle reason::TRANSACTIONS;
+    "transaction.state.log.replication.factor" transaction_state_log_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __transaction_state is created with." differs "3" "a single node can hold one replica" idle reason::TRANSACTIONS;
+    "transaction.state.log.min.isr" transaction_state_log_min_isr: i32 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __transaction_state is created with." differs "2" "a single node can hold one replica" idle reason::TRANSACTIONS;
+    "transaction.state.log.segment.bytes" transaction_state_log_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __transaction_state is created with." idle reason::TRANSACTIONS;
+
+    // Share groups.
+    "share.coordinator.state.topic.num.partitions" share_coordinator_state_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __share_group_state is created with." idle reason::SHARE_GROUPS;
+    "share.coordinator.state.topic.replication.factor" share_coordinator_state_topic_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __share_group_state is created with." differs "3" "a single node can hold one replica" idle reason::SHARE_GROUPS;
+    "share.coordinator.state.topic.min.isr" share_coordinator_state_topic_min_isr: i16 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __share_group_state is created with." differs "2" "a single node can hold one replica" idle reason::SHARE_GROUPS;
+}
+
+/// The words of `compression.type`.
+pub(crate) const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+/// The words of `message.timestamp.type`.
+pub(crate) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+
+/// The level of gzip: 1 to 9, or -1 for the library's default.
+pub(crate) fn check_gzip_level(value: &Value) -> Result<(), String> {
+    let valid = matches!(value, Value::Integer(-1 | 1..=9));
+    valid.then_some(()).ok_or_else(|| "Value must be between 1 and 9 or equal to -1".to_owned())
+}
+
+fn check_address_limits(value: &Value) -> Result<(), String> {
+    let Value::Text(text) = value else { return Ok(()) };
+    address_limits(text).map(|_| ())
+}
+
+/// Reads `address:count,…`. An IPv6 address may hold colons: the count follows the last one.
+fn address_limits(text: &str) -> Result<Vec<(String, i32)>, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (address, count) = pair.rsplit_once(':').ok_or("expected address:count pairs")?;
+            let count = count.trim().parse::<i32>().map_err(|_| "expected a number after the address")?;
+            let address = address.trim().trim_start_matches('[').trim_end_matches(']');
+            Ok((address.to_owned(), count))
+        })
+        .collect()
+}
+
+impl BrokerConfig {
+    /// The configuration that static values give (a file, the environment, the command line).
+    ///
+    /// # Errors
+    /// The first value that is not valid, or values that do not fit together.
+    pub fn from_static(values: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut values = values;
+        match (values.get("broker.id").cloned(), values.get("node.id").cloned()) {
+            (Some(id), None) => drop(values.insert("node.id".to_owned(), id)),
+            (None, Some(id)) => drop(values.insert("broker.id".to_owned(), id)),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        Self::from_layers(Layers { statics: Arc::new(values), ..Layers::default() })
+    }
+
+    /// This configuration with other dynamic values: those of the whole cluster, then those of
+    /// this broker. Values that are read-only or not valid were refused when they were set.
+    ///
+    /// # Errors
+    /// The first value that is not valid, or values that do not fit together.
+    pub fn with_dynamic(
+        &self,
+        cluster: &BTreeMap<String, String>,
+        broker: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        Self::from_layers(Layers {
+            statics: Arc::clone(&self.layers.statics),
+            cluster: Arc::new(cluster.clone()),
+            broker: Arc::new(broker.clone()),
+            resource: BTreeMap::new(),
+        })
+    }
+
+    fn from_layers(layers: Layers) -> Result<Self, ConfigError> {
+        let values = layers.effective();
+        let config = Self::read(&values, Arc::new(layers))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The limits of addresses that have one of their own (`max.connections.per.ip.overrides`).
+    pub fn connection_limits_by_address(&self) -> Vec<(String, i32)> {
+        address_limits(&self.max_connections_per_ip_overrides).unwrap_or_default()
+    }
+
+    /// What Kafka's `KafkaConfig.validateValues` asks of values together.
+    fn check(&self) -> Result<(), ConfigError> {
+        let require = |holds: bool, text: &str| {
+            if holds { Ok(()) } else { Err(ConfigError(text.to_owned())) }
+        };
+        require(
+            self.layers.get("broker.id").is_none() || self.broker_id == self.node_id,
+            "You must set `node.id` to the same value as `broker.id`.",
+        )?;
+        require(self.topic_default_ms("segment.ms") >= 1, "log.roll.ms must be greater than or equal to 1")?;
+        require(
+            self.topic_default_ms("segment.jitter.ms") >= 0,
+            "log.roll.jitter.ms must be greater than or equal to 0",
+        )?;
+        let retention = self.topic_default_ms("retention.ms");
+        require(
+            retention >= 1 || retention == -1,
+            "log.retention.ms must be unlimited (-1) or, greater than or equal to 1",
+        )?;
+        let queued = self.queued_max_request_bytes;
+        require(
+            queued <= 0 || queued >= i64::from(self.socket_request_max_bytes),
+            "queued.max.request.bytes must be larger or equal to socket.request.max.bytes",
+        )?;
+        require(
+            self.max_connections_per_ip != 0 || !self.max_connections_per_ip_overrides.trim().is_empty(),
+            "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
+        )
+    }
+
+    fn topic_default_ms(&self, name: &str) -> i64 {
+        self.topic_default(name).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Default for BrokerConfig {
+    #[expect(clippy::expect_used, reason = "the defaults are ours, and a test reads them")]
+    fn default() -> Self {
+        Self::from_static(BTreeMap::new()).expect("the defaults are valid")
+    }
+}

@@ -1,0 +1,176 @@
+//! The keys of a group (KIP-848, KIP-932, KIP-1071) and of a client metrics subscription
+//! (KIP-714). klamm keeps and reports them; the features that read them are not built yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Layers;
+use super::broker::BrokerConfig;
+use super::key::{ConfigError, Value, config_keys};
+use super::unsupported::{self, reason};
+
+config_keys! {
+    /// The configuration of one group (Kafka's `GroupConfig`).
+    pub struct GroupConfig, table GROUP_KEYS;
+
+    "consumer.assignment.interval.ms" consumer_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a consumer group, in milliseconds." idle reason::CONSUMER_GROUPS;
+    "consumer.heartbeat.interval.ms" consumer_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a consumer group send heartbeats, in milliseconds." idle reason::CONSUMER_GROUPS;
+    "consumer.session.timeout.ms" consumer_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a consumer group may be silent, in milliseconds." idle reason::CONSUMER_GROUPS;
+    "share.assignment.interval.ms" share_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a share group, in milliseconds." idle reason::SHARE_GROUPS;
+    "share.auto.offset.reset" share_auto_offset_reset: String = "latest", Resource, Checked(check_reset, "[latest, earliest, by_duration:PnDTnHnMn.nS]"), Medium, "Where a share group starts to read a partition." idle reason::SHARE_GROUPS;
+    "share.delivery.count.limit" share_delivery_count_limit: i32 = "5", Resource, AtLeast(2), Medium, "How many times a record is delivered to a share group." idle reason::SHARE_GROUPS;
+    "share.heartbeat.interval.ms" share_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a share group send heartbeats, in milliseconds." idle reason::SHARE_GROUPS;
+    "share.isolation.level" share_isolation_level: String = "read_uncommitted", Resource, OneOf(&["read_committed", "read_uncommitted"]), Medium, "Whether a share group sees records of transactions that are not committed." idle reason::SHARE_GROUPS;
+    "share.partition.max.record.locks" share_partition_max_record_locks: i32 = "2000", Resource, AtLeast(100), Medium, "How many records of a partition a share group may hold at a time." idle reason::SHARE_GROUPS;
+    "share.record.lock.duration.ms" share_record_lock_duration_ms: i32 = "30000", Resource, AtLeast(1000), Medium, "How long a member of a share group holds a record, in milliseconds." idle reason::SHARE_GROUPS;
+    "share.renew.acknowledge.enable" share_renew_acknowledge_enable: bool = "true", Resource, Any, Medium, "Whether a member of a share group may hold a record for longer." idle reason::SHARE_GROUPS;
+    "share.session.timeout.ms" share_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a share group may be silent, in milliseconds." idle reason::SHARE_GROUPS;
+    "streams.assignment.interval.ms" streams_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a streams group, in milliseconds." idle reason::STREAMS_GROUPS;
+    "streams.heartbeat.interval.ms" streams_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a streams group send heartbeats, in milliseconds." idle reason::STREAMS_GROUPS;
+    "streams.initial.rebalance.delay.ms" streams_initial_rebalance_delay_ms: i32 = "3000", Resource, AtLeast(0), Medium, "How long an empty streams group waits for more members, in milliseconds." idle reason::STREAMS_GROUPS;
+    "streams.num.standby.replicas" streams_num_standby_replicas: i32 = "0", Resource, AtLeast(0), Medium, "How many standby copies a streams group keeps of each task." idle reason::STREAMS_GROUPS;
+    "streams.session.timeout.ms" streams_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a streams group may be silent, in milliseconds." idle reason::STREAMS_GROUPS;
+}
+
+config_keys! {
+    /// The configuration of one client metrics subscription (Kafka's `ClientMetricsConfigs`).
+    pub struct ClientMetricsConfig, table CLIENT_METRICS_KEYS;
+
+    "interval.ms" interval_ms: i32 = "300000", Resource, Between(100, 3_600_000), Medium, "How often clients push their metrics, in milliseconds." idle reason::CLIENT_METRICS;
+    "match" matching: Vec<String> = "", Resource, Any, Medium, "Which clients the subscription is for, as selector=regex pairs." idle reason::CLIENT_METRICS;
+    "metrics" metrics: Vec<String> = "", Resource, Any, Medium, "The prefixes of the metrics that clients push." idle reason::CLIENT_METRICS;
+}
+
+fn check_reset(value: &Value) -> Result<(), String> {
+    let Value::Text(text) = value else { return Ok(()) };
+    let duration = text.strip_prefix("by_duration:").or_else(|| text.strip_prefix("BY_DURATION:"));
+    let known = text.eq_ignore_ascii_case("latest") || text.eq_ignore_ascii_case("earliest");
+    if known || duration.is_some_and(is_duration) {
+        return Ok(());
+    }
+    Err("expected latest, earliest or by_duration: with an ISO-8601 duration that is not negative".to_owned())
+}
+
+/// Whether the text is an ISO-8601 duration of days, hours, minutes and seconds.
+fn is_duration(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(['P', 'p']) else { return false };
+    let (days, time) = match rest.split_once(['T', 't']) {
+        Some((days, time)) => (days, Some(time)),
+        None => (rest, None),
+    };
+    let parts = |text: &str, units: &str| {
+        let mut units = units.chars();
+        let mut number = String::new();
+        for letter in text.to_ascii_uppercase().chars() {
+            if letter.is_ascii_digit() || (letter == '.' && !number.is_empty()) {
+                number.push(letter);
+            } else if number.is_empty() || !units.any(|unit| unit == letter) {
+                return false;
+            } else {
+                number.clear();
+            }
+        }
+        number.is_empty()
+    };
+    let some_time = time.is_some_and(|time| !time.is_empty());
+    (some_time || (time.is_none() && !days.is_empty()))
+        && parts(days, "D")
+        && parts(time.unwrap_or(""), "HMS")
+}
+
+/// The broker key that a group key falls back to (`GroupConfig.ALL_GROUP_CONFIG_SYNONYMS`).
+pub fn broker_synonym(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "consumer.session.timeout.ms" => "group.consumer.session.timeout.ms",
+        "consumer.heartbeat.interval.ms" => "group.consumer.heartbeat.interval.ms",
+        "consumer.assignment.interval.ms" => "group.consumer.assignment.interval.ms",
+        "share.session.timeout.ms" => "group.share.session.timeout.ms",
+        "share.heartbeat.interval.ms" => "group.share.heartbeat.interval.ms",
+        "share.record.lock.duration.ms" => "group.share.record.lock.duration.ms",
+        "share.delivery.count.limit" => "group.share.delivery.count.limit",
+        "share.partition.max.record.locks" => "group.share.partition.max.record.locks",
+        "share.assignment.interval.ms" => "group.share.assignment.interval.ms",
+        "streams.session.timeout.ms" => "group.streams.session.timeout.ms",
+        "streams.heartbeat.interval.ms" => "group.streams.heartbeat.interval.ms",
+        "streams.num.standby.replicas" => "group.streams.num.standby.replicas",
+        "streams.initial.rebalance.delay.ms" => "group.streams.initial.rebalance.delay.ms",
+        "streams.assignment.interval.ms" => "group.streams.assignment.interval.ms",
+        _ => return None,
+    })
+}
+
+impl GroupConfig {
+    /// The configuration of a group that has these overrides, on a broker with this configuration.
+    ///
+    /// # Errors
+    /// The first value that is not valid, or one outside the bounds that the broker sets.
+    pub fn resolve(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        for key in GROUP_KEYS {
+            let set = broker_synonym(key.name).and_then(|name| broker.layers.get(name));
+            if let Some(text) = set {
+                values.insert(key.name.to_owned(), text.to_owned());
+            }
+        }
+        values.extend(overrides.iter().map(|(name, text)| (name.clone(), text.clone())));
+        let config = Self::read(&values, Arc::new(broker.layers.for_resource(overrides)))?;
+        config.check_bounds(broker)?;
+        Ok(config)
+    }
+
+    /// Kafka's bounds: `x.heartbeat.interval.ms` lies between `group.x.min.…` and `group.x.max.…`,
+    /// and is shorter than `x.session.timeout.ms`.
+    fn check_bounds(&self, broker: &BrokerConfig) -> Result<(), ConfigError> {
+        let bounded = [
+            ("consumer", "heartbeat.interval.ms", self.consumer_heartbeat_interval_ms),
+            ("consumer", "session.timeout.ms", self.consumer_session_timeout_ms),
+            ("share", "heartbeat.interval.ms", self.share_heartbeat_interval_ms),
+            ("share", "session.timeout.ms", self.share_session_timeout_ms),
+            ("share", "record.lock.duration.ms", self.share_record_lock_duration_ms),
+            ("share", "delivery.count.limit", self.share_delivery_count_limit),
+            ("share", "partition.max.record.locks", self.share_partition_max_record_locks),
+            ("streams", "heartbeat.interval.ms", self.streams_heartbeat_interval_ms),
+            ("streams", "session.timeout.ms", self.streams_session_timeout_ms),
+        ];
+        for (kind, rest, value) in bounded {
+            let least = format!("group.{kind}.min.{rest}");
+            let most = format!("group.{kind}.max.{rest}");
+            if bound(broker, &least).is_some_and(|bound| i64::from(value) < bound) {
+                return Err(ConfigError(format!("{kind}.{rest} must be greater than or equal to {least}")));
+            }
+            if bound(broker, &most).is_some_and(|bound| i64::from(value) > bound) {
+                return Err(ConfigError(format!("{kind}.{rest} must be less than or equal to {most}")));
+            }
+        }
+        let pairs = [
+            ("consumer", self.consumer_heartbeat_interval_ms, self.consumer_session_timeout_ms),
+            ("share", self.share_heartbeat_interval_ms, self.share_session_timeout_ms),
+            ("streams", self.streams_heartbeat_interval_ms, self.streams_session_timeout_ms),
+        ];
+        for (kind, heartbeat, session) in pairs {
+            if session <= heartbeat {
+                return Err(ConfigError(format!(
+                    "{kind}.session.timeout.ms must be greater than {kind}.heartbeat.interval.ms"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number that a broker key holds, which may be one that klamm does not act on.
+fn bound(broker: &BrokerConfig, name: &str) -> Option<i64> {
+    let text = broker.layers.get(name).or_else(|| unsupported::find(name)?.default)?;
+    text.trim().parse().ok()
+}
+
+impl ClientMetricsConfig {
+    /// The configuration of a subscription that has these values.
+    ///
+    /// # Errors
+    /// The first value that is not valid.
+    pub fn resolve(overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let layers = Layers::default().for_resource(overrides);
+        Self::read(overrides, Arc::new(layers))
+    }
+}
