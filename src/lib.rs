@@ -6,11 +6,13 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod group;
+pub mod log;
 pub mod metadata;
 pub mod metrics;
 mod net;
 pub mod protocol;
 pub mod shard;
+pub mod storage;
 pub mod types;
 
 #[cfg(test)]

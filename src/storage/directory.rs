@@ -1,0 +1,189 @@
+//! Whether a data directory is ours, and whose it is.
+//!
+//! A data directory holds `meta.properties`, as Kafka's does, so that people and tools see which
+//! cluster and broker it belongs to; and `store/`, which is RocksDB's. The file is written before
+//! the store is created, so a directory that is not empty and has no such file is not ours, and
+//! is left alone.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::StoreOptions;
+use crate::error::StorageError;
+use crate::types::{NodeId, kafka_id, parse_kafka_id, random_kafka_id};
+
+/// The layout of the store. A newer one can not be read by an older klamm.
+const FORMAT: u32 = 1;
+/// The version of `meta.properties` that Kafka writes since KRaft.
+const VERSION: &str = "1";
+const FILE: &str = "meta.properties";
+const STORE: &str = "store";
+/// The longest `meta.properties` that is read.
+const FILE_BYTES: u64 = 64 << 10;
+
+/// Who a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaProperties {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The broker's id.
+    pub node_id: NodeId,
+    /// The directory's own id.
+    pub directory_id: Uuid,
+}
+
+impl MetaProperties {
+    /// The file's text.
+    pub(super) fn render(&self) -> String {
+        let Self { cluster_id, node_id, directory_id } = self;
+        let directory_id = kafka_id(*directory_id);
+        format!(
+            "cluster.id={cluster_id}\ndirectory.id={directory_id}\nklamm.format={FORMAT}\n\
+             node.id={node_id}\nversion={VERSION}\n"
+        )
+    }
+}
+
+/// Where RocksDB's files are.
+pub(super) fn store_path(directory: &Path) -> PathBuf {
+    directory.join(STORE)
+}
+
+/// Reads who the directory belongs to, and makes an empty or missing one ours.
+pub(super) fn claim(directory: &Path, options: &StoreOptions) -> Result<MetaProperties, StorageError> {
+    let unreadable = |error: io::Error| {
+        StorageError::Read(format!("{}: {error}", directory.display()))
+    };
+    let text = match read_file(&directory.join(FILE)).map_err(unreadable)? {
+        Some(text) => text,
+        None => {
+            if let Some(found) = first_entry(directory).map_err(unreadable)? {
+                return Err(StorageError::Foreign { directory: directory.to_owned(), found });
+            }
+            create(directory, options)?
+        }
+    };
+    let properties = parse(directory, &text)?;
+    check(directory, &properties, options)?;
+    check_store(directory).map_err(unreadable)??;
+    Ok(properties)
+}
+
+fn read_file(path: &Path) -> io::Result<Option<String>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES => {
+            Err(io::Error::other("meta.properties is too large to be one"))
+        }
+        Ok(_) => fs::read(path).map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first thing in a directory that is not the file system's own.
+fn first_entry(directory: &Path) -> io::Result<Option<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "lost+found" {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes the file of a new directory; if another process was quicker, its file holds.
+fn create(directory: &Path, options: &StoreOptions) -> Result<String, StorageError> {
+    let random = &mut rand::rng();
+    let cluster_id = options.cluster_id.clone().unwrap_or_else(|| kafka_id(random_kafka_id(random)));
+    let directory_id = random_kafka_id(random);
+    let text = MetaProperties { cluster_id, node_id: options.node_id, directory_id }.render();
+    let written = || -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        let mut file = tempfile::Builder::new().prefix(FILE).tempfile_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(directory.join(FILE)) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+            _ => fs::File::open(directory)?.sync_all(),
+        }
+    };
+    let failed = |error| StorageError::Write(format!("{}: {error}", directory.display()));
+    written().map_err(failed)?;
+    let text = read_file(&directory.join(FILE)).map_err(failed)?;
+    text.ok_or_else(|| StorageError::Write(format!("{} vanished", directory.join(FILE).display())))
+}
+
+fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
+    let value = |name: &str| {
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!']));
+        let mut pairs = lines.filter_map(|line| line.split_once('='));
+        pairs.find_map(|(key, value)| (key.trim() == name).then(|| value.trim().to_owned()))
+    };
+    let damaged = |name: &str| {
+        let file = directory.join(FILE);
+        StorageError::Damaged(format!("{} has no valid {name}", file.display()))
+    };
+    let Some(format) = value("klamm.format") else {
+        let found = format!("{FILE} of another broker");
+        return Err(StorageError::Foreign { directory: directory.to_owned(), found });
+    };
+    let format: u32 = format.parse().map_err(|_| damaged("klamm.format"))?;
+    if format > FORMAT || value("version").is_some_and(|version| version != VERSION) {
+        let problem = format!("was written by a newer klamm: its format is {format}, this one reads {FORMAT}");
+        return Err(StorageError::Mismatch { directory: directory.to_owned(), problem });
+    }
+    let directory_id = value("directory.id").as_deref().and_then(parse_kafka_id);
+    let node_id = value("node.id").and_then(|id| id.parse().ok());
+    Ok(MetaProperties {
+        cluster_id: value("cluster.id").filter(|id| !id.is_empty()).ok_or_else(|| damaged("cluster.id"))?,
+        node_id: node_id.ok_or_else(|| damaged("node.id"))?,
+        directory_id: directory_id.ok_or_else(|| damaged("directory.id"))?,
+    })
+}
+
+fn check(directory: &Path, found: &MetaProperties, options: &StoreOptions) -> Result<(), StorageError> {
+    let mismatch = |problem| {
+        Err(StorageError::Mismatch { directory: directory.to_owned(), problem })
+    };
+    if let Some(expected) = &options.cluster_id
+        && *expected != found.cluster_id
+    {
+        return mismatch(format!("belongs to cluster {}, not to {expected}", found.cluster_id));
+    }
+    if found.node_id != options.node_id {
+        return mismatch(format!("belongs to node {}, not to {}", found.node_id, options.node_id));
+    }
+    Ok(())
+}
+
+/// RocksDB would start anew where its `CURRENT` file is missing, and remove what it does not know.
+fn check_store(directory: &Path) -> io::Result<Result<(), StorageError>> {
+    let store = store_path(directory);
+    let is_new = first_entry(&store)?.is_none_or(|_| only_probes(&store).unwrap_or(false));
+    if is_new || store.join("CURRENT").exists() {
+        return Ok(Ok(()));
+    }
+    let current = store.join("CURRENT");
+    Ok(Err(StorageError::Damaged(format!("{} is missing", current.display()))))
+}
+
+/// Whether a store was being created when its process ended: nothing is in it yet but files that
+/// come before the first data.
+fn only_probes(store: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(store)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let early = ["LOCK", "LOG", "IDENTITY", "MANIFEST", "direct-io-probe", "000001.dbtmp"];
+        if !early.iter().any(|prefix| name.starts_with(prefix)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

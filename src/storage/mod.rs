@@ -1,0 +1,250 @@
+//! The store: RocksDB, with one thread that writes. The only module that names RocksDB.
+//!
+//! - [`key`] spells every persisted key; `rocks` holds the options and why they are so;
+//!   `directory` decides whether a data directory is ours.
+//! - [`Ops`] are changes that are written together. [`Store::commit`] queues them, in order, and
+//!   returns at once. The writer thread takes everything that is queued, joins what neighbours
+//!   ([`Ops::extent`]), keeps the last of several values of one key, and writes it all in one
+//!   atomic step: group commit, which costs an idle store no latency. It syncs when one of the
+//!   round's commits asks for [`Durability::Disk`].
+//! - After a failed write nothing is written until the store is opened again: what is in memory
+//!   may be ahead of what is stored, and a later write that succeeded would leave a hole. Reads
+//!   go on.
+//! - Back-pressure: `commit` never blocks, as its callers hold locks or run on the runtime's
+//!   threads. [`Store::admit`] waits until less than [`QUEUE_BYTES`] are queued; whoever takes
+//!   bytes from outside awaits it first. The queue can exceed the bound by one request of each
+//!   connection, and those are bounded by the listener.
+
+mod directory;
+mod extents;
+pub mod key;
+mod ops;
+mod rocks;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::error::StorageError;
+use crate::types::{NodeId, Offset, PartitionId};
+pub use directory::MetaProperties;
+pub use extents::Extents;
+use key::Family;
+pub use key::{Key, KeyPrefix};
+pub use ops::Ops;
+use rocks::Rocks;
+use writer::Writer;
+
+/// How many bytes may wait for the writer before [`Store::admit`] holds callers back.
+pub const QUEUE_BYTES: usize = 64 << 20;
+
+/// What a store is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// The broker that the directory belongs to.
+    pub node_id: NodeId,
+    /// The cluster that the directory must belong to; `None` takes what it belongs to, and a
+    /// random one for a new directory.
+    pub cluster_id: Option<String>,
+}
+
+/// How safe a write must be before it completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Survives the end of this process, however it ends.
+    Process,
+    /// Survives the loss of power.
+    Disk,
+}
+
+/// The store of one data directory. Clones are the same store; it is closed with the last one.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: PathBuf,
+    properties: MetaProperties,
+    rocks: Arc<Rocks>,
+    writer: Writer,
+}
+
+impl Store {
+    /// Opens the store in a directory, creating it if the directory is empty or missing.
+    ///
+    /// # Errors
+    /// One clear sentence; nothing was changed then.
+    pub fn open(directory: &Path, options: &StoreOptions) -> Result<Self, StorageError> {
+        let properties = directory::claim(directory, options)?;
+        let rocks = Arc::new(Rocks::open(directory, &directory::store_path(directory))?);
+        let writer = Writer::start(Arc::clone(&rocks))?;
+        let shared = Shared { directory: directory.to_owned(), properties, rocks, writer };
+        let store = Self { shared: Arc::new(shared) };
+        store.check_properties()?;
+        Ok(store)
+    }
+
+    /// Compares what the directory says about itself with what the store says.
+    fn check_properties(&self) -> Result<(), StorageError> {
+        let stated = Bytes::from(self.shared.properties.render());
+        match self.get(&Key::MetaProperties)? {
+            Some(stored) if stored == stated => Ok(()),
+            Some(_) => Err(StorageError::Mismatch {
+                directory: self.shared.directory.clone(),
+                problem: "has a meta.properties file that is not its own".to_owned(),
+            }),
+            None => {
+                let mut ops = Ops::new();
+                ops.put(&Key::MetaProperties, stated);
+                self.commit_blocking(ops, Durability::Disk)
+            }
+        }
+    }
+
+    /// Who the directory belongs to.
+    pub fn properties(&self) -> &MetaProperties {
+        &self.shared.properties
+    }
+
+    /// The data directory.
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When it can not be read.
+    pub fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
+        self.shared.rocks.get(key.family(), &key.encode())
+    }
+
+    /// Every key with this prefix, in order, as of now. Not for [`Key::Extent`]s, whose values are
+    /// large: see [`Self::extents`].
+    pub fn scan(&self, prefix: &KeyPrefix) -> impl Iterator<Item = Result<(Key, Bytes), StorageError>> {
+        self.scan_range(prefix.family(), prefix.encode(), prefix.end())
+    }
+
+    /// Every key from `from` on that has this prefix, in order, as of now.
+    pub fn scan_from(
+        &self,
+        from: &Key,
+        prefix: &KeyPrefix,
+    ) -> impl Iterator<Item = Result<(Key, Bytes), StorageError>> {
+        self.scan_range(prefix.family(), from.encode(), prefix.end())
+    }
+
+    fn scan_range(
+        &self,
+        family: Family,
+        from: Vec<u8>,
+        end: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Key, Bytes), StorageError>> {
+        self.shared.rocks.scan(family, from, end).map(move |item| {
+            let (key, value) = item?;
+            let key = Key::decode(family, &key).ok_or_else(|| {
+                StorageError::Damaged(format!("unknown key {key:02x?} in family {}", family.name()))
+            })?;
+            Ok((key, value))
+        })
+    }
+
+    /// The extents of a partition, from the one that holds `offset` on, as of now.
+    pub fn extents(&self, partition: PartitionId, offset: Offset) -> Extents<'_> {
+        Extents::new(&self.shared.rocks, partition, offset)
+    }
+
+    /// Queues changes behind all earlier ones.
+    pub fn commit(&self, ops: Ops, durability: Durability) -> Committed {
+        let (sender, receiver) = oneshot::channel();
+        self.commit_then(ops, durability, move |result| {
+            // Whoever gave up waiting does not hear of it.
+            let _ = sender.send(result);
+        });
+        Committed { receiver }
+    }
+
+    /// The same, with a function that the writer calls when they are stored, or are not. The
+    /// functions are called in the order of the commits. They must be quick.
+    pub fn commit_then(
+        &self,
+        ops: Ops,
+        durability: Durability,
+        then: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        self.shared.writer.push(ops, durability, Box::new(then));
+    }
+
+    /// Queues changes and blocks until they are stored: for rare changes only, and never while
+    /// holding a lock that a completion takes.
+    ///
+    /// # Errors
+    /// When they can not be written.
+    pub fn commit_blocking(&self, ops: Ops, durability: Durability) -> Result<(), StorageError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.commit_then(ops, durability, move |result| {
+            let _ = sender.send(result);
+        });
+        receiver.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Waits until the queue has room; see the module's chapter.
+    pub async fn admit(&self) {
+        self.shared.writer.admit().await;
+    }
+
+    /// Why nothing can be written any more, if a write has failed.
+    pub fn failure(&self) -> Option<StorageError> {
+        self.shared.writer.failure()
+    }
+
+    /// Gives back the space of extents that were deleted. Rewrites keys only, as record batches
+    /// lie in blob files that are dropped when nothing in them is alive. Blocks.
+    pub fn reclaim(&self) {
+        self.shared.rocks.compact(Family::Log);
+        self.shared.rocks.compact(Family::TimeIndex);
+    }
+
+    /// Stores everything that is queued and moves it out of the write-ahead log, so that the next
+    /// start has nothing to replay. Later commits fail. Blocks.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn close(&self) -> Result<(), StorageError> {
+        self.shared.writer.stop();
+        self.shared.rocks.flush()
+    }
+
+    /// Makes every later write fail as if the disk refused it.
+    #[cfg(test)]
+    pub(crate) fn fail_writes(&self) {
+        self.shared.rocks.fail_writes();
+    }
+}
+
+fn closed() -> StorageError {
+    StorageError::Write("it is closed".to_owned())
+}
+
+/// A write on its way. It happens whether or not this is awaited.
+#[derive(Debug)]
+pub struct Committed {
+    receiver: oneshot::Receiver<Result<(), StorageError>>,
+}
+
+impl Future for Committed {
+    type Output = Result<(), StorageError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let received = ready!(Pin::new(&mut self.receiver).poll(context));
+        Poll::Ready(received.unwrap_or_else(|_| Err(closed())))
+    }
+}

@@ -1,0 +1,234 @@
+//! RocksDB and its options.
+//!
+//! What they are for, by what was measured: record batches go to blob files, which flushes write
+//! once and compaction never rewrites (keys only); memtables are flushed past the page cache,
+//! which is the largest saving of all; log files are recycled, so that they are written over pages
+//! that exist; nothing is compressed, as clients compress what is worth it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ChecksumType, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRawIterator, Direction, ErrorKind, IteratorMode, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::Durability;
+use super::key::Family;
+use crate::error::StorageError;
+
+pub(super) type Batch = WriteBatch;
+pub(super) type RawIterator<'a> = DBRawIterator<'a>;
+
+/// A memtable of record batches. A flush makes one blob file of it, and three may exist, so this
+/// bounds the memory of a broker under load.
+const LOG_MEMTABLE_BYTES: usize = 32 << 20;
+const LOG_MEMTABLES: i32 = 3;
+/// A memtable of anything else.
+const SMALL_MEMTABLE_BYTES: usize = 4 << 20;
+/// Smaller values stay with their keys: a reference to a blob file has no advantage then.
+const MIN_BLOB_BYTES: u64 = 256;
+const BLOB_FILE_BYTES: u64 = 64 << 20;
+/// What a start after a crash must replay at most, at about 2.5 s per GB.
+const WAL_BYTES: u64 = 128 << 20;
+/// For index blocks and small values.
+const BLOCK_CACHE_BYTES: usize = 8 << 20;
+/// Files that stay open, of those that the store has.
+const OPEN_FILES: i32 = 512;
+/// Files of keys only are small: many of them may wait for compaction before writes must.
+const L0_FILES_BEFORE_COMPACTION: i32 = 8;
+const L0_FILES_BEFORE_SLOWDOWN: i32 = 400;
+const L0_FILES_BEFORE_STOP: i32 = 800;
+
+/// An open database.
+pub(super) struct Rocks {
+    db: DB,
+    /// Set by tests: writes fail.
+    refuses: AtomicBool,
+}
+
+impl Rocks {
+    pub(super) fn open(directory: &Path, path: &Path) -> Result<Self, StorageError> {
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
+        });
+        let db = DB::open_cf_descriptors(&options(direct_io_works(path)), path, families)
+            .map_err(|error| open_error(directory, &error))?;
+        Ok(Self { db, refuses: AtomicBool::new(false) })
+    }
+
+    #[expect(clippy::expect_used, reason = "every family was opened or created at open")]
+    fn family(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("the family is open")
+    }
+
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value = self.db.get_cf(self.family(family), key).map_err(|error| read_error(&error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    pub(super) fn scan(
+        &self,
+        family: Family,
+        from: Vec<u8>,
+        end: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Box<[u8]>, Bytes), StorageError>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        let mode = IteratorMode::From(&from, Direction::Forward);
+        self.db.iterator_cf_opt(self.family(family), options, mode).map(|item| {
+            let (key, value) = item.map_err(|error| read_error(&error))?;
+            Ok((key, Bytes::from(value)))
+        })
+    }
+
+    /// An iterator over the extents between two keys. What it reads is not kept in the cache:
+    /// values are read once by each consumer.
+    pub(super) fn extents(&self, from: Vec<u8>, end: Vec<u8>) -> RawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(end);
+        options.fill_cache(false);
+        self.db.raw_iterator_cf_opt(self.family(Family::Log), options)
+    }
+
+    pub(super) fn put(&self, batch: &mut Batch, family: Family, key: &[u8], value: &[u8]) {
+        batch.put_cf(self.family(family), key, value);
+    }
+
+    pub(super) fn delete(&self, batch: &mut Batch, family: Family, key: &[u8]) {
+        batch.delete_cf(self.family(family), key);
+    }
+
+    pub(super) fn delete_range(&self, batch: &mut Batch, family: Family, from: &[u8], to: &[u8]) {
+        batch.delete_range_cf(self.family(family), from, to);
+    }
+
+    pub(super) fn write(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(StorageError::Write("No space left on device".to_owned()));
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Disk);
+        self.db.write_opt(batch, &options).map_err(|error| write_error(&error))
+    }
+
+    pub(super) fn flush(&self) -> Result<(), StorageError> {
+        for family in Family::ALL {
+            self.db.flush_cf(self.family(family)).map_err(|error| write_error(&error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn compact(&self, family: Family) {
+        self.db.compact_range_cf(self.family(family), None::<&[u8]>, None::<&[u8]>);
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail_writes(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
+    }
+}
+
+fn options(direct_io: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_use_direct_io_for_flush_and_compaction(direct_io);
+    options.set_recycle_log_file_num(4);
+    options.set_max_total_wal_size(WAL_BYTES);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(OPEN_FILES);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    // One thread writes: nothing is gained by preparing for several.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options
+}
+
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_checksum_type(ChecksumType::XXH3);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_level_zero_file_num_compaction_trigger(L0_FILES_BEFORE_COMPACTION);
+    options.set_level_zero_slowdown_writes_trigger(L0_FILES_BEFORE_SLOWDOWN);
+    options.set_level_zero_stop_writes_trigger(L0_FILES_BEFORE_STOP);
+    match family {
+        Family::Log => {
+            options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
+            options.set_max_write_buffer_number(LOG_MEMTABLES);
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(MIN_BLOB_BYTES);
+            options.set_blob_file_size(BLOB_FILE_BYTES);
+            options.set_blob_compression_type(DBCompressionType::None);
+            options.set_enable_blob_gc(false);
+        }
+        Family::Meta | Family::TimeIndex | Family::Groups => {
+            options.set_write_buffer_size(SMALL_MEMTABLE_BYTES);
+        }
+    }
+    options
+}
+
+/// Whether files below `path` can be opened past the page cache. Some file systems that are
+/// used for short-lived directories refuse it, and RocksDB would only find out at the first flush.
+#[cfg(target_os = "linux")]
+fn direct_io_works(path: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "riscv64"))]
+    const O_DIRECT: i32 = 0o40_000;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "riscv64")))]
+    const O_DIRECT: i32 = 0o200_000;
+
+    let probe = path.join("direct-io-probe");
+    let opened = std::fs::create_dir_all(path).and_then(|()| {
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).custom_flags(O_DIRECT).open(&probe)
+    });
+    // It may be left behind where the directory became read-only meanwhile; it is empty.
+    let _ = std::fs::remove_file(&probe);
+    opened.is_ok()
+}
+
+/// Elsewhere RocksDB asks for it in another way, which every file system takes.
+#[cfg(not(target_os = "linux"))]
+fn direct_io_works(_path: &Path) -> bool {
+    true
+}
+
+fn open_error(directory: &Path, error: &rocksdb::Error) -> StorageError {
+    let text = error.to_string();
+    if text.contains("lock") && (text.contains("LOCK") || text.contains("hold by current process")) {
+        return StorageError::Locked { directory: directory.to_owned() };
+    }
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound => {
+            StorageError::Damaged(text)
+        }
+        _ => StorageError::Read(text),
+    }
+}
+
+/// A read error: what RocksDB finds damaged is named so, as only a restore helps.
+pub(super) fn read_error(error: &rocksdb::Error) -> StorageError {
+    if error.kind() == ErrorKind::Corruption {
+        StorageError::Damaged(error.to_string())
+    } else {
+        StorageError::Read(error.to_string())
+    }
+}
+
+fn write_error(error: &rocksdb::Error) -> StorageError {
+    StorageError::Write(error.to_string())
+}

@@ -1,0 +1,292 @@
+//! The one thread that writes: takes what is queued, joins it, writes it in one step.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use super::key::{Family, Key};
+use super::ops::{ExtentOp, Op};
+use super::rocks::{Batch, Rocks};
+use super::{Durability, Ops, QUEUE_BYTES, closed};
+use crate::error::StorageError;
+use crate::types::{Offset, PartitionId, TimestampMs};
+
+/// How many bytes one round takes at most. A round is one write to the log of RocksDB: large
+/// enough to make its fixed cost small, small enough to keep the queue behind it moving.
+const ROUND_BYTES: usize = 8 << 20;
+/// How large joined extents get. One that is read is read whole, so this bounds what a read of
+/// one small batch costs.
+const EXTENT_BYTES: usize = 1 << 20;
+
+type Then = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+struct Commit {
+    ops: Ops,
+    durability: Durability,
+    then: Then,
+}
+
+#[derive(Default)]
+struct Queue {
+    commits: VecDeque<Commit>,
+    /// The bytes of what is queued and of the round that is being written.
+    bytes: usize,
+    stopping: bool,
+    failure: Option<StorageError>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    room: Notify,
+}
+
+/// The handle of the writer thread. Stops it when dropped, after everything queued is written.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(rocks: Arc<Rocks>) -> Result<Self, StorageError> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            room: Notify::new(),
+        });
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("klamm-writer".to_owned())
+            .spawn(move || run(&for_thread, &rocks))
+            .map_err(|error| StorageError::Write(format!("no thread for the writer: {error}")))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn push(&self, ops: Ops, durability: Durability, then: Then) {
+        let mut queue = self.shared.queue.lock();
+        if queue.stopping {
+            drop(queue);
+            return then(Err(closed()));
+        }
+        queue.bytes += ops.bytes;
+        queue.commits.push_back(Commit { ops, durability, then });
+        drop(queue);
+        self.shared.work.notify_one();
+    }
+
+    pub(super) async fn admit(&self) {
+        loop {
+            let room = self.shared.room.notified();
+            tokio::pin!(room);
+            // Registered before the look at the queue, so that no notification is missed.
+            room.as_mut().enable();
+            if self.shared.queue.lock().bytes < QUEUE_BYTES {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    pub(super) fn failure(&self) -> Option<StorageError> {
+        self.shared.queue.lock().failure.clone()
+    }
+
+    /// Refuses later commits, and blocks until the earlier ones are written.
+    pub(super) fn stop(&self) {
+        self.shared.queue.lock().stopping = true;
+        self.shared.work.notify_one();
+        let Some(thread) = self.thread.lock().take() else { return };
+        // A completion may hold the last handle; the thread can not wait for itself.
+        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            tracing::error!("the writer thread panicked");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(shared: &Shared, rocks: &Rocks) {
+    let mut round = Round::default();
+    let mut completions = Vec::new();
+    loop {
+        let (durability, bytes, failure) = {
+            let mut queue = shared.queue.lock();
+            while queue.commits.is_empty() {
+                if queue.stopping {
+                    return;
+                }
+                shared.work.wait(&mut queue);
+            }
+            take(&mut queue, &mut round, &mut completions)
+        };
+        let result = match failure {
+            Some(failure) => {
+                round.clear();
+                Err(failure)
+            }
+            None => rocks.write(round.render(rocks), durability),
+        };
+        if let Err(error) = &result {
+            let mut queue = shared.queue.lock();
+            if queue.failure.is_none() {
+                tracing::error!(%error, "a write failed; nothing is written until the next start");
+                queue.failure = Some(error.clone());
+            }
+        }
+        for then in completions.drain(..) {
+            then(result.clone());
+        }
+        let mut queue = shared.queue.lock();
+        let before = queue.bytes;
+        queue.bytes -= bytes;
+        if before >= QUEUE_BYTES && queue.bytes < QUEUE_BYTES {
+            shared.room.notify_waiters();
+        }
+    }
+}
+
+/// Moves commits from the queue into a round.
+fn take(
+    queue: &mut Queue,
+    round: &mut Round,
+    completions: &mut Vec<Then>,
+) -> (Durability, usize, Option<StorageError>) {
+    let mut durability = Durability::Process;
+    let mut bytes = 0;
+    while let Some(commit) = queue.commits.front() {
+        if bytes > 0 && bytes + commit.ops.bytes > ROUND_BYTES {
+            break;
+        }
+        let Some(commit) = queue.commits.pop_front() else { break };
+        bytes += commit.ops.bytes;
+        durability = durability.max(commit.durability);
+        commit.ops.list.into_iter().for_each(|op| round.add(op));
+        completions.push(commit.then);
+    }
+    (durability, bytes, queue.failure.clone())
+}
+
+/// What one round writes, joined as it comes in.
+#[derive(Default)]
+struct Round {
+    /// In order; `None` where a later value of the same key took its place.
+    changes: Vec<Option<Op>>,
+    /// Where the last change of a key stands.
+    last: HashMap<(Family, Vec<u8>), usize>,
+    /// The extents of a partition that are still growing.
+    growing: HashMap<PartitionId, Growing>,
+    extents: Vec<Growing>,
+    scratch: Vec<u8>,
+}
+
+struct Growing {
+    partition: PartitionId,
+    base_offset: Offset,
+    parts: Vec<Bytes>,
+    bytes: usize,
+    grown_to: Option<TimestampMs>,
+    /// The number of changes that come before it.
+    after: usize,
+}
+
+impl Round {
+    fn clear(&mut self) {
+        self.changes.clear();
+        self.last.clear();
+        self.growing.clear();
+        self.extents.clear();
+    }
+
+    fn add(&mut self, op: Op) {
+        match &op {
+            Op::Put { family, key, .. } | Op::Delete { family, key } => {
+                let at = self.changes.len();
+                if let Some(earlier) = self.last.insert((*family, key.clone()), at) {
+                    self.changes[earlier] = None;
+                }
+                self.changes.push(Some(op));
+            }
+            Op::DeleteRange { .. } => {
+                // What was appended before must be written before, or it would survive.
+                self.extents.extend(self.growing.drain().map(|(_, extent)| extent));
+                self.changes.push(Some(op));
+            }
+            Op::Extent(_) => {
+                if let Op::Extent(extent) = op {
+                    self.grow(extent);
+                }
+            }
+        }
+    }
+
+    fn grow(&mut self, op: ExtentOp) {
+        let ExtentOp { partition, base_offset, batches, grown_to } = op;
+        let after = self.changes.len();
+        let bytes = batches.len();
+        match self.growing.get_mut(&partition) {
+            Some(extent) if extent.bytes + bytes <= EXTENT_BYTES => {
+                extent.bytes += bytes;
+                extent.parts.push(batches);
+                extent.grown_to = grown_to.or(extent.grown_to);
+            }
+            _ => {
+                let parts = vec![batches];
+                let new = Growing { partition, base_offset, parts, bytes, grown_to, after };
+                self.extents.extend(self.growing.insert(partition, new));
+            }
+        }
+    }
+
+    /// The batch to write. Leaves the round empty.
+    fn render(&mut self, rocks: &Rocks) -> Batch {
+        self.extents.extend(self.growing.drain().map(|(_, extent)| extent));
+        // Extents stand where their partition's range deletes expect them: before later ones and
+        // behind earlier ones.
+        self.extents.sort_by_key(|extent| (extent.after, extent.partition, extent.base_offset));
+        self.last.clear();
+        let mut batch = Batch::new();
+        let mut extents = self.extents.drain(..).peekable();
+        for (index, change) in self.changes.drain(..).enumerate() {
+            while let Some(extent) = extents.next_if(|extent| extent.after <= index) {
+                put_extent(rocks, &mut batch, extent, &mut self.scratch);
+            }
+            match change {
+                Some(Op::Put { family, key, value }) => rocks.put(&mut batch, family, &key, &value),
+                Some(Op::Delete { family, key }) => rocks.delete(&mut batch, family, &key),
+                Some(Op::DeleteRange { family, from, to }) => {
+                    rocks.delete_range(&mut batch, family, &from, &to);
+                }
+                Some(Op::Extent(_)) | None => {}
+            }
+        }
+        for extent in extents {
+            put_extent(rocks, &mut batch, extent, &mut self.scratch);
+        }
+        batch
+    }
+}
+
+fn put_extent(rocks: &Rocks, batch: &mut Batch, extent: Growing, scratch: &mut Vec<u8>) {
+    let Growing { partition, base_offset, parts, grown_to, .. } = extent;
+    let key = Key::Extent { partition, base_offset }.encode();
+    match parts.as_slice() {
+        [part] => rocks.put(batch, Family::Log, &key, part),
+        parts => {
+            scratch.clear();
+            parts.iter().for_each(|part| scratch.extend_from_slice(part));
+            rocks.put(batch, Family::Log, &key, scratch);
+        }
+    }
+    if let Some(timestamp) = grown_to {
+        let key = Key::TimeIndex { partition, timestamp }.encode();
+        rocks.put(batch, Family::TimeIndex, &key, &base_offset.to_be_bytes());
+    }
+}
