@@ -23,7 +23,7 @@ install_packages() { # DEBIAN PACKAGE...
     echo "Installing with apt: $*"
     # One repository that cannot be reached is no reason to give up: the installation decides.
     $prefix apt-get update -qq || echo "apt-get update reported an error; going on." >&2
-    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null ||
+    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null ||
       fail "apt could not install: $*. See above; install them yourself, then make again."
   elif command -v apt-get >/dev/null; then
     fail "some packages are missing: run 'sudo apt-get install $*', then make again."
