@@ -22,9 +22,9 @@ config_keys! {
     "process.roles" process_roles: Vec<String> = "broker,controller", ReadOnly, ListOf(&["broker", "controller"]), High, "The roles of this process; klamm is always both." differs "none" "one process is the whole cluster";
 
     // Listeners.
-    "listeners" listeners: Vec<String> = "PLAINTEXT://127.0.0.1:9092", PerBroker, NonEmptyList, High, "The addresses to listen on, as NAME://host:port; an empty host means every interface." differs "PLAINTEXT://:9092" "nothing is open to the network until it is asked for";
+    "listeners" listeners: Vec<String> = "PLAINTEXT://127.0.0.1:9092", ReadOnly, NonEmptyList, High, "The addresses to listen on, as NAME://host:port; an empty host means every interface." differs "PLAINTEXT://:9092" "nothing is open to the network until it is asked for";
     "advertised.listeners" advertised_listeners: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The addresses that clients are told to connect to; without it they are told the address that they used.";
-    "listener.security.protocol.map" listener_security_protocol_map: String = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", PerBroker, Any, Low, "Which security protocol each listener name speaks, as NAME:PROTOCOL pairs.";
+    "listener.security.protocol.map" listener_security_protocol_map: String = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", ReadOnly, Any, Low, "Which security protocol each listener name speaks, as NAME:PROTOCOL pairs.";
     "inter.broker.listener.name" inter_broker_listener_name: Option<String> = null, ReadOnly, Any, Medium, "The listener that brokers use among themselves.";
     "controller.listener.names" controller_listener_names: Vec<String> = "CONTROLLER", ReadOnly, Distinct, High, "Listener names that belong to the controller; they are accepted and not opened, because the controller is in this process." differs "none" "a file without it starts too";
 

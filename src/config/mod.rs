@@ -3,11 +3,14 @@
 //! - [`key`]: what a key is, how values are read and checked, the `config_keys!` macro;
 //! - [`broker`], [`topic`], [`group`]: the declarations and the typed structs;
 //! - [`unsupported`]: Kafka's keys that klamm knows and does not act on, each with its reason;
+//! - [`describe`]: what DescribeConfigs says; [`dynamic`]: what AlterConfigs may change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub mod broker;
+pub mod describe;
+pub mod dynamic;
 pub mod group;
 pub mod key;
 pub mod topic;

@@ -247,3 +247,86 @@ fn security_keys_are_refused_unless_they_say_what_is_true_anyway() {
         assert_eq!(unsupported::is_refused(name, value), refused, "{name}={value}");
     }
 }
+
+#[test]
+fn a_topics_keys_are_described_with_what_stands_behind_them() {
+    use super::describe::ConfigSource::{Default as Unset, DynamicDefaultBroker, StaticBroker, Topic};
+    let config = broker(&[("message.max.bytes", "7"), ("log.retention.hours", "1")])
+        .with_dynamic(&map(&[("message.max.bytes", "8")]), &BTreeMap::new())
+        .unwrap();
+    let described = describe::topic(&map(&[("max.message.bytes", " 9 ")]), &config);
+    assert_eq!(described.len(), TOPIC_KEYS.len());
+    let find = |name: &str| described.iter().find(|key| key.name == name).unwrap();
+    let key = find("max.message.bytes");
+    assert_eq!((key.value.as_deref(), key.source, key.type_id, key.read_only), (Some("9"), Topic, 3, false));
+    let behind: Vec<_> =
+        key.synonyms.iter().map(|s| (s.name.as_str(), s.value.as_deref(), s.source)).collect();
+    assert_eq!(
+        behind,
+        [
+            ("max.message.bytes", Some("9"), Topic),
+            ("message.max.bytes", Some("8"), DynamicDefaultBroker),
+            ("message.max.bytes", Some("7"), StaticBroker),
+            ("message.max.bytes", Some("1048588"), Unset),
+        ]
+    );
+    // Kafka reports the hours' value, and no synonyms, where only log.retention.hours is set.
+    let key = find("retention.ms");
+    assert_eq!((key.value.as_deref(), key.source, key.synonyms.len()), (Some("3600000"), Unset, 0));
+    assert_eq!(find("min.cleanable.dirty.ratio").value.as_deref(), Some("0.5"));
+    assert!(find("segment.bytes").documentation.contains("without effect"));
+}
+
+#[test]
+fn a_brokers_keys_are_described_with_their_sources() {
+    use super::describe::ConfigSource::{
+        Default as Unset, DynamicBroker, DynamicDefaultBroker, StaticBroker,
+    };
+    let config = broker(&[
+        ("node.id", "4"),
+        ("num.io.threads", "9"),
+        ("my.plugin.secret", "x"),
+        ("log.retention.hours", "2"),
+    ])
+    .with_dynamic(&map(&[("compression.type", "zstd")]), &map(&[("compression.type", "lz4")]))
+    .unwrap();
+    let described = describe::broker(&config);
+    let find = |name: &str| described.iter().find(|key| key.name == name).unwrap();
+    let cases = [
+        ("node.id", Some("4"), StaticBroker, true, false, 2),
+        ("compression.type", Some("lz4"), DynamicBroker, false, false, 3),
+        ("num.io.threads", Some("9"), StaticBroker, false, false, 2),
+        ("my.plugin.secret", None, StaticBroker, true, true, 1),
+        ("log.retention.ms", None, Unset, false, false, 0),
+        ("log.retention.hours", Some("2"), StaticBroker, true, false, 2),
+        ("group.initial.rebalance.delay.ms", Some("0"), Unset, true, false, 1),
+    ];
+    for (name, value, source, read_only, sensitive, synonyms) in cases {
+        let key = find(name);
+        let seen = (key.value.as_deref(), key.source, key.read_only, key.sensitive, key.synonyms.len());
+        assert_eq!(seen, (value, source, read_only, sensitive, synonyms), "{name}");
+    }
+    let cluster = describe::cluster(&config);
+    assert_eq!(cluster.len(), 1);
+    assert_eq!((cluster[0].value.as_deref(), cluster[0].source), (Some("zstd"), DynamicDefaultBroker));
+}
+
+#[test]
+fn a_groups_keys_fall_back_to_the_brokers() {
+    use super::describe::ConfigSource::{Default as Unset, Group, StaticBroker};
+    let config = broker(&[("group.consumer.session.timeout.ms", "50000")]);
+    let described = describe::group(&map(&[("share.isolation.level", "read_committed")]), &config);
+    let find = |name: &str| described.iter().find(|key| key.name == name).unwrap();
+    assert_eq!(
+        (find("consumer.session.timeout.ms").value.as_deref(), find("consumer.session.timeout.ms").source),
+        (Some("50000"), StaticBroker)
+    );
+    assert_eq!(find("share.isolation.level").source, Group);
+    assert_eq!(find("share.isolation.level").synonyms.len(), 2);
+    assert_eq!(find("share.auto.offset.reset").source, Unset);
+    let metrics = describe::client_metrics(&map(&[("interval.ms", "1000")]));
+    assert_eq!(
+        metrics.iter().filter(|key| key.source == super::describe::ConfigSource::ClientMetrics).count(),
+        1
+    );
+}
