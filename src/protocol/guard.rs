@@ -1,7 +1,7 @@
 //! What stands between the network and the decoders: nothing is decoded that is not whole.
 //!
 //! The decoders of the `kafka-protocol` crate believe the counts that they read and reserve memory for them, which
-//! lets five bytes abort the process. So the guard walks a request first, by the table of [shapes](shapes): every count
+//! lets five bytes abort the process. So the guard walks a request first, by the table in `guard/shapes.rs`: every count
 //! has to be followed by that many elements, every length by that many bytes, and the number of elements and of
 //! unknown tags is bounded, because each of them costs memory beyond its bytes. What passes decodes into a small
 //! multiple of the frame. Contents (record batches, opaque metadata) are skipped by their length, unseen.
@@ -22,10 +22,10 @@ pub use shapes::API_KEYS;
 pub const ELEMENTS_MAX: usize = 1_000_000;
 
 /// How many tagged fields that are not in the table a request may have, beyond one in [`BYTES_PER_UNKNOWN_TAG`] bytes.
-pub const UNKNOWN_TAGS_MAX: usize = 1024;
+pub const UNKNOWN_TAGS_MAX: usize = 64;
 
 /// See [`UNKNOWN_TAGS_MAX`]. An unknown tag takes three bytes at least, and a map of about 400 when decoded.
-pub const BYTES_PER_UNKNOWN_TAG: usize = 32;
+pub const BYTES_PER_UNKNOWN_TAG: usize = 16;
 
 /// Why a request is refused. The connection is closed: there is no answer to a request that can not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
