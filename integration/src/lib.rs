@@ -1,1 +1,7 @@
-//! Shared helpers of the integration tests.
+//! Helpers of the integration tests: a klamm process of one's own, and real client libraries to point at it.
+
+mod clients;
+mod process;
+
+pub use clients::{Client, Outcome, SCENARIOS};
+pub use process::{Exit, Klamm, binary, until};
