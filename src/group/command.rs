@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::core::GroupCounts;
 use crate::error::ErrorCode;
-use crate::shard::Token;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// A request to the group coordinator, for one of its shards.
@@ -23,6 +23,7 @@ pub enum Command {
     List(GroupFilter),
     DeleteGroups { group_ids: Vec<Arc<str>> },
     TopicsDeleted { topics: Vec<DeletedTopic> },
+    Count,
 }
 
 /// The answer to the [`Command`] of the same name.
@@ -39,10 +40,8 @@ pub enum Reply {
     List(Vec<ListedGroup>),
     DeleteGroups(Vec<(Arc<str>, Option<ErrorCode>)>),
     TopicsDeleted,
+    Count(GroupCounts),
 }
-
-/// A command with the caller's token, as scripts and tests record it.
-pub type Answer = (Token, Reply);
 
 /// JoinGroup (KIP-62, KIP-345, KIP-394, KIP-814).
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,23 @@
 //! Groups: who consumes together, who gets what, and how far they have come.
+//!
+//! A group lives in the shard of the `__consumer_offsets` partition that its id hashes to. Its state is a fold over that
+//! partition's records, and over what happened since the broker started.
+//!
+//! - [`coordinator`]: the handle that the API files call; starts shards where there is something to coordinate;
+//! - [`core`]: all groups of a shard, as a deterministic [`Core`](crate::shard::Core);
+//! - [`classic`]: the classic group protocol, a group at a time;
+//! - [`offsets`]: committed offsets, their retention and deletion;
+//! - [`record`]: the records, in Kafka's bytes;
+//! - `scripts/`: golden scripts, one for each scenario: commands with their replies on virtual time.
+
+pub mod classic;
 pub mod command;
 pub mod coordinator;
+pub mod core;
+pub mod offsets;
+pub mod record;
+#[cfg(test)]
+mod script;
 pub mod settings;
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,10 @@
 //! - When an append fails, the state is ahead of the log. It is dropped and loaded again from the view, and whoever
 //!   waits is told to try again (`CoordinatorRuntime` of Kafka reverts a snapshot instead).
 
+#[cfg(test)]
+pub(crate) mod script;
+pub mod timers;
+
 use std::fmt::Debug;
 use std::pin::Pin;
 

@@ -1,0 +1,315 @@
+//! Committed offsets (`OffsetMetadataManager`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::classic::{ClassicGroup, GroupState};
+use super::command::{
+    CommitOffsets, CommittedOffset, CommittedPartition, DeleteOffsets, DeletedTopic, FetchOffsets,
+    FetchTopic, FetchedPartition, FetchedTopic, Reply, TopicOutcome,
+};
+use super::core::{Event, GroupCore};
+use super::record::Record;
+use crate::error::ErrorCode;
+use crate::shard::{Decision, Token};
+use crate::types::TimestampMs;
+
+type ByPartition = BTreeMap<i32, CommittedOffset>;
+type ByTopic = BTreeMap<Arc<str>, ByPartition>;
+
+/// The committed offsets of a shard's groups. There are no empty maps in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    by_group: BTreeMap<Arc<str>, ByTopic>,
+}
+
+/// What [`Offsets::expire`] found.
+#[derive(Debug)]
+pub(super) struct Expired {
+    pub tombstones: Vec<Event>,
+    /// Whether no offset of the group is left after them.
+    pub nothing_left: bool,
+}
+
+impl Offsets {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_group.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
+    }
+
+    /// The committed offset of a partition.
+    pub fn get(&self, group_id: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.by_group.get(group_id)?.get(topic)?.get(&partition)
+    }
+
+    pub(super) fn put(
+        &mut self,
+        group_id: &Arc<str>,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: CommittedOffset,
+    ) {
+        let topics = self.by_group.entry(group_id.clone()).or_default();
+        topics.entry(topic.clone()).or_default().insert(partition, offset);
+    }
+
+    pub(super) fn remove(&mut self, group_id: &str, topic: &str, partition: i32) {
+        let Some(topics) = self.by_group.get_mut(group_id) else { return };
+        let Some(partitions) = topics.get_mut(topic) else { return };
+        partitions.remove(&partition);
+        if partitions.is_empty() {
+            topics.remove(topic);
+        }
+        if topics.is_empty() {
+            self.by_group.remove(group_id);
+        }
+    }
+
+    /// What OffsetFetch gives: -1 where nothing is committed, or only for an older topic of that name.
+    pub(super) fn fetch(&self, request: FetchOffsets) -> Vec<FetchedTopic> {
+        let committed = self.by_group.get(&request.group_id);
+        match request.topics {
+            Some(topics) => topics.into_iter().map(|topic| fetch_topic(committed, topic)).collect(),
+            None => {
+                committed.into_iter().flatten().map(|(topic, offsets)| fetch_all(topic, offsets)).collect()
+            }
+        }
+    }
+
+    /// Tombstones for everything that a group has committed.
+    pub(super) fn delete_all(&self, group_id: &Arc<str>) -> Vec<Event> {
+        let topics = self.by_group.get(group_id).into_iter().flatten();
+        topics.flat_map(|(topic, partitions)| tombstones(group_id, topic, partitions.keys())).collect()
+    }
+
+    /// Tombstones for a topic that is gone, in all groups.
+    pub(super) fn delete_topic(&self, deleted: &DeletedTopic) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (group_id, topics) in &self.by_group {
+            let Some(partitions) = topics.get(&deleted.topic) else { continue };
+            let gone =
+                |offset: &CommittedOffset| offset.topic_id.is_nil() || offset.topic_id == deleted.topic_id;
+            let gone = partitions.iter().filter(|(_, offset)| gone(offset)).map(|(partition, _)| partition);
+            events.extend(tombstones(group_id, &deleted.topic, gone));
+        }
+        events
+    }
+
+    /// Tombstones for a group's offsets that nobody has used for long (KIP-211): not those of topics that it is
+    /// subscribed to; while it has members, counted from the commit; when it is empty, from when it became so.
+    pub(super) fn expire(&self, group: &ClassicGroup, now_ms: TimestampMs, retention_ms: i64) -> Expired {
+        let Some(topics) = self.by_group.get(&group.group_id) else {
+            return Expired { tombstones: Vec::new(), nothing_left: true };
+        };
+        let Some(condition) = ExpirationCondition::of(group) else {
+            return Expired { tombstones: Vec::new(), nothing_left: false };
+        };
+        let mut expired = Expired { tombstones: Vec::new(), nothing_left: true };
+        for (topic, partitions) in topics {
+            let subscribed = group.is_subscribed_to(topic);
+            for (partition, offset) in partitions {
+                if !subscribed && condition.is_expired(offset, now_ms, retention_ms) {
+                    expired.tombstones.push(tombstone(&group.group_id, topic, *partition));
+                } else {
+                    expired.nothing_left = false;
+                }
+            }
+        }
+        expired
+    }
+}
+
+/// From when an offset's retention counts (`OffsetExpirationCondition`).
+#[derive(Clone, Copy, Debug)]
+enum ExpirationCondition {
+    SinceCommit,
+    SinceEmpty(TimestampMs),
+}
+
+impl ExpirationCondition {
+    /// `None`: nothing expires now.
+    fn of(group: &ClassicGroup) -> Option<Self> {
+        match group.state {
+            _ if group.protocol_type.is_none() => Some(Self::SinceCommit),
+            GroupState::Empty => Some(group.state_since_ms.map_or(Self::SinceCommit, Self::SinceEmpty)),
+            GroupState::Stable if group.uses_consumer_protocol() && group.subscribed_topics.is_some() => {
+                Some(Self::SinceCommit)
+            }
+            GroupState::Stable
+            | GroupState::PreparingRebalance
+            | GroupState::CompletingRebalance
+            | GroupState::Dead => None,
+        }
+    }
+
+    fn is_expired(self, offset: &CommittedOffset, now_ms: TimestampMs, retention_ms: i64) -> bool {
+        if offset.expire_timestamp_ms != -1 {
+            return now_ms >= offset.expire_timestamp_ms;
+        }
+        let since_ms = match self {
+            Self::SinceCommit => offset.commit_timestamp_ms,
+            Self::SinceEmpty(since_ms) => since_ms,
+        };
+        now_ms - since_ms >= retention_ms
+    }
+}
+
+fn tombstone(group_id: &Arc<str>, topic: &Arc<str>, partition: i32) -> Event {
+    Event::Record(Record::Offset { group_id: group_id.clone(), topic: topic.clone(), partition, value: None })
+}
+
+fn tombstones<'a>(
+    group_id: &Arc<str>,
+    topic: &Arc<str>,
+    partitions: impl Iterator<Item = &'a i32>,
+) -> Vec<Event> {
+    partitions.map(|partition| tombstone(group_id, topic, *partition)).collect()
+}
+
+fn fetch_topic(committed: Option<&ByTopic>, asked: FetchTopic) -> FetchedTopic {
+    let offsets = committed.and_then(|topics| topics.get(&asked.topic));
+    let same = |found: Uuid| found.is_nil() || asked.topic_id.is_nil() || found == asked.topic_id;
+    let fetch = |partition: i32| {
+        let offset =
+            offsets.and_then(|offsets| offsets.get(&partition)).filter(|offset| same(offset.topic_id));
+        offset.map_or_else(|| not_committed(partition), |offset| committed_partition(partition, offset))
+    };
+    let partitions = asked.partitions.into_iter().map(fetch).collect();
+    FetchedTopic { topic: asked.topic, topic_id: asked.topic_id, partitions }
+}
+
+fn fetch_all(topic: &Arc<str>, offsets: &ByPartition) -> FetchedTopic {
+    let topic_id = offsets.values().map(|offset| offset.topic_id).find(|id| !id.is_nil()).unwrap_or_default();
+    let partitions =
+        offsets.iter().map(|(partition, offset)| committed_partition(*partition, offset)).collect();
+    FetchedTopic { topic: topic.clone(), topic_id, partitions }
+}
+
+fn committed_partition(partition: i32, offset: &CommittedOffset) -> FetchedPartition {
+    FetchedPartition {
+        partition,
+        offset: offset.offset,
+        leader_epoch: offset.leader_epoch,
+        metadata: offset.metadata.clone(),
+    }
+}
+
+fn not_committed(partition: i32) -> FetchedPartition {
+    FetchedPartition { partition, offset: -1, leader_epoch: -1, metadata: Arc::default() }
+}
+
+impl GroupCore {
+    pub(super) fn commit_offsets(
+        &self,
+        now_ms: TimestampMs,
+        token: Token,
+        request: CommitOffsets,
+    ) -> Decision<Self> {
+        if let Err(code) = self.validate_commit(&request) {
+            return Decision::reply(token, Reply::CommitOffsets(Err(code)));
+        }
+        let mut decision = self.commit_keeps_session(now_ms, &request);
+        let expire_timestamp_ms = request.retention_time_ms.map_or(-1, |retention_ms| now_ms + retention_ms);
+        let mut outcomes = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for committed in topic.partitions {
+                let partition = committed.partition;
+                let too_large = self.is_metadata_too_large(&committed);
+                partitions.push((partition, too_large.then_some(ErrorCode::OffsetMetadataTooLarge)));
+                if too_large {
+                    continue;
+                }
+                let value = CommittedOffset {
+                    offset: committed.offset,
+                    leader_epoch: committed.leader_epoch.max(-1),
+                    metadata: committed.metadata.unwrap_or_default().into(),
+                    commit_timestamp_ms: now_ms,
+                    expire_timestamp_ms,
+                    topic_id: topic.topic_id,
+                };
+                decision.events.push(Event::Record(Record::Offset {
+                    group_id: request.group_id.clone(),
+                    topic: topic.topic.clone(),
+                    partition,
+                    value: Some(value),
+                }));
+            }
+            outcomes.push(TopicOutcome { topic: topic.topic, topic_id: topic.topic_id, partitions });
+        }
+        decision.replies.push((token, Reply::CommitOffsets(Ok(outcomes))));
+        decision
+    }
+
+    /// Kafka counts the characters of its strings: UTF-16.
+    fn is_metadata_too_large(&self, committed: &CommittedPartition) -> bool {
+        let length = committed.metadata.as_ref().map_or(0, |metadata| metadata.encode_utf16().count());
+        length > self.settings.offset_metadata_max_bytes
+    }
+
+    fn validate_commit(&self, request: &CommitOffsets) -> Result<(), ErrorCode> {
+        let Some(group) = self.groups.get(&request.group_id) else {
+            return if request.generation_id < 0 { Ok(()) } else { Err(request.unknown_group) };
+        };
+        let empty = group.state == GroupState::Empty;
+        if request.generation_id < 0 && empty {
+            return Ok(());
+        }
+        if request.generation_id >= 0 || !request.member_id.is_empty() || request.group_instance_id.is_some()
+        {
+            group.validate_member(&request.member_id, request.group_instance_id.as_deref())?;
+            if request.generation_id != group.generation_id {
+                return Err(ErrorCode::IllegalGeneration);
+            }
+        } else if !empty {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        if group.state == GroupState::CompletingRebalance {
+            // The member knows the new generation, but not what is its own in it.
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        Ok(())
+    }
+
+    /// A commit is a sign of life, except while the group completes a rebalance.
+    fn commit_keeps_session(&self, now_ms: TimestampMs, request: &CommitOffsets) -> Decision<Self> {
+        match self.groups.get(&request.group_id) {
+            Some(group) if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) => {
+                self.with_group(now_ms, &request.group_id, |draft| draft.touch(&request.member_id))
+            }
+            Some(_) | None => Decision::default(),
+        }
+    }
+
+    pub(super) fn delete_offsets(&self, token: Token, request: DeleteOffsets) -> Decision<Self> {
+        let refuse = |code| Decision::reply(token, Reply::DeleteOffsets(Err(code)));
+        if request.group_id.is_empty() {
+            return refuse(ErrorCode::InvalidGroupId);
+        }
+        let Some(group) = self.groups.get(&request.group_id) else {
+            return refuse(ErrorCode::GroupIdNotFound);
+        };
+        if group.state != GroupState::Empty && !group.uses_consumer_protocol() {
+            // What members of other types subscribe to is not known.
+            return refuse(ErrorCode::NonEmptyGroup);
+        }
+        let mut decision = Decision::default();
+        let mut outcomes = Vec::with_capacity(request.topics.len());
+        for (topic, partitions) in request.topics {
+            let subscribed = group.is_subscribed_to(&topic);
+            if !subscribed {
+                let known =
+                    |partition: &&i32| self.offsets.get(&request.group_id, &topic, **partition).is_some();
+                let known = partitions.iter().filter(known);
+                decision.events.extend(tombstones(&request.group_id, &topic, known));
+            }
+            let error = subscribed.then_some(ErrorCode::GroupSubscribedToTopic);
+            let partitions = partitions.into_iter().map(|partition| (partition, error)).collect();
+            outcomes.push(TopicOutcome { topic, topic_id: Uuid::nil(), partitions });
+        }
+        decision.replies.push((token, Reply::DeleteOffsets(Ok(outcomes))));
+        decision
+    }
+}
