@@ -89,7 +89,7 @@ impl World {
             settings,
             core,
             written,
-            timers: Timers::new(),
+            timers: Timers::default(),
             now_ms: 0,
             held: BTreeMap::new(),
             tokens: 0,
@@ -101,7 +101,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        self.timers = Timers::new();
+        self.timers = Timers::default();
         let decision = self.core.start(self.now_ms);
         self.carry_out(decision);
     }

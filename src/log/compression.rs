@@ -158,10 +158,8 @@ impl Read for XerialReader<'_> {
             if read > 0 || out.is_empty() || self.rest.is_empty() {
                 return Ok(read);
             }
-            let (length, rest) = self
-                .rest
-                .split_first_chunk()
-                .ok_or_else(|| io::Error::other("a block has no length"))?;
+            let (length, rest) =
+                self.rest.split_first_chunk().ok_or_else(|| io::Error::other("a block has no length"))?;
             let length = usize::try_from(u32::from_be_bytes(*length)).map_err(io::Error::other)?;
             let (block, rest) = rest
                 .split_at_checked(length)

@@ -13,6 +13,6 @@ mod varint;
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
 pub use types::{
-    ActiveProducer, AppendError, Appended, FoundOffset, Isolation, OffsetQuery, Offsets, Origin,
-    Read, ReadUpTo,
+    ActiveProducer, AppendError, Appended, FoundOffset, Isolation, OffsetQuery, Offsets, Origin, Read,
+    ReadUpTo,
 };

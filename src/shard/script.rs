@@ -59,7 +59,7 @@ impl<C: Scripted> Script<C> {
             core: C::fresh(&memory),
             memory,
             now_ms: 0,
-            timers: Timers::new(),
+            timers: Timers::default(),
             held: BTreeMap::new(),
             records: Vec::new(),
             next_token: 0,
@@ -75,7 +75,7 @@ impl<C: Scripted> Script<C> {
     }
 
     fn start(&mut self, out: &mut String) -> Outcome<()> {
-        self.timers = Timers::new();
+        self.timers = Timers::default();
         let decision = self.core.start(self.now_ms);
         self.carry_out(decision, out)
     }

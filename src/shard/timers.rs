@@ -12,12 +12,13 @@ pub struct Timers<T> {
     deadlines: BTreeMap<T, TimestampMs>,
 }
 
-impl<T: Clone + Ord> Timers<T> {
-    /// No deadlines.
-    pub fn new() -> Self {
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
         Self { in_order: BTreeSet::new(), deadlines: BTreeMap::new() }
     }
+}
 
+impl<T: Clone + Ord> Timers<T> {
     /// Sets, moves or takes away a deadline.
     pub fn change(&mut self, change: TimerChange<T>) {
         match change {
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_timer_has_its_last_deadline_only() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::default();
         timers.change(TimerChange::Arm { timer: "a", deadline_ms: 10 });
         timers.change(TimerChange::Arm { timer: "b", deadline_ms: 20 });
         timers.change(TimerChange::Arm { timer: "a", deadline_ms: 30 });

@@ -54,9 +54,7 @@ pub(super) fn store_path(directory: &Path) -> PathBuf {
 
 /// Reads who the directory belongs to, and makes an empty or missing one ours.
 pub(super) fn claim(directory: &Path, options: &StoreOptions) -> Result<MetaProperties, StorageError> {
-    let unreadable = |error: io::Error| {
-        StorageError::Read(format!("{}: {error}", directory.display()))
-    };
+    let unreadable = |error: io::Error| StorageError::Read(format!("{}: {error}", directory.display()));
     let text = match read_file(&directory.join(FILE)).map_err(unreadable)? {
         Some(text) => text,
         None => {
@@ -137,7 +135,8 @@ fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
     };
     let format: u32 = format.parse().map_err(|_| damaged("klamm.format"))?;
     if format > FORMAT || value("version").is_some_and(|version| version != VERSION) {
-        let problem = format!("was written by a newer klamm: its format is {format}, this one reads {FORMAT}");
+        let problem =
+            format!("was written by a newer klamm: its format is {format}, this one reads {FORMAT}");
         return Err(StorageError::Mismatch { directory: directory.to_owned(), problem });
     }
     let directory_id = value("directory.id").as_deref().and_then(parse_kafka_id);
@@ -150,9 +149,7 @@ fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
 }
 
 fn check(directory: &Path, found: &MetaProperties, options: &StoreOptions) -> Result<(), StorageError> {
-    let mismatch = |problem| {
-        Err(StorageError::Mismatch { directory: directory.to_owned(), problem })
-    };
+    let mismatch = |problem| Err(StorageError::Mismatch { directory: directory.to_owned(), problem });
     if let Some(expected) = &options.cluster_id
         && *expected != found.cluster_id
     {

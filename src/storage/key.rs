@@ -158,13 +158,10 @@ impl Key {
     pub fn decode(family: Family, bytes: &[u8]) -> Option<Self> {
         let mut input = Input(bytes);
         let key = match family {
-            Family::Log => {
-                Self::Extent { partition: input.partition()?, base_offset: input.i64()? }
+            Family::Log => Self::Extent { partition: input.partition()?, base_offset: input.i64()? },
+            Family::TimeIndex => {
+                Self::TimeIndex { partition: input.partition()?, timestamp: input.i64()? ^ i64::MIN }
             }
-            Family::TimeIndex => Self::TimeIndex {
-                partition: input.partition()?,
-                timestamp: input.i64()? ^ i64::MIN,
-            },
             Family::Meta => Self::decode_meta(&mut input)?,
             Family::Groups => {
                 let offsets_partition = input.i32()?;
@@ -191,20 +188,13 @@ impl Key {
             META_PROPERTIES => Self::MetaProperties,
             QUORUM_STATE => Self::QuorumState,
             NEXT_PARTITION_ID => Self::NextPartitionId,
-            PARTITION => Self::Partition {
-                topic_id: Uuid::from_bytes(input.array()?),
-                partition: input.i32()?,
-            },
+            PARTITION => {
+                Self::Partition { topic_id: Uuid::from_bytes(input.array()?), partition: input.i32()? }
+            }
             PARTITION_STATE => Self::PartitionState { partition: input.partition()? },
-            SEGMENT => {
-                Self::Segment { partition: input.partition()?, base_offset: input.i64()? }
-            }
-            LEADER_EPOCH => {
-                Self::LeaderEpoch { partition: input.partition()?, epoch: input.i32()? }
-            }
-            PRODUCER => {
-                Self::Producer { partition: input.partition()?, producer_id: input.i64()? }
-            }
+            SEGMENT => Self::Segment { partition: input.partition()?, base_offset: input.i64()? },
+            LEADER_EPOCH => Self::LeaderEpoch { partition: input.partition()?, epoch: input.i32()? },
+            PRODUCER => Self::Producer { partition: input.partition()?, producer_id: input.i64()? },
             _ => return None,
         })
     }
@@ -412,9 +402,7 @@ mod tests {
     fn keys_sort_as_their_numbers_do() {
         let at = |timestamp| Key::TimeIndex { partition: PartitionId(1), timestamp }.encode();
         assert!(at(-1) < at(0) && at(0) < at(1) && at(255) < at(256));
-        let extent = |id, base_offset| {
-            Key::Extent { partition: PartitionId(id), base_offset }.encode()
-        };
+        let extent = |id, base_offset| Key::Extent { partition: PartitionId(id), base_offset }.encode();
         assert!(extent(1, 255) < extent(1, 256) && extent(1, i64::MAX) < extent(2, 0));
     }
 

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ChecksumType, ColumnFamily, ColumnFamilyDescriptor, DB,
-    DBCompressionType, DBRawIterator, Direction, ErrorKind, IteratorMode, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ChecksumType, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 use super::Durability;
@@ -52,9 +52,8 @@ pub(super) struct Rocks {
 impl Rocks {
     pub(super) fn open(directory: &Path, path: &Path) -> Result<Self, StorageError> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
-        });
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
         let db = DB::open_cf_descriptors(&options(direct_io_works(path)), path, families)
             .map_err(|error| open_error(directory, &error))?;
         Ok(Self { db, refuses: AtomicBool::new(false) })
@@ -194,7 +193,12 @@ fn direct_io_works(path: &Path) -> bool {
 
     let probe = path.join("direct-io-probe");
     let opened = std::fs::create_dir_all(path).and_then(|()| {
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).custom_flags(O_DIRECT).open(&probe)
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(O_DIRECT)
+            .open(&probe)
     });
     // It may be left behind where the directory became read-only meanwhile; it is empty.
     let _ = std::fs::remove_file(&probe);

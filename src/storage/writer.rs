@@ -53,11 +53,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(rocks: Arc<Rocks>) -> Result<Self, StorageError> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            work: Condvar::new(),
-            room: Notify::new(),
-        });
+        let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), room: Notify::new() });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("klamm-writer".to_owned())

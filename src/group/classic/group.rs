@@ -12,7 +12,7 @@ use crate::shard::Token;
 use crate::types::TimestampMs;
 
 /// The protocol type of Kafka's consumers; others are Connect's and Schema Registry's.
-pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
+const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
 /// Where a group stands (`ClassicGroupState`). A group that is not there is `Dead`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
