@@ -3,7 +3,10 @@
 //! - [`key`]: what a key is, how values are read and checked, the `config_keys!` macro;
 //! - [`broker`], [`topic`], [`group`]: the declarations and the typed structs;
 //! - [`unsupported`]: Kafka's keys that klamm knows and does not act on, each with its reason;
-//! - [`describe`]: what DescribeConfigs says; [`dynamic`]: what AlterConfigs may change.
+//! - [`describe`]: what DescribeConfigs says; [`dynamic`]: what AlterConfigs may change;
+//! - [`listener`]: listeners and advertised addresses as types;
+//! - [`file`]: `server.properties` and `KAFKA_*` environment variables;
+//! - [`reference`]: the tables of the README.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +14,11 @@ use std::sync::Arc;
 pub mod broker;
 pub mod describe;
 pub mod dynamic;
+pub mod file;
 pub mod group;
 pub mod key;
+pub mod listener;
+pub mod reference;
 pub mod topic;
 pub mod unsupported;
 
