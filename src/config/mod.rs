@@ -5,8 +5,8 @@
 //! - [`unsupported`]: Kafka's keys that klamm knows and does not act on, each with its reason;
 //! - [`describe`]: what DescribeConfigs says; [`dynamic`]: what AlterConfigs may change;
 //! - [`listener`]: listeners and advertised addresses as types;
-//! - [`file`]: `server.properties` and `KAFKA_*` environment variables;
-//! - [`reference`]: the tables of the README.
+//! - [`mod@file`]: `server.properties` and `KAFKA_*` environment variables;
+//! - [`mod@reference`]: the tables of the README.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
