@@ -1,0 +1,136 @@
+//! Features: at which level the whole cluster works.
+
+use super::{Context, Decision, Settings};
+use crate::error::{ApiError, ErrorCode};
+use crate::metadata::command::{FeatureUpdate, UpgradeType};
+use crate::metadata::image::{FeatureRange, Image, KRAFT_VERSION, METADATA_VERSION};
+use crate::metadata::record::{
+    AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, Record,
+};
+
+/// The lowest `metadata.version` that there still is: 3.3-IV3.
+pub const METADATA_VERSION_MIN: i16 = 7;
+/// The `metadata.version` of Kafka 4.3: 4.3-IV0. New clusters are finalised at it.
+pub const METADATA_VERSION_LATEST: i16 = 30;
+/// The `kraft.version` of new clusters: the voters stand in the log (KIP-853).
+pub const KRAFT_VERSION_LATEST: i16 = 1;
+
+/// The levels of `metadata.version` at which a record or a field was added, so that going below one of them would
+/// lose something (`MetadataVersion.didMetadataChange`).
+const METADATA_CHANGED_AT: [i16; 9] = [7, 8, 11, 13, 14, 15, 17, 23, 30];
+
+/// What this version of klamm supports. A feature stands here once all of it is served.
+pub fn supported() -> Vec<FeatureRange> {
+    let range = |name: &str, min, max| FeatureRange { name: name.into(), min, max };
+    vec![
+        range(KRAFT_VERSION, 0, KRAFT_VERSION_LATEST),
+        range(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LATEST),
+    ]
+}
+
+/// The records with which a controller begins to lead: on an empty log those that make the cluster, after a crash in
+/// the middle of a transaction its end, otherwise none (`ActivationRecordsGenerator`).
+pub fn activate(image: &Image, in_transaction: bool) -> Vec<Record> {
+    let mut records = Vec::new();
+    if in_transaction {
+        let reason = Some("Controller failover".to_owned());
+        records.push(AbortTransactionRecord { reason, ..AbortTransactionRecord::default() }.into());
+    }
+    if image.metadata_version().is_none() {
+        let name = Some("Bootstrap records".to_owned());
+        records.push(BeginTransactionRecord { name, ..BeginTransactionRecord::default() }.into());
+        records.push(level_record(METADATA_VERSION, METADATA_VERSION_LATEST));
+        records.push(EndTransactionRecord::default().into());
+    }
+    records
+}
+
+/// Finalises features at other levels: all of them or, where one is refused, none.
+pub fn update(
+    context: &Context<'_>,
+    updates: &[FeatureUpdate],
+    validate_only: bool,
+) -> Decision<Result<(), ApiError>> {
+    let mut records = Vec::new();
+    for update in updates {
+        match update_one(context, update) {
+            Ok(record) => records.extend(record),
+            Err(error) => return Decision::reply(Err(error)),
+        }
+    }
+    if validate_only {
+        records.clear();
+    }
+    Decision { records, reply: Ok(()) }
+}
+
+fn update_one(context: &Context<'_>, update: &FeatureUpdate) -> Result<Option<Record>, ApiError> {
+    let invalid = |why: &str| {
+        let text = format!("The update of {} to level {} is not possible: {why}", update.name, update.level);
+        Err(ApiError::with(ErrorCode::InvalidUpdateVersion, text))
+    };
+    let current = match update.name.as_str() {
+        KRAFT_VERSION => KRAFT_VERSION_LATEST,
+        name => context.image.feature(name),
+    };
+    if update.upgrade_type == UpgradeType::Unknown {
+        return invalid("the controller does not know this type of upgrade.");
+    }
+    if update.level < 0 {
+        return invalid("a level is at least 0.");
+    }
+    if let Some(reason) = not_supported(context, &update.name, update.level) {
+        return invalid(&reason);
+    }
+    let upgrade = update.upgrade_type == UpgradeType::Upgrade;
+    if update.level < current && upgrade {
+        return invalid("it would be a downgrade, which has to be asked for as safe or unsafe.");
+    }
+    if update.level > current && !upgrade {
+        return invalid("a downgrade can not go to a higher level.");
+    }
+    match update.name.as_str() {
+        METADATA_VERSION => {
+            let loses = |&changed: &i16| update.level < changed && changed <= current;
+            if METADATA_CHANGED_AT.iter().any(loses) {
+                let why = match update.upgrade_type {
+                    UpgradeType::UnsafeDowngrade => "unsafe downgrades are not supported.",
+                    _ => "it might lose metadata.",
+                };
+                let text =
+                    format!("metadata.version can not go down from {current} to {}: {why}", update.level);
+                return Err(ApiError::with(ErrorCode::InvalidUpdateVersion, text));
+            }
+            Ok(Some(level_record(METADATA_VERSION, update.level)))
+        }
+        KRAFT_VERSION if update.level < current => invalid("this feature does not go down."),
+        KRAFT_VERSION => Ok(None),
+        name => Ok(Some(level_record(name, update.level))),
+    }
+}
+
+/// Why a node of the cluster could not work at this level (`QuorumFeatures.reasonNotSupported`).
+fn not_supported(context: &Context<'_>, name: &str, level: i16) -> Option<String> {
+    let Settings { node_id, features, .. } = context.settings;
+    let own = reason(&format!("controller {node_id}"), features, name, level);
+    let brokers = || {
+        let reason_of = |broker: &crate::metadata::image::BrokerImage| {
+            reason(&format!("broker {}", broker.id), &broker.features, name, level)
+        };
+        context.image.brokers.values().find_map(|broker| reason_of(broker))
+    };
+    own.or_else(brokers)
+}
+
+fn reason(node: &str, features: &[FeatureRange], name: &str, level: i16) -> Option<String> {
+    match features.iter().find(|range| &*range.name == name) {
+        Some(range) if range.contains(level) => None,
+        Some(range) => Some(format!("{node} only supports the levels {} to {}.", range.min, range.max)),
+        None if level == 0 => None,
+        None => Some(format!("{node} does not support this feature.")),
+    }
+}
+
+fn level_record(name: &str, feature_level: i16) -> Record {
+    FeatureLevelRecord { name: name.to_owned(), feature_level, ..FeatureLevelRecord::default() }.into()
+}
