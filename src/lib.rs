@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod metrics;
 mod net;
 pub mod protocol;
+pub mod quorum;
 pub mod shard;
 pub mod storage;
 pub mod types;

@@ -3,6 +3,7 @@
 //! An image does not change: who holds one sees one moment. Cloning one is cheap, as its maps share what they have in
 //! common, so the controller decides on a clone that is ahead while everyone else reads the committed one.
 
+mod delta;
 mod nodes;
 mod topics;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use crate::metadata::record::{ConfigRecord, FeatureLevelRecord, Record};
 use crate::types::{NodeId, Offset, ProducerId};
 
+pub use delta::Delta;
 pub use nodes::{BrokerImage, ControllerImage, Endpoint, FeatureRange};
 pub use topics::{NO_LEADER, PartitionImage, TopicImage, Topics};
 

@@ -1,13 +1,23 @@
 //! The metadata of the cluster: topics, brokers, configurations, features, producer ids.
 //!
 //! - [`record`]: Kafka's own metadata records, in Kafka's bytes;
-//! - [`image`]: the immutable state that they add up to;
-//! - [`command`]: what can be asked of the controller;
-//! - [`controller`]: what it decides.
+//! - [`image`]: the immutable state that they add up to; [`loader`]: how they do;
+//! - [`command`]: what can be asked of the controller; [`controller`]: what it decides;
+//! - `start`: how a node takes its place in the cluster;
+//! - `active`: the task that decides, writes, replays, publishes and answers;
+//! - `publisher`: what a new image means for the logs of this broker;
+//! - [`Metadata`]: what the rest of the broker holds.
 
+mod active;
 pub mod command;
 pub mod controller;
+mod handle;
 pub mod image;
+pub mod loader;
+mod publisher;
 pub mod record;
+mod start;
 
+pub use handle::{Metadata, MetadataOptions};
 pub use image::{ConfigResource, Image, PartitionImage, ResourceType, TopicImage};
+pub use publisher::ImageListener;

@@ -133,7 +133,8 @@ impl ControlRecord {
             }
             KRAFT_VOTERS => {
                 let message = VotersRecord::decode(&mut value, VERSION)?;
-                let voters = message.voters.into_iter().map(|voter| (voter.voter_id, voter_from_record(voter)));
+                let voters =
+                    message.voters.into_iter().map(|voter| (voter.voter_id, voter_from_record(voter)));
                 Ok(Some(Self::Voters(Voters(voters.collect()))))
             }
             _ => Ok(None),
@@ -193,9 +194,17 @@ mod tests {
             VoterEndpoint { listener: "CONTROLLER".to_owned(), host: "127.0.0.1".to_owned(), port: 19_293 };
         let voter = Voter { key, endpoints: vec![endpoint] };
         let records = [
-            (ControlRecord::LeaderChange { leader: 1, voters: vec![1], granting: vec![1] }, "00000002", "00000000000102000000010002000000010000"),
+            (
+                ControlRecord::LeaderChange { leader: 1, voters: vec![1], granting: vec![1] },
+                "00000002",
+                "00000000000102000000010002000000010000",
+            ),
             (ControlRecord::kraft_version(), "00000005", "0000000100"),
-            (ControlRecord::Voters(Voters(BTreeMap::from([(1, voter)]))), "00000006", "000002000000011b9e4e6635ca49ffaa79b9bc6b568dd1020b434f4e54524f4c4c45520a3132372e302e302e314b5d0000000001000000"),
+            (
+                ControlRecord::Voters(Voters(BTreeMap::from([(1, voter)]))),
+                "00000006",
+                "000002000000011b9e4e6635ca49ffaa79b9bc6b568dd1020b434f4e54524f4c4c45520a3132372e302e302e314b5d0000000001000000",
+            ),
         ];
         for (record, key, value) in records {
             let (own_key, own_value) = record.encode().unwrap();

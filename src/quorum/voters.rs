@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn a_majority_is_more_than_half() {
-        let voter = |id| (id, Voter { key: ReplicaKey { id, directory_id: Uuid::from_u128(1) }, endpoints: vec![] });
+        let voter =
+            |id| (id, Voter { key: ReplicaKey { id, directory_id: Uuid::from_u128(1) }, endpoints: vec![] });
         let majority = |ends: &[i64]| {
             let reached: BTreeMap<NodeId, i64> = (1..).zip(ends.iter().copied()).collect();
             Voters(reached.keys().map(|id| voter(*id)).collect()).majority(&reached)

@@ -93,9 +93,10 @@ fn update_one(context: &Context<'_>, update: &FeatureUpdate) -> Result<Option<Re
         METADATA_VERSION => {
             let loses = |&changed: &i16| update.level < changed && changed <= current;
             if METADATA_CHANGED_AT.iter().any(loses) {
-                let why = match update.upgrade_type {
-                    UpgradeType::UnsafeDowngrade => "unsafe downgrades are not supported.",
-                    _ => "it might lose metadata.",
+                let why = if update.upgrade_type == UpgradeType::UnsafeDowngrade {
+                    "unsafe downgrades are not supported."
+                } else {
+                    "it might lose metadata."
                 };
                 let text =
                     format!("metadata.version can not go down from {current} to {}: {why}", update.level);

@@ -1,0 +1,73 @@
+//! What lies between two images.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{ConfigResource, Image, ResourceType, TopicImage};
+use crate::metadata::record::Record;
+
+/// What the records between two images touched, so that nobody has to compare the whole of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    topics: BTreeSet<Uuid>,
+    configs: BTreeSet<ConfigResource>,
+}
+
+impl Delta {
+    /// Takes in a record that goes from the older image to the newer one.
+    pub fn note(&mut self, record: &Record) {
+        let mut topic = |id: &Uuid| {
+            self.topics.insert(*id);
+        };
+        if let Record::Topic(record) = record {
+            topic(&record.topic_id);
+        } else if let Record::RemoveTopic(record) = record {
+            topic(&record.topic_id);
+        } else if let Record::Partition(record) = record {
+            topic(&record.topic_id);
+        } else if let Record::PartitionChange(record) = record {
+            topic(&record.topic_id);
+        } else if let Record::Config(record) = record
+            && let Some(kind) = ResourceType::from_id(record.resource_type)
+        {
+            self.configs.insert(ConfigResource::new(kind, record.resource_name.as_str()));
+        }
+    }
+
+    /// The topics that the older image does not have.
+    pub fn created<'a>(
+        &'a self,
+        old: &'a Image,
+        new: &'a Image,
+    ) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+        let is_new = |id: &&Uuid| old.topics.by_id(**id).is_none();
+        self.topics.iter().filter(is_new).filter_map(|id| new.topics.by_id(*id))
+    }
+
+    /// The topics that the newer image does not have any more.
+    pub fn deleted<'a>(
+        &'a self,
+        old: &'a Image,
+        new: &'a Image,
+    ) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+        let is_gone = |id: &&Uuid| new.topics.by_id(**id).is_none();
+        self.topics.iter().filter(is_gone).filter_map(|id| old.topics.by_id(*id))
+    }
+
+    /// The topics of the newer image that are new or have changed partitions.
+    pub fn changed<'a>(&'a self, new: &'a Image) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+        self.topics.iter().filter_map(|id| new.topics.by_id(*id))
+    }
+
+    /// The resources whose configuration was written.
+    pub fn configs(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.iter()
+    }
+
+    /// Whether a configuration of a broker was written.
+    pub fn broker_config(&self) -> bool {
+        self.configs.iter().any(|resource| resource.kind == ResourceType::Broker)
+    }
+}

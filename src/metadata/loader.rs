@@ -1,0 +1,129 @@
+//! From the log to the image.
+
+use super::image::{Image, ImageError};
+use super::record::{Record, RecordError};
+use crate::types::Offset;
+
+/// Why a log can not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A value is no record that we know.
+    #[error("the metadata log at offset {offset}: {source}")]
+    Record {
+        /// Where.
+        offset: Offset,
+        /// Why.
+        source: RecordError,
+    },
+    /// The record does not fit what came before it.
+    #[error("the metadata log at offset {offset}: {source}")]
+    Image {
+        /// Where.
+        offset: Offset,
+        /// Why.
+        source: ImageError,
+    },
+}
+
+/// Replays records in their order. What stands in a transaction counts only once it ended (KIP-868).
+#[derive(Clone, Debug)]
+pub struct Loader {
+    image: Image,
+    /// The image before the transaction that has begun.
+    before: Option<Image>,
+}
+
+impl Loader {
+    /// Begins with an empty log.
+    pub fn new() -> Self {
+        Self { image: Image::empty(), before: None }
+    }
+
+    /// Takes in the value of the next record.
+    ///
+    /// # Errors
+    /// Where it is no record, or does not fit.
+    pub fn replay(&mut self, offset: Offset, epoch: i32, value: bytes::Bytes) -> Result<(), LoadError> {
+        let (record, _) = Record::decode(value).map_err(|source| LoadError::Record { offset, source })?;
+        if matches!(record, Record::BeginTransaction(_)) {
+            self.before = Some(self.image.clone());
+        } else if matches!(record, Record::EndTransaction(_)) {
+            self.before = None;
+        } else if matches!(record, Record::AbortTransaction(_))
+            && let Some(before) = self.before.take()
+        {
+            self.image = before;
+        }
+        self.image.apply(&record).map_err(|source| LoadError::Image { offset, source })?;
+        self.image.offset = offset;
+        self.image.epoch = epoch;
+        Ok(())
+    }
+
+    /// The image, and whether the log ends within a transaction, which then does not count.
+    pub fn finish(self) -> (Image, bool) {
+        let in_transaction = self.before.is_some();
+        let mut image = self.before.unwrap_or_else(|| self.image.clone());
+        image.offset = self.image.offset;
+        image.epoch = self.image.epoch;
+        (image, in_transaction)
+    }
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test")]
+
+    use super::super::record::{
+        AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord,
+        RemoveTopicRecord,
+    };
+    use super::*;
+
+    fn load(records: &[Record]) -> Loader {
+        let mut loader = Loader::new();
+        for (offset, record) in (0..).zip(records) {
+            loader.replay(offset, 1, record.encode(0).unwrap()).unwrap();
+        }
+        loader
+    }
+
+    fn level(name: &str) -> Record {
+        FeatureLevelRecord { name: name.into(), feature_level: 1, ..FeatureLevelRecord::default() }.into()
+    }
+
+    fn features(loader: Loader) -> (Vec<String>, bool) {
+        let (image, in_transaction) = loader.finish();
+        (image.features().map(|(name, _)| name.to_owned()).collect(), in_transaction)
+    }
+
+    #[test]
+    fn a_transaction_counts_when_it_ends_and_not_when_it_is_aborted_or_open() {
+        let begin = Record::from(BeginTransactionRecord::default());
+        let end = Record::from(EndTransactionRecord::default());
+        let abort = Record::from(AbortTransactionRecord::default());
+        let ended = load(&[level("a"), begin.clone(), level("b"), end]);
+        assert_eq!(features(ended), (vec!["a".to_owned(), "b".to_owned()], false));
+        let aborted = load(&[level("a"), begin.clone(), level("b"), abort, level("c")]);
+        assert_eq!(features(aborted), (vec!["a".to_owned(), "c".to_owned()], false));
+        let open = load(&[level("a"), begin, level("b")]);
+        assert_eq!(open.clone().finish().0.offset, 2);
+        assert_eq!(features(open), (vec!["a".to_owned()], true));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_with_its_offset() {
+        let mut loader = load(&[level("a")]);
+        let remove = Record::from(RemoveTopicRecord::default());
+        let error = loader.replay(1, 1, remove.encode(0).unwrap()).unwrap_err();
+        assert!(matches!(error, LoadError::Image { offset: 1, .. }));
+        let error = loader.replay(2, 1, bytes::Bytes::from_static(b"\x07")).unwrap_err();
+        assert!(matches!(error, LoadError::Record { offset: 2, source: RecordError::Frame(7) }));
+    }
+}

@@ -1,0 +1,113 @@
+//! What an image means for this broker's logs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::image::{ConfigResource, Delta, Image, ResourceType, TopicImage};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::error::StorageError;
+use crate::log::LogManager;
+use crate::types::{CLUSTER_METADATA_TOPIC_ID, NodeId};
+
+/// Hears of every image that is published, in their order, once the logs follow it. It is called on the controller's
+/// task and must not wait for anything.
+pub trait ImageListener: Send + Sync {
+    /// The image changed from `old` to `new`; `delta` says where to look.
+    fn on_image(&self, old: &Image, new: &Arc<Image>, delta: &Delta);
+}
+
+/// Makes the logs of one broker follow the image. Its calls wait for the store.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    pub(super) node_id: NodeId,
+    pub(super) logs: Arc<LogManager>,
+}
+
+impl Publisher {
+    /// Brings the logs in line with the image when the broker starts, whatever the last crash left behind.
+    pub(super) fn reconcile(&self, image: &Image, config: &BrokerConfig) -> Result<(), StorageError> {
+        for topic in image.topics.iter() {
+            self.create_missing(image, topic, config)?;
+            self.logs.set_config(topic.id, Arc::new(topic_config(image, &topic.name, config)));
+        }
+        let mut gone: Vec<_> = self.logs.all().iter().map(|log| log.topic_id()).collect();
+        gone.retain(|id| *id != CLUSTER_METADATA_TOPIC_ID && image.topics.by_id(*id).is_none());
+        gone.sort_unstable();
+        gone.dedup();
+        gone.into_iter().try_for_each(|id| self.logs.delete_topic(id))
+    }
+
+    /// What has to happen before clients see the image: the logs of what is new exist, and know their epoch.
+    pub(super) fn before(
+        &self,
+        new: &Image,
+        delta: &Delta,
+        config: &BrokerConfig,
+    ) -> Result<(), StorageError> {
+        delta.changed(new).try_for_each(|topic| self.create_missing(new, topic, config))
+    }
+
+    /// What may happen once clients see it: configurations change, and the logs of what is gone go.
+    pub(super) fn after(
+        &self,
+        old: &Image,
+        new: &Image,
+        delta: &Delta,
+        config: &BrokerConfig,
+    ) -> Result<(), StorageError> {
+        if delta.broker_config() {
+            // A topic without a value of its own takes the broker's.
+            for topic in new.topics.iter() {
+                self.logs.set_config(topic.id, Arc::new(topic_config(new, &topic.name, config)));
+            }
+        } else {
+            let topics = delta.configs().filter(|resource| resource.kind == ResourceType::Topic);
+            for topic in topics.filter_map(|resource| new.topics.get(&resource.name)) {
+                self.logs.set_config(topic.id, Arc::new(topic_config(new, &topic.name, config)));
+            }
+        }
+        delta.deleted(old, new).try_for_each(|topic| self.logs.delete_topic(topic.id))
+    }
+
+    fn create_missing(
+        &self,
+        image: &Image,
+        topic: &TopicImage,
+        config: &BrokerConfig,
+    ) -> Result<(), StorageError> {
+        let own = || topic.partitions().filter(|(_, partition)| partition.replicas.contains(&self.node_id));
+        let missing =
+            own().map(|(number, _)| number).filter(|number| self.logs.get(topic.id, *number).is_none());
+        let missing: Vec<i32> = missing.collect();
+        if !missing.is_empty() {
+            let config = Arc::new(topic_config(image, &topic.name, config));
+            self.logs.create_many(&topic.name, topic.id, &missing, config)?;
+        }
+        for (number, partition) in own() {
+            if let Some(log) = self.logs.get(topic.id, number) {
+                log.set_leader_epoch(partition.leader_epoch);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The configuration of a topic, whether or not it exists.
+pub(super) fn topic_config(image: &Image, topic: &str, config: &BrokerConfig) -> TopicConfig {
+    let none = BTreeMap::new();
+    let overrides = image.config(&ConfigResource::topic(topic)).map_or(&none, |values| values);
+    TopicConfig::resolve(overrides, config)
+}
+
+/// The configuration of a broker: the static one below what is set for the cluster and for the broker.
+pub(super) fn broker_config(image: &Image, fixed: &BrokerConfig, node_id: NodeId) -> BrokerConfig {
+    let none = BTreeMap::new();
+    let values =
+        |resource| image.config(&resource).map_or_else(|| none.clone(), |values| BTreeMap::clone(values));
+    let (cluster, own) = (values(ConfigResource::cluster()), values(ConfigResource::broker(node_id)));
+    fixed.with_dynamic(&cluster, &own).unwrap_or_else(|error| {
+        // It was checked when it was set; a later version may have become stricter.
+        tracing::warn!(%error, "the dynamic configuration of the broker does not hold any more and is left out");
+        fixed.clone()
+    })
+}

@@ -1,0 +1,27 @@
+//! The metadata log as a file that Kafka's tools read.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::driver::for_each_batch;
+use crate::error::StorageError;
+use crate::log::Partition;
+
+/// The name that Kafka gives the first segment of a log.
+const SEGMENT: &str = "00000000000000000000.log";
+
+/// Writes the batches of a log, as they are, into Kafka's first segment file in this directory; gives its path.
+/// `kafka-dump-log --cluster-metadata-decoder --files` and `kafka-metadata-shell --snapshot` read it.
+///
+/// # Errors
+/// Where the log can not be read or the file can not be written.
+pub fn export(log: &Partition, directory: &Path) -> Result<PathBuf, StorageError> {
+    let path = directory.join(SEGMENT);
+    let failed = |error: io::Error| StorageError::Write(format!("{}: {error}", path.display()));
+    fs::create_dir_all(directory).map_err(failed)?;
+    let mut file = io::BufWriter::new(File::create(&path).map_err(failed)?);
+    for_each_batch(log, |batch| file.write_all(batch.bytes()).map_err(failed))?;
+    file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
+    Ok(path)
+}
