@@ -89,6 +89,12 @@ impl BatchView {
         Ok(Self { bytes: bytes.slice(..length) })
     }
 
+    /// Bytes that are known to be one batch: its header was changed in place.
+    pub(super) fn trusted(bytes: Bytes) -> Self {
+        debug_assert_eq!(batch_length(&bytes), Ok(Some(bytes.len())));
+        Self { bytes }
+    }
+
     /// The batches in `bytes`, one after the other. Ends after the first error.
     pub fn all(bytes: &Bytes) -> impl Iterator<Item = Result<Self, BatchError>> + use<> {
         let mut rest = bytes.clone();
@@ -490,9 +496,10 @@ impl BatchBuilder {
     /// When the batch is 2 GiB or larger.
     #[expect(clippy::expect_used, reason = "callers bound what they put into a batch")]
     pub fn build(self) -> Bytes {
-        let body = match self.compression {
-            Compression::None => self.records,
-            compression => BytesMut::from(compression.compress(&self.records).as_slice()),
+        let body = if self.compression == Compression::None {
+            self.records
+        } else {
+            BytesMut::from(self.compression.compress(&self.records).as_slice())
         };
         let mut batch = BytesMut::with_capacity(HEADER_BYTES + body.len());
         let length = HEADER_BYTES - LENGTH_PREFIX_BYTES + body.len();

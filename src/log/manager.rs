@@ -1,15 +1,22 @@
 //! All partitions of this broker.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::partition::Partition;
+use super::epochs::Epochs;
+use super::partition::{Partition, Shared, Stored};
+use super::producers::Producers;
+use super::state::{PartitionState, Segment, decode_name, encode_name};
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::StorageError;
-use crate::storage::Store;
-use crate::types::PartitionId;
+use crate::storage::{Durability, Key, KeyPrefix, Ops, Store};
+use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
 
 /// What holds for every log of a broker.
 #[derive(Clone, Debug)]
@@ -25,21 +32,65 @@ impl Default for LogSettings {
 }
 
 /// All partitions of this broker.
-pub struct LogManager {}
+pub struct LogManager {
+    shared: Arc<Shared>,
+    settings: LogSettings,
+    topics: RwLock<HashMap<Uuid, Topic>>,
+    /// The partition id that is used next. Held while partitions are created or deleted.
+    next_id: Mutex<u32>,
+}
+
+struct Topic {
+    config: Arc<TopicConfig>,
+    partitions: BTreeMap<i32, Arc<Partition>>,
+}
+
+/// How long the space of deleted records may wait for more to be deleted.
+const RECLAIM_DELAY_MS: i64 = 1_000;
 
 impl LogManager {
-    /// Reads what the store knows of every partition. Topics start with the default
-    /// configuration until [`Self::set_config`] is called.
+    /// Reads what the store knows of every partition: a few small values each, whatever they
+    /// hold. Topics start with the default configuration until [`Self::set_config`] is called.
     ///
     /// # Errors
     /// When the store can not be read, or holds something unknown.
-    pub fn open(_store: Store, _clock: Clock, _settings: LogSettings) -> Result<Arc<Self>, StorageError> {
-        unimplemented!()
+    pub fn open(store: Store, clock: Clock, settings: LogSettings) -> Result<Arc<Self>, StorageError> {
+        let now_ms = clock.now_ms();
+        let mut loaded = Loaded::read(&store, now_ms, &settings)?;
+        let next_id = match store.get(&Key::NextPartitionId)? {
+            None => 0,
+            Some(value) => {
+                let bytes = <[u8; 4]>::try_from(&value[..]).map_err(|_| damaged("next partition id"))?;
+                u32::from_be_bytes(bytes)
+            }
+        };
+        let shared = Arc::new(Shared {
+            store: store.clone(),
+            clock,
+            has_garbage: AtomicBool::new(false),
+            garbage: Notify::new(),
+        });
+        let config = Arc::new(TopicConfig::default());
+        let mut topics: HashMap<Uuid, Topic> = HashMap::new();
+        let mut names: HashMap<Uuid, Arc<str>> = HashMap::new();
+        for entry in store.scan(&KeyPrefix::Partitions) {
+            let (key, value) = entry?;
+            let Key::Partition { topic_id, partition: index } = key else {
+                return Err(damaged("name of a partition"));
+            };
+            let (id, name) = decode_name(&value).ok_or_else(|| damaged("name of a partition"))?;
+            let topic = Arc::clone(names.entry(topic_id).or_insert_with(|| Arc::from(name)));
+            let stored = loaded.take(topic, topic_id, index, id)?;
+            let partition = Arc::new(Partition::new(stored, Arc::clone(&shared), &config));
+            let new_topic = || Topic { config: Arc::clone(&config), partitions: BTreeMap::new() };
+            topics.entry(topic_id).or_insert_with(new_topic).partitions.insert(index, partition);
+        }
+        Ok(Arc::new(Self { shared, settings, topics: RwLock::new(topics), next_id: Mutex::new(next_id) }))
     }
 
     /// The partition of a topic, if this broker has it.
-    pub fn get(&self, _topic_id: Uuid, _partition: i32) -> Option<Arc<Partition>> {
-        unimplemented!()
+    pub fn get(&self, topic_id: Uuid, partition: i32) -> Option<Arc<Partition>> {
+        self.topics.read().get(&topic_id)?.partitions.get(&partition).cloned()
     }
 
     /// Creates a partition, durably; answers the one that is there if it exists.
@@ -48,67 +99,250 @@ impl LogManager {
     /// When the store can not be written.
     pub fn create(
         &self,
-        _topic: &str,
-        _topic_id: Uuid,
-        _partition: i32,
-        _config: Arc<TopicConfig>,
+        topic: &str,
+        topic_id: Uuid,
+        partition: i32,
+        config: Arc<TopicConfig>,
     ) -> Result<Arc<Partition>, StorageError> {
-        unimplemented!()
+        let mut created = self.create_many(topic, topic_id, &[partition], config)?;
+        created.pop().ok_or_else(|| StorageError::Write("nothing was created".to_owned()))
     }
 
-    /// Creates several partitions of a topic in one write, durably; those that exist stay.
+    /// Creates several partitions of a topic in one write, durably; those that exist stay. All of
+    /// the topic's partitions get this configuration. Blocks for the time of a small write.
     ///
     /// # Errors
     /// When the store can not be written.
     pub fn create_many(
         &self,
-        _topic: &str,
-        _topic_id: Uuid,
-        _partitions: &[i32],
-        _config: Arc<TopicConfig>,
+        topic: &str,
+        topic_id: Uuid,
+        partitions: &[i32],
+        config: Arc<TopicConfig>,
     ) -> Result<Vec<Arc<Partition>>, StorageError> {
-        unimplemented!()
+        let mut next_id = self.next_id.lock();
+        let now_ms = self.shared.clock.now_ms();
+        let name: Arc<str> = Arc::from(topic);
+        let mut ops = Ops::new();
+        let mut id = *next_id;
+        let mut all = Vec::with_capacity(partitions.len());
+        let mut created = Vec::new();
+        for index in partitions {
+            if let Some(existing) = self.get(topic_id, *index) {
+                all.push(existing);
+                continue;
+            }
+            let partition = PartitionId(id);
+            id = id
+                .checked_add(1)
+                .ok_or_else(|| StorageError::Write("the numbers for partitions are used up".to_owned()))?;
+            let state = PartitionState::new(now_ms);
+            ops.put(&Key::Partition { topic_id, partition: *index }, encode_name(partition, topic));
+            ops.put(&Key::PartitionState { partition }, state.encode());
+            let stored = Stored {
+                topic: Arc::clone(&name),
+                topic_id,
+                index: *index,
+                id: partition,
+                state,
+                epochs: Epochs::default(),
+                producers: Producers::default(),
+                closed: VecDeque::new(),
+            };
+            let new = Arc::new(Partition::new(stored, Arc::clone(&self.shared), &config));
+            created.push(Arc::clone(&new));
+            all.push(new);
+        }
+        if !created.is_empty() {
+            ops.put(&Key::NextPartitionId, id.to_be_bytes().to_vec());
+            self.shared.store.commit_blocking(ops, Durability::Process)?;
+            *next_id = id;
+        }
+        let mut topics = self.topics.write();
+        let new_topic = || Topic { config: Arc::clone(&config), partitions: BTreeMap::new() };
+        let entry = topics.entry(topic_id).or_insert_with(new_topic);
+        entry.partitions.extend(created.into_iter().map(|partition| (partition.index(), partition)));
+        drop(topics);
+        self.set_config(topic_id, config);
+        Ok(all)
     }
 
-    /// Forgets a topic and everything that it stored. Whoever waits for its partitions is woken.
+    /// Forgets a topic and everything that it stored. Whoever waits for its partitions is woken
+    /// and finds them gone. Blocks for the time of a small write.
     ///
     /// # Errors
     /// When the store can not be written.
-    pub fn delete_topic(&self, _topic_id: Uuid) -> Result<(), StorageError> {
-        unimplemented!()
+    pub fn delete_topic(&self, topic_id: Uuid) -> Result<(), StorageError> {
+        let _creating = self.next_id.lock();
+        let Some(topic) = self.topics.write().remove(&topic_id) else { return Ok(()) };
+        let mut ops = Ops::new();
+        ops.delete_prefix(&KeyPrefix::PartitionsOf { topic_id });
+        for partition in topic.partitions.values() {
+            // No append is queued behind this, as the partition refuses them from now on.
+            partition.mark_deleted();
+            let partition = partition.id();
+            ops.delete(&Key::PartitionState { partition });
+            ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
+            ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
+            ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
+            ops.delete_prefix(&KeyPrefix::ExtentsOf { partition });
+            ops.delete_prefix(&KeyPrefix::TimeIndexOf { partition });
+        }
+        self.shared.store.commit_blocking(ops, Durability::Process)?;
+        self.shared.ask_for_space();
+        Ok(())
     }
 
     /// Changes the configuration of a topic's partitions.
-    pub fn set_config(&self, _topic_id: Uuid, _config: Arc<TopicConfig>) {
-        unimplemented!()
+    pub fn set_config(&self, topic_id: Uuid, config: Arc<TopicConfig>) {
+        if let Some(topic) = self.topics.write().get_mut(&topic_id) {
+            topic.partitions.values().for_each(|partition| partition.set_config(&config));
+            topic.config = config;
+        }
     }
 
     /// Every partition.
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        unimplemented!()
+        let topics = self.topics.read();
+        topics.values().flat_map(|topic| topic.partitions.values().cloned()).collect()
     }
 
-    /// Waits until the writer's queue has room. Called before [`Partition::append`], which does
-    /// not wait.
-    pub async fn admit(&self) {
-        unimplemented!()
-    }
-
-    /// Removes records by time and size, and the state of silent producers, every `interval_ms`
-    /// until it is dropped.
-    pub async fn run_retention(self: Arc<Self>, _clock: Clock, _interval_ms: i64) {
-        unimplemented!()
+    /// The ids of every topic.
+    pub fn topic_ids(&self) -> Vec<Uuid> {
+        self.topics.read().keys().copied().collect()
     }
 
     /// The store that the logs are in.
     pub fn store(&self) -> &Store {
-        unimplemented!()
+        &self.shared.store
+    }
+
+    /// Waits until the store takes more. Awaited before [`Partition::append`], which does not
+    /// wait: see the chapter of [`crate::storage`].
+    pub async fn admit(&self) {
+        self.shared.store.admit().await;
+    }
+
+    /// Removes old records and the state of silent producers, now and every `interval_ms`, and
+    /// gives back the space of what was deleted. Never ends; dropping it stops it.
+    pub async fn run_retention(self: Arc<Self>, interval_ms: i64) {
+        let clock = self.shared.clock.clone();
+        let mut next_ms = clock.now_ms();
+        loop {
+            if clock.now_ms() >= next_ms {
+                self.apply_retention();
+                next_ms = clock.now_ms().saturating_add(interval_ms);
+            }
+            if self.shared.has_garbage.swap(false, Ordering::Relaxed) {
+                self.reclaim().await;
+            }
+            tokio::select! {
+                () = clock.sleep_until(next_ms) => {}
+                () = self.shared.garbage.notified() => {
+                    clock.sleep_until(clock.now_ms().saturating_add(RECLAIM_DELAY_MS)).await;
+                }
+            }
+        }
+    }
+
+    /// One round of retention over all partitions.
+    pub fn apply_retention(&self) {
+        let now_ms = self.shared.clock.now_ms();
+        for partition in self.all() {
+            match partition.apply_retention(now_ms) {
+                Ok(true) => self.shared.ask_for_space(),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(partition = partition.name(), %error, "retention failed");
+                }
+            }
+            partition.expire_producers(now_ms, self.settings.producer_id_expiration_ms);
+        }
+    }
+
+    async fn reclaim(&self) {
+        let store = self.shared.store.clone();
+        if tokio::task::spawn_blocking(move || store.reclaim()).await.is_err() {
+            tracing::error!("giving back the space of deleted records failed");
+        }
     }
 }
 
-/// Keeps the numbers of partitions.
-impl std::fmt::Debug for LogManager {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogManager").field("first", &PartitionId(0)).finish()
+fn damaged(what: &str) -> StorageError {
+    StorageError::Damaged(format!("a value can not be understood: {what}"))
+}
+
+/// What the store says of partitions, before they are put together.
+#[derive(Default)]
+struct Loaded {
+    states: HashMap<PartitionId, PartitionState>,
+    segments: HashMap<PartitionId, VecDeque<Segment>>,
+    epochs: HashMap<PartitionId, Vec<(LeaderEpoch, Offset)>>,
+    producers: HashMap<PartitionId, Producers>,
+}
+
+impl Loaded {
+    fn read(store: &Store, now_ms: TimestampMs, settings: &LogSettings) -> Result<Self, StorageError> {
+        let mut loaded = Self::default();
+        let prefixes =
+            [KeyPrefix::PartitionStates, KeyPrefix::Segments, KeyPrefix::LeaderEpochs, KeyPrefix::Producers];
+        for prefix in prefixes {
+            for entry in store.scan(&prefix) {
+                let (key, value) = entry?;
+                loaded.add(&key, &value).ok_or_else(|| damaged(&format!("{key:?}")))?;
+            }
+        }
+        for producers in loaded.producers.values_mut() {
+            producers.expire(now_ms, settings.producer_id_expiration_ms);
+        }
+        Ok(loaded)
+    }
+
+    fn add(&mut self, key: &Key, value: &[u8]) -> Option<()> {
+        match key {
+            Key::PartitionState { partition } => {
+                self.states.insert(*partition, PartitionState::decode(value)?);
+            }
+            Key::Segment { partition, .. } => {
+                self.segments.entry(*partition).or_default().push_back(Segment::decode(value)?);
+            }
+            Key::LeaderEpoch { partition, epoch } => {
+                let start = Offset::from_be_bytes(value.try_into().ok()?);
+                self.epochs.entry(*partition).or_default().push((*epoch, start));
+            }
+            Key::Producer { partition, producer_id } => {
+                self.producers.entry(*partition).or_default().load(*producer_id, value)?;
+            }
+            Key::Extent { .. }
+            | Key::TimeIndex { .. }
+            | Key::MetaProperties
+            | Key::QuorumState
+            | Key::NextPartitionId
+            | Key::Partition { .. }
+            | Key::Group { .. }
+            | Key::GroupOffset { .. } => return None,
+        }
+        Some(())
+    }
+
+    fn take(
+        &mut self,
+        topic: Arc<str>,
+        topic_id: Uuid,
+        index: i32,
+        id: PartitionId,
+    ) -> Result<Stored, StorageError> {
+        let state = self.states.remove(&id);
+        let state = state.ok_or_else(|| damaged(&format!("the state of {topic}-{index} is missing")))?;
+        Ok(Stored {
+            topic,
+            topic_id,
+            index,
+            id,
+            state,
+            epochs: Epochs::load(self.epochs.remove(&id).unwrap_or_default()),
+            producers: self.producers.remove(&id).unwrap_or_default(),
+            closed: self.segments.remove(&id).unwrap_or_default(),
+        })
     }
 }

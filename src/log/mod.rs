@@ -1,15 +1,35 @@
 //! The log: Kafka record batches of a partition, in order, under offsets.
 //!
 //! - [`LogManager`] knows every partition of this broker; [`Partition`] is one log.
-//! - [`batch`] reads and writes record batches.
+//! - An append has two stages. The first is synchronous: `validate` checks the batch,
+//!   `producers` knows whether it came before, offsets are assigned, and the batch is queued for
+//!   the store together with everything that it changes. The order of these calls is the order of
+//!   the log. The second is [`PendingAppend`]: the store has it.
+//! - What follows from the records (offsets, segments, leader epochs, producers) is stored in the
+//!   same atomic write, so a start reads a few small values and no records, and a crash leaves
+//!   nothing to repair.
+//! - The high watermark moves when a write is stored; then those who [`Partition::watch`] are
+//!   woken. Batches on their way are not visible.
+//! - [`batch`] reads and writes record batches, [`compression`] is what they are compressed with.
 
 pub mod batch;
 pub mod compression;
+mod epochs;
 mod manager;
 mod partition;
+mod producers;
+mod read;
+mod retention;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
 mod types;
+mod validate;
 mod varint;
+mod walk;
 
+pub use crate::storage::Ops;
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
 pub use types::{

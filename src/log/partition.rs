@@ -1,157 +1,470 @@
-//! One partition's log.
+//! One partition's log: its state, and appending to it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
-use super::types::{
-    ActiveProducer, AppendError, Appended, FoundOffset, OffsetQuery, Offsets, Origin, Read, ReadUpTo,
-};
+use super::batch::{BatchView, LEADER_EPOCH_AT};
+use super::epochs::{EpochChanges, Epochs};
+use super::producers::{Producers, Verdict};
+use super::settings::LogConfig;
+use super::state::{PartitionState, Segment};
+use super::types::{ActiveProducer, AppendError, Appended, Offsets, Origin};
+use super::validate::{Valid, into_mut, validate};
+use crate::clock::Clock;
 use crate::config::TopicConfig;
-use crate::error::{ApiError, ErrorCode};
-use crate::storage::Ops;
-use crate::types::{LeaderEpoch, Offset, PartitionId};
+use crate::error::{ApiError, ErrorCode, StorageError};
+use crate::storage::{Durability, Key, Ops, Store};
+use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
+
+/// What all partitions of a broker share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    /// Whether something was deleted whose space was not given back yet.
+    pub(super) has_garbage: AtomicBool,
+    /// Tells the retention task of it.
+    pub(super) garbage: Notify,
+}
+
+impl Shared {
+    /// Asks for the space of deleted records.
+    pub(super) fn ask_for_space(&self) {
+        self.has_garbage.store(true, Ordering::Relaxed);
+        self.garbage.notify_one();
+    }
+}
 
 /// One partition's log.
-pub struct Partition {}
+pub struct Partition {
+    topic: Arc<str>,
+    topic_id: Uuid,
+    index: i32,
+    id: PartitionId,
+    /// `topic-index`, for messages.
+    name: String,
+    pub(super) shared: Arc<Shared>,
+    config: ArcSwap<(Arc<TopicConfig>, LogConfig)>,
+    pub(super) inner: Mutex<Inner>,
+}
+
+/// What changes.
+pub(super) struct Inner {
+    pub(super) log_start: Offset,
+    /// The next offset: batches below may still be on their way to the store.
+    pub(super) log_end: Offset,
+    /// Everything below is stored.
+    pub(super) stored_end: Offset,
+    /// Everything below may be read by consumers. With one replica it follows the stored end;
+    /// with several it will follow the slowest of those in sync.
+    pub(super) high_watermark: Offset,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) grown_to: TimestampMs,
+    pub(super) epochs: Epochs,
+    pub(super) producers: Producers,
+    /// The segments before the active one.
+    pub(super) closed: VecDeque<Segment>,
+    pub(super) active: Segment,
+    /// How many records were appended since the last one that asked for a sync.
+    unsynced: i64,
+    pub(super) is_deleted: bool,
+    waiters: Vec<Weak<Notify>>,
+}
+
+/// What a partition is made of, as it was stored.
+pub(super) struct Stored {
+    pub(super) topic: Arc<str>,
+    pub(super) topic_id: Uuid,
+    pub(super) index: i32,
+    pub(super) id: PartitionId,
+    pub(super) state: PartitionState,
+    pub(super) epochs: Epochs,
+    pub(super) producers: Producers,
+    pub(super) closed: VecDeque<Segment>,
+}
 
 impl Partition {
+    pub(super) fn new(stored: Stored, shared: Arc<Shared>, config: &Arc<TopicConfig>) -> Self {
+        let Stored { topic, topic_id, index, id, state, epochs, producers, closed } = stored;
+        let inner = Inner {
+            log_start: state.log_start,
+            log_end: state.log_end,
+            stored_end: state.log_end,
+            high_watermark: state.log_end,
+            leader_epoch: state.leader_epoch,
+            grown_to: state.grown_to,
+            epochs,
+            producers,
+            closed,
+            active: state.active,
+            unsynced: 0,
+            is_deleted: false,
+            waiters: Vec::new(),
+        };
+        Self {
+            name: format!("{topic}-{index}"),
+            topic,
+            topic_id,
+            index,
+            id,
+            shared,
+            config: ArcSwap::from_pointee((Arc::clone(config), LogConfig::from(&**config))),
+            inner: Mutex::new(inner),
+        }
+    }
+
     /// The topic's name.
     pub fn topic(&self) -> &Arc<str> {
-        unimplemented!()
+        &self.topic
     }
 
     /// The topic's id.
     pub fn topic_id(&self) -> Uuid {
-        unimplemented!()
+        self.topic_id
     }
 
     /// The partition's number within its topic.
     pub fn index(&self) -> i32 {
-        unimplemented!()
+        self.index
     }
 
     /// The number under which it is stored.
     pub fn id(&self) -> PartitionId {
-        unimplemented!()
+        self.id
+    }
+
+    /// The partition as Kafka prints it: topic, dash, number.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The topic's configuration.
     pub fn config(&self) -> Arc<TopicConfig> {
-        unimplemented!()
+        Arc::clone(&self.config.load().0)
+    }
+
+    pub(super) fn set_config(&self, config: &Arc<TopicConfig>) {
+        self.config.store(Arc::new((Arc::clone(config), LogConfig::from(&**config))));
+    }
+
+    pub(super) fn log_config(&self) -> LogConfig {
+        self.config.load().1.clone()
     }
 
     /// Validates one record batch, gives it offsets and queues it for the store, together with
-    /// `extra` in the same atomic write. Appends are stored in the order of these calls.
+    /// `extra` in the same atomic write. Appends are stored in the order of these calls. A batch
+    /// that its producer sent before is not appended again (nor is `extra` written), and answered
+    /// like the first time.
     ///
     /// # Errors
     /// When the batch is refused; nothing was queued then, `extra` included.
-    pub fn append(&self, _batch: Bytes, _origin: Origin, _extra: Ops) -> Result<PendingAppend, AppendError> {
-        unimplemented!()
+    pub fn append(
+        self: &Arc<Self>,
+        batch: Bytes,
+        origin: Origin,
+        extra: Ops,
+    ) -> Result<PendingAppend, AppendError> {
+        let with_start =
+            |error: AppendError| AppendError { log_start_offset: self.inner.lock().log_start, ..error };
+        let config = self.config.load();
+        let now_ms = self.shared.clock.now_ms();
+        let valid = validate(batch, origin, &config.1, &self.name, now_ms).map_err(with_start)?;
+        self.enqueue(valid, origin, extra, &config.1, now_ms).map_err(with_start)
+    }
+
+    fn enqueue(
+        self: &Arc<Self>,
+        valid: Valid,
+        origin: Origin,
+        extra: Ops,
+        config: &LogConfig,
+        now_ms: TimestampMs,
+    ) -> Result<PendingAppend, AppendError> {
+        let Valid { batch, log_append_time } = valid;
+        let bytes = batch.len() as u64;
+        let mut inner = self.inner.lock();
+        self.check_writable(&inner)?;
+        if bytes > config.segment_bytes && origin != Origin::Internal {
+            let message = format!(
+                "Message batch size is {bytes} bytes in append to partition {}, which exceeds the \
+                 maximum configured segment size of {}.",
+                self.name, config.segment_bytes
+            );
+            return Err(AppendError::with(ErrorCode::RecordListTooLarge, message));
+        }
+        if let Verdict::Duplicate(known) = inner.producers.check(&batch, origin, &self.name)? {
+            let appended = Appended {
+                base_offset: known.base_offset(),
+                last_offset: known.last_offset,
+                log_append_time_ms: known.timestamp,
+                log_start_offset: inner.log_start,
+            };
+            // Nothing is written; behind the first one in the queue, it is known to be stored.
+            return Ok(self.commit(&mut inner, Ops::new(), Durability::Process, appended));
+        }
+        let base_offset = inner.log_end;
+        let last_offset = base_offset + i64::from(batch.last_offset_delta());
+        let max_timestamp = batch.max_timestamp();
+        let mut ops = extra;
+        inner.roll_if_full(self.id, bytes, max_timestamp, now_ms, config, &mut ops);
+        inner.active.add(base_offset, bytes, max_timestamp, now_ms);
+        let leader_epoch = inner.leader_epoch;
+        let changes = inner.epochs.assign(leader_epoch, base_offset);
+        put_epochs(&mut ops, self.id, changes);
+        if let Some((producer_id, value)) = inner.producers.update(&batch, base_offset) {
+            ops.put(&Key::Producer { partition: self.id, producer_id }, value);
+        }
+        inner.log_end = last_offset + 1;
+        let grown_to = (max_timestamp > inner.grown_to).then_some(max_timestamp);
+        inner.grown_to = grown_to.unwrap_or(inner.grown_to);
+        ops.put(&Key::PartitionState { partition: self.id }, inner.state().encode());
+        ops.extent(self.id, base_offset, placed(batch, base_offset, leader_epoch), grown_to);
+        inner.unsynced += last_offset + 1 - base_offset;
+        let durability = if inner.unsynced >= config.flush_messages {
+            inner.unsynced = 0;
+            Durability::Disk
+        } else {
+            Durability::Process
+        };
+        let appended = Appended {
+            base_offset,
+            last_offset,
+            log_append_time_ms: log_append_time.unwrap_or(-1),
+            log_start_offset: inner.log_start,
+        };
+        Ok(self.commit(&mut inner, ops, durability, appended))
+    }
+
+    pub(super) fn check_writable(&self, inner: &Inner) -> Result<(), AppendError> {
+        if inner.is_deleted {
+            let message = format!("Partition {} was deleted", self.name);
+            return Err(AppendError::with(ErrorCode::UnknownTopicOrPartition, message));
+        }
+        match self.shared.store.failure() {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Queues a write; the lock is held, so that writes stand in the order of their offsets.
+    fn commit(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        ops: Ops,
+        durability: Durability,
+        appended: Appended,
+    ) -> PendingAppend {
+        let (sender, receiver) = oneshot::channel();
+        let partition = Arc::clone(self);
+        let end = inner.log_end;
+        self.shared.store.commit_then(ops, durability, move |result| {
+            if result.is_ok() {
+                partition.stored(end);
+            }
+            // Before anybody hears of it, so that whoever drops the last handle then does so.
+            drop(partition);
+            // Whoever gave up waiting does not hear of it.
+            let _ = sender.send(result);
+        });
+        PendingAppend { receiver, appended }
+    }
+
+    /// Called by the writer, in order: everything below `end` is stored.
+    fn stored(&self, end: Offset) {
+        let mut inner = self.inner.lock();
+        inner.stored_end = inner.stored_end.max(end);
+        let high_watermark = inner.stored_end;
+        if high_watermark > inner.high_watermark {
+            inner.high_watermark = high_watermark;
+            inner.wake();
+        }
     }
 
     /// The log's offsets.
     pub fn offsets(&self) -> Offsets {
-        unimplemented!()
-    }
-
-    /// Reads whole batches, from the one that holds `offset` on, `max_bytes` at most; with
-    /// `at_least_one_batch` the first one may be larger.
-    ///
-    /// # Errors
-    /// `OFFSET_OUT_OF_RANGE`, and `KAFKA_STORAGE_ERROR` when the store can not be read.
-    pub fn read(
-        &self,
-        _offset: Offset,
-        _max_bytes: usize,
-        _at_least_one_batch: bool,
-        _upto: ReadUpTo,
-    ) -> Result<Read, ApiError> {
-        unimplemented!()
+        self.inner.lock().offsets()
     }
 
     /// Compares the leader epoch that a client knows with ours; -1 is not compared.
     ///
     /// # Errors
     /// `FENCED_LEADER_EPOCH` for an older one, `UNKNOWN_LEADER_EPOCH` for a newer one.
-    pub fn check_leader_epoch(&self, _current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
-        unimplemented!()
+    pub fn check_leader_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        let ours = self.leader_epoch();
+        match current_leader_epoch {
+            ..0 => Ok(()),
+            epoch if epoch < ours => Err(ErrorCode::FencedLeaderEpoch),
+            epoch if epoch > ours => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
     }
 
     /// The epoch under which this broker leads the partition.
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        unimplemented!()
+        self.inner.lock().leader_epoch
     }
 
-    /// Starts a leader epoch. Older ones than the current are ignored.
-    pub fn set_leader_epoch(&self, _epoch: LeaderEpoch) {
-        unimplemented!()
-    }
-
-    /// Finds an offset; `None` where no record has such a timestamp.
-    ///
-    /// # Errors
-    /// When the store can not be read.
-    pub fn offset_for(&self, _query: OffsetQuery) -> Result<Option<FoundOffset>, ApiError> {
-        unimplemented!()
+    /// Starts a leader epoch at the end of the log. Older ones than the current are ignored.
+    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        let mut inner = self.inner.lock();
+        if inner.is_deleted || epoch < inner.leader_epoch || inner.epochs.latest() == Some(epoch) {
+            return;
+        }
+        inner.leader_epoch = epoch;
+        let log_end = inner.log_end;
+        let changes = inner.epochs.assign(epoch, log_end);
+        let mut ops = Ops::new();
+        put_epochs(&mut ops, self.id, changes);
+        ops.put(&Key::PartitionState { partition: self.id }, inner.state().encode());
+        // If it is lost, so is everything that was written in this epoch.
+        drop(self.shared.store.commit(ops, Durability::Process));
+        inner.wake();
     }
 
     /// The largest epoch that is at most `leader_epoch`, and the offset where it ends; (-1, -1)
     /// when no such epoch is known.
-    pub fn epoch_end(&self, _leader_epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        unimplemented!()
+    pub fn epoch_end(&self, leader_epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let inner = self.inner.lock();
+        inner.epochs.end_of(leader_epoch, inner.log_end)
     }
 
-    /// Moves the log start to `before` (-1: the high watermark) and removes what lies below.
-    /// Answers the new log start once it is stored.
-    ///
-    /// # Errors
-    /// `OFFSET_OUT_OF_RANGE` above the high watermark.
-    pub async fn delete_records(&self, _before: Offset) -> Result<Offset, ApiError> {
-        unimplemented!()
-    }
-
-    /// The producers whose state is kept.
+    /// The producers whose state is kept, by id.
     pub fn producers(&self) -> Vec<ActiveProducer> {
-        unimplemented!()
+        self.inner.lock().producers.describe()
     }
 
     /// The size of the log in bytes, counted in whole segments as Kafka does.
     pub fn size_bytes(&self) -> u64 {
-        unimplemented!()
+        self.inner.lock().size_bytes()
     }
 
     /// Whether the topic was deleted.
     pub fn is_deleted(&self) -> bool {
-        unimplemented!()
+        self.inner.lock().is_deleted
+    }
+
+    /// Marks it deleted and wakes whoever waits.
+    pub(super) fn mark_deleted(&self) {
+        let mut inner = self.inner.lock();
+        inner.is_deleted = true;
+        inner.wake();
     }
 
     /// Notifies `waiter` (one permit) at the next change of the high watermark, the log start,
-    /// the leader epoch, or when the partition is deleted, and then forgets it.
-    pub fn watch(&self, _waiter: &Arc<Notify>) {
-        unimplemented!()
+    /// the leader epoch, or when the partition is deleted, and then forgets it. A waiter that is
+    /// dropped is forgotten too.
+    pub fn watch(&self, waiter: &Arc<Notify>) {
+        let mut inner = self.inner.lock();
+        let waiter = Arc::downgrade(waiter);
+        // A quiet partition would collect the waiters of every poll; a look at all of them each
+        // time the list is full keeps it to those that still wait.
+        if inner.waiters.len() == inner.waiters.capacity() {
+            inner.waiters.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&waiter));
+        }
+        inner.waiters.push(waiter);
+    }
+}
+
+/// Sets base offset and leader epoch, which the checksum does not cover.
+fn placed(batch: BatchView, base_offset: Offset, leader_epoch: LeaderEpoch) -> Bytes {
+    if batch.base_offset() == base_offset && batch.leader_epoch() == leader_epoch {
+        return batch.into_bytes();
+    }
+    let mut bytes = into_mut(batch.into_bytes());
+    bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
+    bytes[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4].copy_from_slice(&leader_epoch.to_be_bytes());
+    bytes.freeze()
+}
+
+pub(super) fn put_epochs(ops: &mut Ops, partition: PartitionId, changes: EpochChanges) {
+    for epoch in changes.deleted {
+        ops.delete(&Key::LeaderEpoch { partition, epoch });
+    }
+    if let Some((epoch, start)) = changes.put {
+        ops.put(&Key::LeaderEpoch { partition, epoch }, start.to_be_bytes().to_vec());
+    }
+}
+
+impl Inner {
+    pub(super) fn offsets(&self) -> Offsets {
+        Offsets {
+            log_start: self.log_start,
+            high_watermark: self.high_watermark,
+            last_stable: self.high_watermark,
+            log_end: self.log_end,
+        }
+    }
+
+    /// The state as it will be when everything that is queued is stored.
+    pub(super) fn state(&self) -> PartitionState {
+        PartitionState {
+            log_start: self.log_start,
+            log_end: self.log_end,
+            high_watermark: self.log_end,
+            leader_epoch: self.leader_epoch,
+            grown_to: self.grown_to,
+            active: self.active,
+        }
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.closed.iter().map(|segment| segment.size_bytes).sum::<u64>() + self.active.size_bytes
+    }
+
+    fn roll_if_full(
+        &mut self,
+        partition: PartitionId,
+        bytes: u64,
+        max_timestamp: TimestampMs,
+        now_ms: TimestampMs,
+        config: &LogConfig,
+        ops: &mut Ops,
+    ) {
+        let (segment_bytes, segment_ms) = (config.segment_bytes, config.segment_ms);
+        if self.active.is_full_for(bytes, max_timestamp, now_ms, segment_bytes, segment_ms) {
+            let full = std::mem::replace(&mut self.active, Segment::new(self.log_end, now_ms));
+            ops.put(&Key::Segment { partition, base_offset: full.base_offset }, full.encode());
+            self.closed.push_back(full);
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        for waiter in self.waiters.drain(..).filter_map(|waiter| waiter.upgrade()) {
+            waiter.notify_one();
+        }
     }
 }
 
 /// An append on its way to the store. It is stored whether or not this is awaited.
 #[derive(Debug)]
-pub struct PendingAppend {}
+pub struct PendingAppend {
+    receiver: oneshot::Receiver<Result<(), StorageError>>,
+    appended: Appended,
+}
 
 impl PendingAppend {
     /// What it will be answered with, if the write succeeds.
     pub fn expected(&self) -> Appended {
-        unimplemented!()
+        self.appended
     }
 }
 
 impl Future for PendingAppend {
     type Output = Result<Appended, ApiError>;
 
-    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
-        unimplemented!()
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match ready!(Pin::new(&mut self.receiver).poll(context)) {
+            Ok(result) => result.map_err(ApiError::from),
+            Err(_) => Err(StorageError::Write("it is closed".to_owned()).into()),
+        };
+        Poll::Ready(result.map(|()| self.appended))
     }
 }

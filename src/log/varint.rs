@@ -52,10 +52,10 @@ pub(super) fn read_i64(input: &[u8]) -> Option<(i64, usize)> {
 pub(super) fn put_i64(out: &mut impl BufMut, value: i64) {
     let mut raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while raw >= 0x80 {
-        out.put_u8((raw & 0x7f) as u8 | 0x80);
+        out.put_u8(raw.to_le_bytes()[0] | 0x80);
         raw >>= 7;
     }
-    out.put_u8(raw as u8);
+    out.put_u8(raw.to_le_bytes()[0]);
 }
 
 /// Writes a length.

@@ -172,8 +172,9 @@ impl Store {
         Committed { receiver }
     }
 
-    /// The same, with a function that the writer calls when they are stored, or are not. The
-    /// functions are called in the order of the commits. They must be quick.
+    /// The same, with a function that the writer calls when they are stored, or can not be. The
+    /// functions are called in the order of the commits. They must be quick. On a closed store
+    /// the function is dropped without a call.
     pub fn commit_then(
         &self,
         ops: Ops,

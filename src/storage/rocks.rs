@@ -216,12 +216,8 @@ fn open_error(directory: &Path, error: &rocksdb::Error) -> StorageError {
     if text.contains("lock") && (text.contains("LOCK") || text.contains("hold by current process")) {
         return StorageError::Locked { directory: directory.to_owned() };
     }
-    match error.kind() {
-        ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound => {
-            StorageError::Damaged(text)
-        }
-        _ => StorageError::Read(text),
-    }
+    let means_damage = [ErrorKind::Corruption, ErrorKind::InvalidArgument, ErrorKind::NotFound];
+    if means_damage.contains(&error.kind()) { StorageError::Damaged(text) } else { StorageError::Read(text) }
 }
 
 /// A read error: what RocksDB finds damaged is named so, as only a restore helps.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::key::{Family, Key};
 use super::ops::{ExtentOp, Op};
 use super::rocks::{Batch, Rocks};
-use super::{Durability, Ops, QUEUE_BYTES, closed};
+use super::{Durability, Ops, QUEUE_BYTES};
 use crate::error::StorageError;
 use crate::types::{Offset, PartitionId, TimestampMs};
 
@@ -65,8 +65,8 @@ impl Writer {
     pub(super) fn push(&self, ops: Ops, durability: Durability, then: Then) {
         let mut queue = self.shared.queue.lock();
         if queue.stopping {
-            drop(queue);
-            return then(Err(closed()));
+            // Not called, but dropped: callers hold locks that it may take.
+            return;
         }
         queue.bytes += ops.bytes;
         queue.commits.push_back(Commit { ops, durability, then });

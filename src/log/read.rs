@@ -1,0 +1,277 @@
+//! Reading a partition's log: records by offset, offsets by time.
+
+use bytes::Bytes;
+
+use super::batch::{BatchView, batch_length};
+use super::partition::Partition;
+use super::types::{FoundOffset, OffsetQuery, Offsets, Read, ReadUpTo};
+use crate::error::{ApiError, ErrorCode, StorageError};
+use crate::storage::{Extents, Key, KeyPrefix};
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+impl Partition {
+    /// Reads whole batches, from the one that holds `offset` on, `max_bytes` at most; with
+    /// `at_least_one_batch` the first one may be larger. Batches that are not stored yet are not
+    /// read, whatever `upto` says.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE`, and `KAFKA_STORAGE_ERROR` when the store can not be read.
+    pub fn read(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one_batch: bool,
+        upto: ReadUpTo,
+    ) -> Result<Read, ApiError> {
+        let (offsets, stored_end) = {
+            let inner = self.inner.lock();
+            if inner.is_deleted {
+                return Err(ErrorCode::UnknownTopicOrPartition.into());
+            }
+            (inner.offsets(), inner.stored_end)
+        };
+        if offset < offsets.log_start || offset > offsets.log_end {
+            let Offsets { log_start, log_end, .. } = offsets;
+            let message = format!(
+                "Received request for offset {offset} for partition {}, but the log holds \
+                 {log_start} to {log_end}.",
+                self.name()
+            );
+            return Err(ApiError::with(ErrorCode::OffsetOutOfRange, message));
+        }
+        let end = match upto {
+            ReadUpTo::HighWatermark => offsets.high_watermark,
+            ReadUpTo::LastStable => offsets.last_stable,
+            ReadUpTo::LogEnd => stored_end,
+        };
+        let aborted = (upto == ReadUpTo::LastStable).then(Vec::new);
+        let mut read = Read { batches: Vec::new(), offsets, aborted };
+        if offset >= end || (max_bytes == 0 && !at_least_one_batch) {
+            return Ok(read);
+        }
+        let mut budget = Budget { left: max_bytes, at_least_one: at_least_one_batch };
+        let mut extents = self.shared.store.extents(self.id(), offset);
+        while let Some((_, extent)) = extents.next_extent()? {
+            let (chosen, more) = choose(extent, offset, end, &mut budget)?;
+            if !chosen.is_empty() {
+                read.batches.push(Bytes::copy_from_slice(chosen));
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    /// Finds an offset; `None` where no record has such a timestamp.
+    ///
+    /// # Errors
+    /// When the store can not be read.
+    pub fn offset_for(&self, query: OffsetQuery) -> Result<Option<FoundOffset>, ApiError> {
+        let (offsets, earliest_epoch, leader_epoch) = {
+            let inner = self.inner.lock();
+            (inner.offsets(), inner.epochs.at(inner.log_start), inner.leader_epoch)
+        };
+        let special = |offset, leader_epoch| Ok(Some(FoundOffset { offset, timestamp: -1, leader_epoch }));
+        match query {
+            OffsetQuery::Latest(super::Isolation::ReadUncommitted) => {
+                special(offsets.high_watermark, leader_epoch)
+            }
+            OffsetQuery::Latest(super::Isolation::ReadCommitted) => {
+                special(offsets.last_stable, leader_epoch)
+            }
+            OffsetQuery::LogEnd => special(offsets.log_end, leader_epoch),
+            OffsetQuery::Earliest | OffsetQuery::EarliestLocal => {
+                special(offsets.log_start, earliest_epoch.unwrap_or(-1))
+            }
+            OffsetQuery::LatestTiered | OffsetQuery::EarliestPendingUpload => special(-1, -1),
+            OffsetQuery::MaxTimestamp => self.max_timestamp(),
+            OffsetQuery::Timestamp(target) => self.first_at_least(target),
+        }
+    }
+
+    /// The first record with the largest timestamp.
+    fn max_timestamp(&self) -> Result<Option<FoundOffset>, ApiError> {
+        let (segment, log_start) = {
+            let inner = self.inner.lock();
+            let segments = inner.closed.iter().chain(std::iter::once(&inner.active));
+            // Of equal ones the first.
+            let latest = segments.copied().reduce(|latest, segment| {
+                if segment.max_timestamp > latest.max_timestamp { segment } else { latest }
+            });
+            let Some(latest) = latest else { return Ok(None) };
+            (latest, inner.log_start)
+        };
+        if segment.max_timestamp < 0 {
+            return Ok(None);
+        }
+        let from = segment.max_timestamp_offset.max(log_start);
+        if segment.max_timestamp_offset < log_start {
+            // The record was deleted, though its segment is still there: look at what is left.
+            return self.largest_from(log_start);
+        }
+        self.walk_from(from, segment.max_timestamp)
+    }
+
+    /// The first record from `offset` on whose timestamp is the largest one from there on.
+    fn largest_from(&self, offset: Offset) -> Result<Option<FoundOffset>, ApiError> {
+        let mut largest: TimestampMs = -1;
+        let end = self.offsets().high_watermark;
+        let mut extents = self.shared.store.extents(self.id(), offset);
+        while let Some((_, extent)) = extents.next_extent()? {
+            for batch in BatchView::all(&Bytes::copy_from_slice(extent)) {
+                let batch = batch.map_err(damaged)?;
+                if batch.last_offset() < offset || batch.last_offset() >= end {
+                    continue;
+                }
+                if batch.base_offset() >= offset {
+                    largest = largest.max(batch.max_timestamp());
+                } else {
+                    for record in batch.records().map_err(damaged)? {
+                        let record = record.map_err(damaged)?;
+                        if record.offset >= offset {
+                            largest = largest.max(record.timestamp);
+                        }
+                    }
+                }
+            }
+        }
+        if largest < 0 { Ok(None) } else { self.walk_from(offset, largest) }
+    }
+
+    /// The first record whose timestamp is at least `target`.
+    fn first_at_least(&self, target: TimestampMs) -> Result<Option<FoundOffset>, ApiError> {
+        let segment = {
+            let inner = self.inner.lock();
+            let mut segments = inner.closed.iter().chain(std::iter::once(&inner.active));
+            let found = segments.find(|segment| segment.max_timestamp >= target);
+            found.map(|segment| segment.base_offset.max(inner.log_start))
+        };
+        let Some(from) = segment else { return Ok(None) };
+        // All records before the extent that first raised the largest timestamp to the target are
+        // older. If that extent is behind us, the index says nothing of what is left.
+        let key = Key::TimeIndex { partition: self.id(), timestamp: target };
+        let prefix = KeyPrefix::TimeIndexOf { partition: self.id() };
+        let indexed = self.shared.store.scan_from(&key, &prefix).next().transpose()?;
+        let indexed = indexed.map(|(_, value)| <[u8; 8]>::try_from(&value[..]).map(Offset::from_be_bytes));
+        let indexed = indexed.transpose().map_err(|_| damaged("an entry of the time index is cut"))?;
+        self.walk_from(indexed.map_or(from, |offset| offset.max(from)), target)
+    }
+
+    /// The first record from `from` on, and below the high watermark, whose timestamp is at least
+    /// `target`.
+    fn walk_from(&self, from: Offset, target: TimestampMs) -> Result<Option<FoundOffset>, ApiError> {
+        let Offsets { log_start, high_watermark, .. } = self.offsets();
+        let from = from.max(log_start);
+        let mut extents: Extents<'_> = self.shared.store.extents(self.id(), from);
+        while let Some((_, extent)) = extents.next_extent()? {
+            let mut rest = extent;
+            while !rest.is_empty() {
+                let length = batch_length(rest).map_err(damaged)?;
+                let length = length.ok_or_else(|| damaged("a batch is cut"))?;
+                let (head, tail) = rest.split_at(length);
+                rest = tail;
+                let header = Header::of(head);
+                if header.base_offset >= high_watermark {
+                    return Ok(None);
+                }
+                if header.last_offset < from || header.max_timestamp < target {
+                    continue;
+                }
+                let batch = BatchView::first(&Bytes::copy_from_slice(head)).map_err(damaged)?;
+                if let Some(found) = record_at_least(&batch, from, target)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn record_at_least(
+    batch: &BatchView,
+    from: Offset,
+    target: TimestampMs,
+) -> Result<Option<FoundOffset>, ApiError> {
+    let leader_epoch: LeaderEpoch = batch.leader_epoch();
+    for record in batch.records().map_err(damaged)? {
+        let record = record.map_err(damaged)?;
+        if record.offset >= from && record.timestamp >= target {
+            let (offset, timestamp) = (record.offset, record.timestamp);
+            return Ok(Some(FoundOffset { offset, timestamp, leader_epoch }));
+        }
+    }
+    Ok(None)
+}
+
+/// How much may still be read.
+struct Budget {
+    left: usize,
+    at_least_one: bool,
+}
+
+impl Budget {
+    /// Takes a batch, if it fits.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.left || self.at_least_one;
+        if fits {
+            self.left = self.left.saturating_sub(bytes);
+            self.at_least_one = false;
+        }
+        fits
+    }
+}
+
+/// The batches of an extent that end at or behind `offset` and before `end`, as far as they fit;
+/// and whether the next extent may have more.
+fn choose<'a>(
+    extent: &'a [u8],
+    offset: Offset,
+    end: Offset,
+    budget: &mut Budget,
+) -> Result<(&'a [u8], bool), StorageError> {
+    let mut start = None;
+    let mut at = 0;
+    while at < extent.len() {
+        let batch = &extent[at..];
+        let length = batch_length(batch).map_err(|error| StorageError::Damaged(error.to_string()))?;
+        let length = length.ok_or_else(|| StorageError::Damaged("a batch is cut".to_owned()))?;
+        let header = Header::of(batch);
+        if header.last_offset >= offset {
+            if header.last_offset >= end || !budget.takes(length) {
+                return Ok((&extent[start.unwrap_or(at)..at], false));
+            }
+            start.get_or_insert(at);
+        }
+        at += length;
+    }
+    Ok((&extent[start.unwrap_or(at)..], true))
+}
+
+/// What a read looks at, of a batch whose length was checked.
+struct Header {
+    base_offset: Offset,
+    last_offset: Offset,
+    max_timestamp: TimestampMs,
+}
+
+impl Header {
+    fn of(batch: &[u8]) -> Self {
+        let i64_at = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&batch[at..at + 8]);
+            i64::from_be_bytes(bytes)
+        };
+        let base_offset = i64_at(0);
+        let last_offset_delta = i32::from_be_bytes([batch[23], batch[24], batch[25], batch[26]]);
+        Self {
+            base_offset,
+            last_offset: base_offset.saturating_add(i64::from(last_offset_delta)),
+            max_timestamp: i64_at(super::batch::MAX_TIMESTAMP_AT),
+        }
+    }
+}
+
+fn damaged(problem: impl std::fmt::Display) -> ApiError {
+    StorageError::Damaged(problem.to_string()).into()
+}

@@ -1,0 +1,84 @@
+//! Tests of the log as a whole.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod append;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::batch::{BatchBuilder, BatchView};
+use super::{Appended, LogManager, LogSettings, Ops, Origin, Partition, ReadUpTo};
+use crate::clock::Clock;
+use crate::config::TopicConfig;
+use crate::storage::{Store, StoreOptions};
+
+/// The time at which the tests start.
+const NOW_MS: i64 = 1_700_000_000_000;
+const TOPIC_ID: Uuid = Uuid::from_u128(77);
+
+/// A store in a directory of its own, and its logs; can be closed and opened again.
+struct World {
+    directory: tempfile::TempDir,
+    clock: Clock,
+    logs: Option<Arc<LogManager>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut world = Self { directory, clock: Clock::virtual_at(NOW_MS), logs: None };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        let options = StoreOptions { node_id: 1, cluster_id: None };
+        let store = Store::open(self.directory.path(), &options).unwrap();
+        let settings = LogSettings::default();
+        self.logs = Some(LogManager::open(store, self.clock.clone(), settings).unwrap());
+    }
+
+    /// Drops everything without a flush, as a killed process does, and opens it again.
+    fn reopen(&mut self) {
+        self.logs = None;
+        self.open();
+    }
+
+    fn logs(&self) -> &Arc<LogManager> {
+        self.logs.as_ref().unwrap()
+    }
+
+    fn partition(&self) -> Arc<Partition> {
+        self.partition_with(|_| {})
+    }
+
+    fn partition_with(&self, change: impl FnOnce(&mut TopicConfig)) -> Arc<Partition> {
+        let mut config = TopicConfig::default();
+        change(&mut config);
+        self.logs().create("t", TOPIC_ID, 0, Arc::new(config)).unwrap()
+    }
+}
+
+/// A batch of `count` records of this time, each with a key and a value.
+fn batch_at(timestamp: i64, count: usize) -> Bytes {
+    let records = (0..count).fold(BatchBuilder::new(), |builder, index| {
+        builder.record(timestamp, Some(format!("k{index}").as_bytes()), Some(b"value"))
+    });
+    records.build()
+}
+
+fn batch(count: usize) -> Bytes {
+    batch_at(NOW_MS, count)
+}
+
+async fn append(partition: &Arc<Partition>, batch: Bytes) -> Appended {
+    partition.append(batch, Origin::Client, Ops::new()).unwrap().await.unwrap()
+}
+
+/// The batches that a consumer reads from an offset on.
+fn read_all(partition: &Partition, offset: i64) -> Vec<BatchView> {
+    let read = partition.read(offset, usize::MAX, true, ReadUpTo::HighWatermark).unwrap();
+    read.batches.iter().flat_map(BatchView::all).map(Result::unwrap).collect()
+}
