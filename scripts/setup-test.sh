@@ -34,7 +34,18 @@ if ! PATH="$KLAMM_CACHE/prometheus/usr/bin:$PATH" command -v prometheus >/dev/nu
   mv "$work/root" "$KLAMM_CACHE/prometheus"
 fi
 
+# A setup that ends with 77 says that this machine cannot have its client (a language that is too old, say). The tests of that client are
+# then left out; where CI is set this is an error, because there nobody would notice.
 for setup in integration/clients/*/setup; do
   [ -e "$setup" ] || continue
-  "$setup" || fail "$setup failed; see above."
+  code=0
+  "$setup" </dev/null || code=$?
+  case "$code" in
+    0) ;;
+    77)
+      [ -z "${CI:-}" ] || fail "$setup: this machine cannot have the client; see above."
+      echo "Not tested on this machine: $(basename "$(dirname "$setup")"); see above." >&2
+      ;;
+    *) fail "$setup failed; see above." ;;
+  esac
 done
