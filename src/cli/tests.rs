@@ -7,6 +7,8 @@ use clap::CommandFactory as _;
 
 use super::*;
 
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn settings_with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
     let options =
         Options::try_parse_from(["klamm"].iter().chain(arguments)).map_err(|error| error.to_string())?;
@@ -91,7 +93,7 @@ fn options_say_where_things_are() {
 
 #[test]
 fn the_data_directory_has_an_order_of_places() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[(&str, Pairs<'_>, &str)] = &[
         ("", &[], "/home/me/.local/share/klamm"),
         ("", &[("XDG_DATA_HOME", "/x")], "/x/klamm"),
         ("", &[("XDG_DATA_HOME", "relative")], "/home/me/.local/share/klamm"),

@@ -63,9 +63,11 @@ pub(super) fn parse(text: &str) -> Result<SeedTopic, ConfigError> {
 mod tests {
     use super::*;
 
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn topics_are_read() {
-        let cases: &[(&str, i32, &[(&str, &str)])] = &[
+        let cases: &[(&str, i32, Pairs<'_>)] = &[
             ("a", 1, &[]),
             ("a:3", 3, &[]),
             ("a:3:compact", 3, &[("cleanup.policy", "compact")]),

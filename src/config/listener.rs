@@ -273,6 +273,8 @@ pub fn advertise_value(items: &[String], listeners: &[String]) -> Result<String,
 mod tests {
     use super::*;
 
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
     fn read(pairs: &[(&str, &str)]) -> Result<Vec<Listener>, String> {
         let values = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         listeners(&BrokerConfig::from_static(values).unwrap()).map_err(|error| error.0)
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn listeners_are_read_as_kafka_reads_them() {
-        let cases: &[(&[(&str, &str)], &[&str])] = &[
+        let cases: &[(Pairs<'_>, &[&str])] = &[
             (&[], &["PLAINTEXT://127.0.0.1:9092"]),
             (&[("listeners", "PLAINTEXT://:9092")], &["PLAINTEXT://:9092"]),
             (&[("listeners", "plaintext://[::1]:0")], &["PLAINTEXT://[::1]:0"]),
