@@ -4,10 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::broker::{BROKER_KEYS, BrokerConfig};
+use super::dynamic::DYNAMIC_ONLY;
 use super::group::{CLIENT_METRICS_KEYS, GROUP_KEYS, broker_synonym};
-use super::key::{ConfigKey, ConfigType, Scope, find, parse_type};
+use super::key::{ConfigKey, ConfigType, Scope, find};
 use super::topic::{TOPIC_KEYS, broker_synonyms};
 use super::unsupported;
+
+/// Keys that Kafka keeps to itself, and shows only where they are set.
+const INTERNAL: &[&str] = &["log.initial.task.delay.ms", "producer.id.expiration.check.interval.ms"];
 
 /// Where a value was set (`DescribeConfigsResponse.ConfigSource`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +100,10 @@ pub fn client_metrics(overrides: &BTreeMap<String, String>) -> Vec<Described> {
 
 /// The keys of this broker: all that klamm reads, and those that are set beyond them.
 pub fn broker(broker: &BrokerConfig) -> Vec<Described> {
-    let own = BROKER_KEYS.iter().map(|key| {
+    let shown = |key: &&ConfigKey| !INTERNAL.contains(&key.name) || broker.layers.get(key.name).is_some();
+    let own = BROKER_KEYS.iter().filter(shown).map(|key| {
         let text = broker.layers.get(key.name).or(key.default);
-        let value = text.map(|text| canonical(key.name, key.kind, text));
+        let value = text.map(|text| canonical(key, text));
         broker_key(key.name, value, broker_layers(broker, key.name))
     });
     let set = broker.layers.effective();
@@ -129,7 +134,7 @@ fn resource_key(
 ) -> Described {
     let set = overrides.get(key.name);
     let text = set.cloned().or(default).or_else(|| key.default.map(str::to_owned));
-    let value = text.map(|text| canonical(key.name, key.kind, &text));
+    let value = text.map(|text| canonical(key, &text));
     let mut synonyms = behind;
     if set.is_some() {
         synonyms.insert(0, Synonym { name: key.name.to_owned(), value: value.clone(), source: own });
@@ -176,6 +181,11 @@ impl BrokerKey {
         if let Some(key) = find(BROKER_KEYS, name) {
             let ConfigKey { kind, scope, default, documentation, idle, .. } = *key;
             return Some(Self { kind, scope, default, documentation, idle });
+        }
+        if DYNAMIC_ONLY.contains(&name) {
+            let (kind, scope, idle) =
+                (ConfigType::Long, Scope::ClusterWide, Some(unsupported::reason::QUOTA));
+            return Some(Self { kind, scope, default: None, documentation: "", idle });
         }
         let unsupported::UnsupportedKey { kind, scope, default, reason, .. } = *unsupported::find(name)?;
         Some(Self { kind, scope, default, documentation: "", idle: Some(reason) })
@@ -228,11 +238,12 @@ fn broker_layers(broker: &BrokerConfig, name: &str) -> Vec<Synonym> {
 }
 
 fn synonym_of(name: &str, text: &str, source: ConfigSource) -> Synonym {
-    let shown = unsupported::find(name).is_none_or(|key| key.kind != ConfigType::Password);
+    let resource_key = find(GROUP_KEYS, name).is_some();
+    let shown = resource_key || BrokerKey::find(name).is_some_and(|key| key.kind != ConfigType::Password);
     Synonym { name: name.to_owned(), value: shown.then(|| text.to_owned()), source }
 }
 
 /// The text of a value as Kafka writes it; a value that can not be read is shown as it is.
-fn canonical(name: &str, kind: ConfigType, text: &str) -> String {
-    parse_type(name, kind, text).map_or_else(|_| text.to_owned(), |value| value.to_string())
+fn canonical(key: &ConfigKey, text: &str) -> String {
+    key.parse(text).map_or_else(|_| text.to_owned(), |value| value.to_string())
 }

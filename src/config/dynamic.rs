@@ -17,7 +17,7 @@ const VALUE_BYTES_MAX: usize = 32_767;
 
 /// Keys of a broker that Kafka takes only while it runs (`QuotaConfig.brokerQuotaConfigs`):
 /// tools set them around a reassignment.
-const DYNAMIC_ONLY: &[&str] = &[
+pub(super) const DYNAMIC_ONLY: &[&str] = &[
     "leader.replication.throttled.rate",
     "follower.replication.throttled.rate",
     "replica.alter.log.dirs.io.max.bytes.per.second",
@@ -198,7 +198,14 @@ fn list_to_change(
             let text = current.get(name).map(String::as_str).or(default).unwrap_or_default();
             Ok(text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect())
         }
-        _ => Err(invalid_config(format!("Can't {operation} to key {name} because its type is not LIST."))),
+        _ => Err(invalid_config(match (resource, known) {
+            (ConfigResource::Broker(_), None) => format!("Unknown config name: {name}"),
+            (ConfigResource::Broker(_), Some(_)) => {
+                let operation = operation.to_lowercase();
+                format!("Config value {operation} is not allowed for config key: {name}")
+            }
+            _ => format!("Can't {operation} to key {name} because its type is not LIST."),
+        })),
     }
 }
 

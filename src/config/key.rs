@@ -123,11 +123,11 @@ pub enum Valid {
     Between(i64, i64),
     /// One of these words, as they are spelled.
     OneOf(&'static [&'static str]),
-    /// A list without doubles or empty items, of these words.
+    /// A list without empty items, of these words; doubles are dropped.
     ListOf(&'static [&'static str]),
-    /// A list without doubles or empty items.
+    /// A list without empty items; doubles are dropped.
     Distinct,
-    /// A list without doubles or empty items that has at least one item.
+    /// A list without empty items that has at least one; doubles are dropped.
     NonEmptyList,
     /// What the function says; the text describes it.
     Checked(Check, &'static str),
@@ -192,7 +192,14 @@ pub struct ConfigKey {
 impl ConfigKey {
     /// Reads a value as Kafka does (`ConfigDef.parseType`, then the validator).
     pub fn parse(&self, text: &str) -> Result<Value, ConfigError> {
-        let value = parse_type(self.name, self.kind, text)?;
+        let mut value = parse_type(self.name, self.kind, text)?;
+        if let Value::List(items) = &mut value
+            && matches!(self.valid, Valid::ListOf(_) | Valid::Distinct | Valid::NonEmptyList)
+        {
+            // Kafka drops doubles of such a list rather than refusing them (KIP-1161).
+            let mut seen = std::collections::BTreeSet::new();
+            items.retain(|item| seen.insert(item.clone()));
+        }
         self.check(&value)?;
         Ok(value)
     }
@@ -253,10 +260,7 @@ impl ConfigKey {
                 "Configuration '{name}' must not be empty. Valid values include: any non-empty value"
             )));
         }
-        for (index, item) in items.iter().enumerate() {
-            if items.iter().take(index).any(|earlier| earlier == item) {
-                return Err(ConfigError(format!("Configuration '{name}' values must not be duplicated.")));
-            }
+        for item in items {
             if item.is_empty() {
                 return Err(ConfigError(format!("Configuration '{name}' values must not be empty.")));
             }

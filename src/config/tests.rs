@@ -106,8 +106,8 @@ fn values_out_of_range_are_refused_in_kafkas_words() {
         ),
         (
             "log.cleanup.policy",
-            "delete,delete",
-            "Configuration 'log.cleanup.policy' values must not be duplicated.",
+            "delete,,compact",
+            "Configuration 'log.cleanup.policy' values must not be empty.",
         ),
         (
             "log.cleanup.policy",
@@ -140,6 +140,8 @@ fn values_out_of_range_are_refused_in_kafkas_words() {
         let error = BrokerConfig::from_static(map(&[(name, value)])).unwrap_err();
         assert_eq!(error.0, expected);
     }
+    let doubles = broker(&[("log.cleanup.policy", "delete, delete")]);
+    assert_eq!(doubles.log_cleanup_policy, ["delete"]);
     let ids = BrokerConfig::from_static(map(&[("node.id", "1"), ("broker.id", "2")])).unwrap_err();
     assert!(ids.0.contains("the same value"), "{ids}");
 }

@@ -90,6 +90,23 @@ fn topic_values_change_as_in_kafka() {
 }
 
 #[test]
+fn lists_of_a_broker_have_errors_of_their_own() {
+    let resource = ConfigResource::Broker(Some(1));
+    let cases = [
+        ("log.cleanup.policy", Ok("delete,compact")),
+        ("message.max.bytes", Err("Config value append is not allowed for config key: message.max.bytes")),
+        ("no.such", Err("Unknown config name: no.such")),
+    ];
+    for (name, expected) in cases {
+        let ops = [(name.to_owned(), ConfigOp::Append("compact".to_owned()))];
+        let result = incremental(&resource, &map(&[]), &ops, &BrokerConfig::default());
+        let result = result.map(|values| values[name].clone());
+        let invalid = |text| ApiError::with(ErrorCode::InvalidConfig, text);
+        assert_eq!(result, expected.map(str::to_owned).map_err(invalid), "{name}");
+    }
+}
+
+#[test]
 fn broker_values_change_within_their_scope() {
     let one = ConfigResource::Broker(Some(1));
     let all = ConfigResource::Broker(None);
