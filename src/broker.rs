@@ -1,65 +1,337 @@
 //! Wires the parts into a broker: start, ready, drain, stop.
+//!
+//! The listeners are bound first, so that a second broker on the same port ends before it touches anything, and
+//! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
-use std::io;
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::fetch_session::FetchSessions;
+use crate::api::init_producer_id::ProducerIds;
 use crate::api::{BrokerHandles, Listener};
 use crate::clock::Clock;
+use crate::config::BrokerConfig;
+use crate::config::listener::{Listener as ListenerConfig, host_port};
+use crate::error::{ApiError, StorageError};
+use crate::group::command::DeletedTopic;
+use crate::group::coordinator::GroupCoordinator;
+use crate::group::settings::GroupSettings;
+use crate::log::{LogManager, LogSettings};
+use crate::metadata::command::NewTopic;
+use crate::metadata::image::{Delta, Endpoint};
+use crate::metadata::{Image, ImageListener, Metadata, MetadataOptions};
+use crate::metrics::Metrics;
 use crate::net::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
 use crate::net::listener::{self, NetOptions};
+use crate::storage::{Store, StoreOptions};
+use crate::types::CONSUMER_OFFSETS_TOPIC;
 
-/// How long requests in flight may take once the broker stops.
+/// How long requests in flight may take once the broker stops. Clients find another broker meanwhile, or wait for
+/// this one to come back.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// A running broker. Many can run in one process.
+/// What a broker is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The static configuration.
+    pub config: BrokerConfig,
+    /// Where to listen for clients; at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// Where the data is.
+    pub data: DataDirectory,
+    /// The cluster id of a new data directory; `None` for a random one.
+    pub cluster_id: Option<String>,
+    /// Topics that are created at the start, as far as they are not there.
+    pub topics: Vec<NewTopic>,
+    /// The address of the HTTP side; `None` for none.
+    pub admin: Option<(String, u16)>,
+}
+
+/// Where a broker keeps its data.
+#[derive(Clone, Debug)]
+pub enum DataDirectory {
+    /// In a directory that stays.
+    Kept(PathBuf),
+    /// In one that is made in this directory for this broker, and removed with it.
+    Temporary(PathBuf),
+}
+
+/// Why a broker did not start. The texts are for whoever started it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store in the data directory can not be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// An address can not be listened on.
+    #[error("{address} can not be listened on: {error}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// No temporary directory can be made.
+    #[error("no temporary directory can be made: {0}")]
+    Temporary(std::io::Error),
+    /// A topic that was asked for can not be created.
+    #[error("the topic {name} can not be created: {error}")]
+    Topic {
+        /// Its name.
+        name: String,
+        /// Why not.
+        error: ApiError,
+    },
+}
+
+/// A running broker.
 pub struct Broker {
-    kafka: SocketAddr,
-    stopping: CancellationToken,
+    handles: Arc<BrokerHandles>,
+    kafka: Vec<SocketAddr>,
+    data: PathBuf,
+    temporary: Option<TempDir>,
     tasks: TaskTracker,
+    started_in: Duration,
 }
 
 impl Broker {
-    /// Starts a broker that serves on `listen`.
+    /// Starts a broker; when this returns, it serves.
     ///
     /// # Errors
-    /// Where the address can not be bound.
-    pub async fn start(host: &str, port: u16, clock: Clock) -> io::Result<Self> {
-        let socket = listener::bind(host, port).await?;
-        let kafka = socket.local_addr()?;
-        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let limits = ConnectionLimits {
-            connections_max: usize::MAX,
-            connections_per_ip_max: usize::MAX,
-            connections_per_ip_overrides: std::collections::HashMap::new(),
+    /// One clear sentence; nothing runs then.
+    pub async fn start(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let config = Arc::new(settings.config);
+        let listeners = bind(settings.listeners).await?;
+        let (data, temporary) = match settings.data {
+            DataDirectory::Kept(path) => (path, None),
+            DataDirectory::Temporary(parent) => {
+                let made = tempfile::Builder::new().prefix("klamm-").tempdir_in(parent);
+                let made = made.map_err(StartError::Temporary)?;
+                (made.path().to_owned(), Some(made))
+            }
         };
-        let options = NetOptions {
-            request_bytes_max: 100 * 1024 * 1024,
-            idle_ms_max: 600_000,
-            drain: DRAIN,
-            quota: ConnectionQuota::new(limits),
-            memory: RequestMemory::new(-1),
-            stopping: stopping.clone(),
-            tasks: tasks.clone(),
-        };
-        let plain = Arc::new(Listener { name: "PLAINTEXT".to_owned(), advertised: None });
-        listener::serve(socket, plain, Arc::new(BrokerHandles { clock }), options);
-        Ok(Self { kafka, stopping, tasks })
+        let endpoints = listeners.iter().map(endpoint).collect();
+        let options = StoreOptions { node_id: config.node_id, cluster_id: settings.cluster_id };
+        let handles = open(Store::open(&data, &options)?, &config, endpoints, &data, clock).await?;
+        create_topics(&handles, settings.topics).await?;
+        let tasks = TaskTracker::new();
+        let kafka = serve(listeners, &handles, &config, &tasks);
+        run_retention(&handles, &config, &tasks);
+        Ok(Self { handles, kafka, data, temporary, tasks, started_in: began.elapsed() })
     }
 
-    /// Where Kafka clients connect to.
+    /// Where Kafka clients connect to: the first listener.
     pub fn kafka_addr(&self) -> SocketAddr {
-        self.kafka
+        self.kafka[0]
     }
 
-    /// Stops accepting, answers what is in flight, and closes.
+    /// The directory that holds the data.
+    pub fn data_dir(&self) -> &Path {
+        &self.data
+    }
+
+    /// The line that says where everything is.
+    pub fn ready_line(&self) -> String {
+        let milliseconds = self.started_in.as_millis();
+        let (kafka, data) = (self.kafka_addr(), self.data.display());
+        format!("klamm ready: kafka={kafka} data={data} in {milliseconds} ms")
+    }
+
+    /// Stops accepting, answers what is in flight, closes, and removes what is temporary.
     pub async fn shutdown(self) {
-        self.stopping.cancel();
+        self.handles.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.handles.metadata.shutdown().await;
+        drop(self.handles);
+        drop(self.temporary);
     }
+}
+
+/// A listener with its socket, not accepted from yet.
+struct Bound {
+    socket: TcpListener,
+    local: SocketAddr,
+    listener: Arc<Listener>,
+    config: ListenerConfig,
+}
+
+async fn bind(listeners: Vec<ListenerConfig>) -> Result<Vec<Bound>, StartError> {
+    let mut bound = Vec::with_capacity(listeners.len());
+    for config in listeners {
+        let address = host_port(&config.host, config.port);
+        let socket = listener::bind(&config.host, config.port).await.and_then(|socket| {
+            let local = socket.local_addr()?;
+            Ok((socket, local))
+        });
+        let (socket, local) = socket.map_err(|error| StartError::Bind { address, error })?;
+        let listener = Listener { name: config.name.clone(), advertised: config.advertised.clone() };
+        bound.push(Bound { socket, local, listener: Arc::new(listener), config });
+    }
+    Ok(bound)
+}
+
+/// How this broker registers itself: for other brokers and for tools that read the metadata. Clients are told by the
+/// listener that they use.
+fn endpoint(bound: &Bound) -> Endpoint {
+    let (host, port) = match &bound.config.advertised {
+        Some((host, port)) => (host.clone(), *port),
+        None => (bound.local.ip().to_canonical().to_string(), bound.local.port()),
+    };
+    Endpoint {
+        listener: bound.config.name.as_str().into(),
+        host: host.into(),
+        port,
+        security_protocol: bound.config.protocol.wire_id(),
+    }
+}
+
+/// Opens the parts, from the store up.
+async fn open(
+    store: Store,
+    config: &Arc<BrokerConfig>,
+    endpoints: Vec<Endpoint>,
+    data: &Path,
+    clock: Clock,
+) -> Result<Arc<BrokerHandles>, StartError> {
+    let settings = LogSettings { producer_id_expiration_ms: config.producer_id_expiration_ms.into() };
+    let logs = LogManager::open(store.clone(), clock.clone(), settings)?;
+    let metadata = Metadata::open(MetadataOptions {
+        store,
+        logs: Arc::clone(&logs),
+        clock: clock.clone(),
+        config: Arc::clone(config),
+        endpoints,
+        seed: rand::random(),
+    })
+    .await?;
+    let groups = GroupCoordinator::new(clock.clone(), group_settings(config));
+    let followed = Arc::new(GroupsFollowMetadata { groups: Arc::clone(&groups) });
+    metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
+    followed.lead(&metadata.image());
+    let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    Ok(Arc::new(BrokerHandles {
+        node_id: config.node_id,
+        cluster_id: Arc::clone(metadata.cluster_id()),
+        data_dir: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
+        metadata,
+        logs,
+        groups,
+        metrics: Metrics::new(),
+        clock,
+        fetch_sessions: FetchSessions::new(sessions),
+        producer_ids: ProducerIds::default(),
+        stopping: CancellationToken::new(),
+    }))
+}
+
+fn group_settings(config: &BrokerConfig) -> GroupSettings {
+    let size = |limit: i32| usize::try_from(limit).unwrap_or(0);
+    GroupSettings {
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+        min_session_timeout_ms: config.group_min_session_timeout_ms,
+        max_session_timeout_ms: config.group_max_session_timeout_ms,
+        max_size: size(config.group_max_size),
+        offset_metadata_max_bytes: size(config.offset_metadata_max_bytes),
+        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+        offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
+        offsets_topic_partitions: config.offsets_topic_num_partitions,
+    }
+}
+
+/// Tells the group coordinator what concerns it: the topic that it keeps its state in, and topics that are gone.
+struct GroupsFollowMetadata {
+    groups: Arc<GroupCoordinator>,
+}
+
+impl GroupsFollowMetadata {
+    fn lead(&self, image: &Image) {
+        let Some(offsets) = image.topics.get(CONSUMER_OFFSETS_TOPIC) else { return };
+        if let Err(error) = self.groups.lead(offsets.id, offsets.partition_count()) {
+            tracing::error!(%error, "groups can not be coordinated");
+        }
+    }
+}
+
+impl ImageListener for GroupsFollowMetadata {
+    fn on_image(&self, old: &Image, new: &Arc<Image>, delta: &Delta) {
+        if delta.changed(new).any(|topic| &*topic.name == CONSUMER_OFFSETS_TOPIC) {
+            self.lead(new);
+        }
+        let deleted = delta.deleted(old, new);
+        let deleted: Vec<_> = deleted
+            .map(|topic| DeletedTopic { topic: Arc::clone(&topic.name), topic_id: topic.id })
+            .collect();
+        if !deleted.is_empty() {
+            let groups = Arc::clone(&self.groups);
+            tokio::spawn(async move { groups.topics_deleted(deleted).await });
+        }
+    }
+}
+
+async fn create_topics(handles: &BrokerHandles, mut topics: Vec<NewTopic>) -> Result<(), StartError> {
+    let image = handles.metadata.image();
+    topics.retain(|topic| image.topics.get(&topic.name).is_none());
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
+    for (name, created) in names.into_iter().zip(handles.metadata.create_topics(topics, false).await) {
+        created.map_err(|error| StartError::Topic { name, error })?;
+    }
+    Ok(())
+}
+
+fn serve(
+    bound: Vec<Bound>,
+    handles: &Arc<BrokerHandles>,
+    config: &BrokerConfig,
+    tasks: &TaskTracker,
+) -> Vec<SocketAddr> {
+    let options = NetOptions {
+        request_bytes_max: usize::try_from(config.socket_request_max_bytes).unwrap_or(0),
+        idle_ms_max: config.connections_max_idle_ms,
+        drain: DRAIN,
+        quota: ConnectionQuota::new(connection_limits(config)),
+        memory: RequestMemory::new(config.queued_max_request_bytes),
+        stopping: handles.stopping.clone(),
+        tasks: tasks.clone(),
+    };
+    let mut addresses = Vec::with_capacity(bound.len());
+    for Bound { socket, local, listener, .. } in bound {
+        addresses.push(local);
+        listener::serve(socket, listener, Arc::clone(handles), options.clone());
+    }
+    addresses
+}
+
+fn connection_limits(config: &BrokerConfig) -> ConnectionLimits {
+    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
+    let overrides = config.connection_limits_by_address();
+    let overrides = overrides.into_iter().filter_map(|(address, limit)| {
+        // A name instead of an address would have to be looked up at every connection.
+        address.parse().ok().map(|address| (address, count(limit)))
+    });
+    ConnectionLimits {
+        connections_max: count(config.max_connections),
+        connections_per_ip_max: count(config.max_connections_per_ip),
+        connections_per_ip_overrides: overrides.collect::<HashMap<_, _>>(),
+    }
+}
+
+fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &TaskTracker) {
+    let (logs, clock, stopping) =
+        (Arc::clone(&handles.logs), handles.clock.clone(), handles.stopping.clone());
+    let interval_ms = config.log_retention_check_interval_ms;
+    tasks.spawn(async move {
+        stopping.run_until_cancelled(logs.run_retention(clock, interval_ms)).await;
+    });
 }

@@ -1,12 +1,16 @@
 //! A broker to test over a socket: a broker in this process, and a client that knows bytes only.
 #![expect(clippy::unwrap_used, reason = "a test fails where its client fails")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable};
-use klamm::broker::Broker;
+use klamm::broker::{Broker, DataDirectory, Settings};
 use klamm::clock::Clock;
+use klamm::config::BrokerConfig;
+use klamm::config::listener::listeners;
+use klamm::protocol::header::response_header_size;
+use klamm::protocol::messages::{Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -25,8 +29,29 @@ impl Server {
         if let Ok(address) = std::env::var("KLAMM_TEST_BOOTSTRAP") {
             return Self { address, broker: None };
         }
-        let broker = Broker::start("127.0.0.1", 0, Clock::system()).await.unwrap();
+        Self::with(&[]).await
+    }
+
+    /// A broker in this process with this configuration, whatever the environment says.
+    pub async fn with(config: &[(&str, &str)]) -> Self {
+        let mut values = BTreeMap::from([("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned())]);
+        values.extend(config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let config = BrokerConfig::from_static(values).unwrap();
+        let settings = Settings {
+            listeners: listeners(&config).unwrap(),
+            config,
+            data: DataDirectory::Temporary(std::env::temp_dir()),
+            cluster_id: None,
+            topics: Vec::new(),
+            admin: None,
+        };
+        let broker = Broker::start(settings, Clock::system()).await.unwrap();
         Self { address: broker.kafka_addr().to_string(), broker: Some(broker) }
+    }
+
+    /// Whether this is a broker of ours, and not one that the environment named.
+    pub fn is_klamm(&self) -> bool {
+        self.broker.is_some()
     }
 
     pub async fn connect(&self) -> Client {
@@ -75,22 +100,22 @@ impl Client {
         self.receive_frame().await.is_none()
     }
 
-    pub async fn send<R: Encodable>(&mut self, key: i16, version: i16, correlation_id: i32, request: &R) {
-        self.send_frame(&request_frame(key, version, correlation_id, request)).await;
+    pub async fn send<R: Request>(&mut self, version: i16, correlation_id: i32, request: &R) {
+        self.send_frame(&request_frame(version, correlation_id, request)).await;
     }
 
     /// Sends a request and reads its response.
-    pub async fn call<Q: Encodable, A: Decodable>(&mut self, key: i16, version: i16, request: &Q) -> A {
-        self.send(key, version, 7, request).await;
+    pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+        self.send(version, 7, request).await;
         let mut frame = self.receive_frame().await.expect("a response");
         assert_eq!(frame.get_i32(), 7, "correlation id");
-        decode_response(key, version, frame)
+        decode_response(R::KEY, version, frame)
     }
 }
 
 /// Reads a response body behind its correlation id.
-pub fn decode_response<A: Decodable>(key: i16, version: i16, mut frame: Bytes) -> A {
-    if api(key).response_header_version(version) == 1 {
+pub fn decode_response<A: Response>(key: i16, version: i16, mut frame: Bytes) -> A {
+    if response_header_size(key, version) == 5 {
         assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
     }
     let answer = A::decode(&mut frame, version).unwrap();
@@ -99,20 +124,16 @@ pub fn decode_response<A: Decodable>(key: i16, version: i16, mut frame: Bytes) -
 }
 
 /// A request with its header.
-pub fn request_frame<R: Encodable>(key: i16, version: i16, correlation_id: i32, request: &R) -> Bytes {
+pub fn request_frame<R: Request>(version: i16, correlation_id: i32, request: &R) -> Bytes {
     let mut frame = BytesMut::new();
-    frame.put_i16(key);
+    frame.put_i16(R::KEY);
     frame.put_i16(version);
     frame.put_i32(correlation_id);
     frame.put_i16(4);
     frame.put_slice(b"test");
-    if api(key).request_header_version(version) == 2 {
+    if klamm::protocol::guard::is_flexible(R::KEY, version).unwrap() {
         frame.put_u8(0);
     }
     request.encode(&mut frame, version).unwrap();
     frame.freeze()
-}
-
-fn api(key: i16) -> &'static klamm::api::ApiEntry {
-    klamm::api::advertised().iter().find(|api| api.key == key).unwrap()
 }

@@ -24,7 +24,7 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0_with_its_ow
         client.send_frame(&frame).await;
         let answer = client.receive_frame().await.unwrap();
         assert_eq!(&answer[..], b"\0\0\0\x01\0\x23\0\0\0\x01\0\x12\0\0\0\x04", "version {version}");
-        let again: ApiVersionsResponse = client.call(18, newest, &software("test")).await;
+        let again: ApiVersionsResponse = client.call(newest, &software("test")).await;
         assert_eq!(again.error_code, 0);
     }
     server.stop().await;
@@ -38,7 +38,7 @@ async fn software_names_are_checked_from_version_3() {
         [(0, "", 0), (2, "", 0), (3, "", 42), (3, "-a", 42), (4, "a b", 42), (4, "a-b", 0)]
     {
         let request = if version < 3 { ApiVersionsRequest::default() } else { software(name) };
-        let answer: ApiVersionsResponse = client.call(18, version, &request).await;
+        let answer: ApiVersionsResponse = client.call(version, &request).await;
         assert_eq!(answer.error_code, code, "version {version}, {name:?}");
         assert_eq!(answer.api_keys.is_empty(), code != 0);
     }
@@ -74,7 +74,7 @@ async fn what_is_no_request_closes_the_connection() {
 async fn bytes_after_a_request_are_ignored_and_the_client_id_may_be_null() {
     let server = Server::start().await;
     let mut client = server.connect().await;
-    let mut frame = request_frame(18, 0, 5, &ApiVersionsRequest::default()).to_vec();
+    let mut frame = request_frame(0, 5, &ApiVersionsRequest::default()).to_vec();
     frame.extend(b"more");
     client.send_frame(&frame).await;
     assert_eq!(&client.receive_frame().await.unwrap()[..6], b"\0\0\0\x05\0\0");
@@ -89,7 +89,7 @@ async fn requests_sent_together_are_answered_in_their_order() {
     let mut client = server.connect().await;
     let mut stream = Vec::new();
     for correlation_id in 0..200 {
-        let frame = request_frame(18, 0, correlation_id, &ApiVersionsRequest::default());
+        let frame = request_frame(0, correlation_id, &ApiVersionsRequest::default());
         stream.extend(u32::try_from(frame.len()).unwrap().to_be_bytes());
         stream.extend(frame);
     }

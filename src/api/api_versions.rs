@@ -6,16 +6,25 @@
 //! - The response header stays at version 0 in every version.
 //! - Version 3 hides supported features that start at 0, which its readers take for an error (KAFKA-17011).
 
-use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::protocol::StrBytes;
 
 use super::context::{Context, Disconnect};
-use super::request::{Encoded, RequestHeader, Running};
+use super::request::{Encoded, Running};
 use super::{ApiEntry, advertised};
 use crate::error::ErrorCode;
+use crate::metadata::controller::features::KRAFT_VERSION_LATEST;
+use crate::metadata::image::KRAFT_VERSION;
+use crate::protocol::header::RequestHeader;
+use crate::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 /// The API key.
 pub(super) const KEY: i16 = 18;
+
+/// The first version that tells features.
+const FEATURES_FROM: i16 = 3;
+/// The first version that tells supported features whose lowest level is 0.
+const FEATURES_FROM_ZERO_FROM: i16 = 4;
 
 /// Answers what is served, and remembers the software that the client says it is.
 pub(super) async fn handle(
@@ -31,7 +40,33 @@ pub(super) async fn handle(
         // The first word counts: a client tells once, at the start of its connection.
         let _ = context.connection.software.set((name.to_string(), software_version.to_string()));
     }
-    Ok(ApiVersionsResponse::default().with_api_keys(advertised().iter().map(api_version).collect()))
+    let response =
+        ApiVersionsResponse::default().with_api_keys(advertised().iter().map(api_version).collect());
+    Ok(if version >= FEATURES_FROM { with_features(context, response, version) } else { response })
+}
+
+/// Adds what this broker supports and what the cluster has agreed on.
+fn with_features(context: &Context, response: ApiVersionsResponse, version: i16) -> ApiVersionsResponse {
+    let image = context.broker.metadata.image();
+    let supported = context.broker.metadata.supported_features();
+    let shown = supported.iter().filter(|feature| feature.min > 0 || version >= FEATURES_FROM_ZERO_FROM);
+    let supported = shown.map(|feature| {
+        SupportedFeatureKey::default()
+            .with_name(StrBytes::from_string(feature.name.to_string()))
+            .with_min_version(feature.min)
+            .with_max_version(feature.max)
+    });
+    // The level of kraft.version is no feature record: the quorum has it, and it is that of a new cluster.
+    let finalized = image.features().chain([(KRAFT_VERSION, KRAFT_VERSION_LATEST)]).map(|(name, level)| {
+        FinalizedFeatureKey::default()
+            .with_name(StrBytes::from_string(name.to_string()))
+            .with_min_version_level(level)
+            .with_max_version_level(level)
+    });
+    response
+        .with_supported_features(supported.collect())
+        .with_finalized_features(finalized.collect())
+        .with_finalized_features_epoch(image.offset)
 }
 
 /// The answer to a version that we do not know.
@@ -40,8 +75,8 @@ pub(super) fn refuse(header: &RequestHeader) -> Result<Running, Disconnect> {
     let response = ApiVersionsResponse::default()
         .with_error_code(ErrorCode::UnsupportedVersion.code())
         .with_api_keys(this_api.map(api_version).collect());
-    let header = RequestHeader { version: 0, ..header.clone() };
-    let encoded = Encoded::response(&header, false, &response)?;
+    let header = RequestHeader { api_version: 0, ..header.clone() };
+    let encoded = Encoded::response(&header, &response)?;
     Ok(Box::pin(std::future::ready(Ok(Some(encoded)))))
 }
 

@@ -2,15 +2,34 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use kafka_protocol::protocol::StrBytes;
+use tokio_util::sync::CancellationToken;
 
+use super::fetch_session::FetchSessions;
+use super::init_producer_id::ProducerIds;
 use crate::clock::Clock;
+use crate::group::coordinator::GroupCoordinator;
+use crate::log::LogManager;
+use crate::metadata::Metadata;
+use crate::metrics::Metrics;
+use crate::types::NodeId;
 
 /// The parts of the broker that handlers call.
 pub(crate) struct BrokerHandles {
+    pub(crate) node_id: NodeId,
+    pub(crate) cluster_id: Arc<str>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) logs: Arc<LogManager>,
+    pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) producer_ids: ProducerIds,
+    /// Cancelled when the broker stops: whoever waits for something to happen answers what there is.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// What a handler is given besides its request.
@@ -18,7 +37,7 @@ pub(crate) struct Context {
     pub(crate) broker: Arc<BrokerHandles>,
     pub(crate) connection: Arc<Connection>,
     /// The client id in the header of this request.
-    pub(crate) client_id: Option<StrBytes>,
+    pub(crate) client_id: Option<String>,
 }
 
 impl Context {

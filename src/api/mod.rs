@@ -4,15 +4,32 @@
 //! README, and the tests that send every version of everything.
 
 mod api_versions;
+pub(crate) mod authorized;
+pub(crate) mod auto_create;
 mod context;
+mod delete_records;
+mod describe_cluster;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod fetch;
+pub(crate) mod fetch_session;
+pub(crate) mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod nodes;
+mod offset_for_leader_epoch;
+mod produce;
 mod request;
+pub(crate) mod resolve;
 
 use bytes::Bytes;
-use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Message};
+
+use crate::protocol::header::RequestHeader;
+use crate::protocol::messages::*;
 
 pub(crate) use context::{BrokerHandles, Connection, Context, Disconnect, Listener};
-pub(crate) use request::{Encoded, Request, RequestHeader, Running};
+pub(crate) use request::{Encoded, Request, Running};
 
 /// One API in the versions that are advertised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +43,7 @@ pub struct ApiEntry {
     /// The newest version.
     pub max: i16,
     /// The oldest version that is served. Produce alone advertises more than it serves.
-    pub(crate) served_from: i16,
-    /// The first version in the flexible form (KIP-482), or `i16::MAX`.
-    pub(crate) flexible_from: i16,
+    pub served_from: i16,
     /// Whether a request may start while earlier ones of its connection still run.
     pub(crate) pipelined: bool,
 }
@@ -37,17 +52,6 @@ impl ApiEntry {
     /// Whether requests of this version are answered.
     pub fn serves(&self, version: i16) -> bool {
         self.served_from <= version && version <= self.max
-    }
-
-    /// The version of the header in front of a request of this version.
-    pub fn request_header_version(&self, version: i16) -> i16 {
-        if version >= self.flexible_from { 2 } else { 1 }
-    }
-
-    /// The version of the header in front of a response of this version. ApiVersions stays at 0 whatever its version,
-    /// because its client does not know yet what we speak.
-    pub fn response_header_version(&self, version: i16) -> i16 {
-        i16::from(version >= self.flexible_from && self.key != api_versions::KEY)
     }
 }
 
@@ -65,80 +69,119 @@ pub fn table_markdown() -> String {
     table
 }
 
-fn decode<R: Decodable>(header: &RequestHeader, name: &str, mut body: Bytes) -> Result<R, Disconnect> {
-    R::decode(&mut body, header.version)
-        .map_err(|error| Disconnect::Malformed(format!("{name} version {}: {error}", header.version)))
+fn decode<R: crate::protocol::messages::Request>(
+    header: &RequestHeader,
+    mut body: Bytes,
+) -> Result<R, Disconnect> {
+    R::decode(&mut body, header.api_version)
+        .map_err(|error| Disconnect::Malformed(format!("api key {}: {error}", header.api_key)))
 }
 
-/// Declares the APIs, one line each:
-///
-/// `key Name versions, flexible from (i16::MAX for never), mode handler(Request);`
+/// Declares the APIs, one line each: `key Name versions, mode handler(Request);`
 ///
 /// - `serial`: `async fn handle(&Context, Request, version) -> Result<Response, Disconnect>` starts when everything
 ///   before it on the connection has been answered;
+/// - `encoded`: the same, but it is given the request header and encodes its response by itself;
 /// - `pipelined`: `fn begin(Context, Request, RequestHeader) -> Result<Running, Disconnect>` runs in the order of the
 ///   requests, and the future that it returns later gives the response.
 macro_rules! apis {
-    ($( $key:literal $name:ident $min:literal..=$max:literal $(served from $served:literal)?, flexible $flexible:expr,
+    ($( $key:literal $name:ident $min:literal..=$max:literal $(advertised from $advertised:literal)?,
         $mode:ident $module:ident($request:ty); )*) => {
         const APIS: &[ApiEntry] = &[$(ApiEntry {
             key: $key,
             name: stringify!($name),
-            min: $min,
+            min: apis!(@min $min $($advertised)?),
             max: $max,
-            served_from: apis!(@served $min $($served)?),
-            flexible_from: $flexible,
+            served_from: $min,
             pipelined: apis!(@pipelined $mode),
         }),*];
 
         $(const _: () = assert!(
-            <$request as Message>::VERSIONS.min <= apis!(@served $min $($served)?)
-                && $max <= <$request as Message>::VERSIONS.max,
+            <$request as crate::protocol::messages::Request>::KEY == $key
+                && *<$request as Body>::VERSIONS.start() <= $min
+                && $max <= *<$request as Body>::VERSIONS.end(),
             concat!("the codec does not have every version of ", stringify!($name))
         );)*
 
-        fn entry(key: i16) -> Option<&'static ApiEntry> {
-            match key {
-                $($key => {
-                    const API: ApiEntry = apis!(@find $key);
-                    Some(&API)
-                })*
-                _ => None,
-            }
-        }
-
         fn dispatch(context: Context, header: RequestHeader, body: Bytes) -> Result<Running, Disconnect> {
-            match header.key {
-                $($key => apis!(@$mode $module $request, $name, $flexible, context, header, body),)*
+            match header.api_key {
+                $($key => {
+                    let request: $request = decode(&header, body)?;
+                    apis!(@$mode $module, context, header, request)
+                })*
                 key => Err(Disconnect::Malformed(format!("unknown api key {key}"))),
             }
         }
     };
-    (@served $min:literal) => { $min };
-    (@served $min:literal $served:literal) => { $served };
+    (@min $min:literal) => { $min };
+    (@min $min:literal $advertised:literal) => { $advertised };
     (@pipelined serial) => { false };
+    (@pipelined encoded) => { false };
     (@pipelined pipelined) => { true };
-    (@find $key:literal) => {{
-        let mut index = 0;
-        while APIS[index].key != $key {
-            index += 1;
-        }
-        APIS[index]
-    }};
-    (@serial $module:ident $request:ty, $name:ident, $flexible:expr, $context:ident, $header:ident, $body:ident) => {{
-        let request: $request = decode(&$header, stringify!($name), $body)?;
+    (@serial $module:ident, $context:ident, $header:ident, $request:ident) => {
         Ok(Box::pin(async move {
-            let response = $module::handle(&$context, request, $header.version).await?;
-            let flexible = $header.version >= $flexible && $header.key != api_versions::KEY;
-            Encoded::response(&$header, flexible, &response).map(Some)
+            let response = $module::handle(&$context, $request, $header.api_version).await?;
+            Encoded::response(&$header, &response).map(Some)
         }))
-    }};
-    (@pipelined $module:ident $request:ty, $name:ident, $flexible:expr, $context:ident, $header:ident, $body:ident) => {{
-        let request: $request = decode(&$header, stringify!($name), $body)?;
-        $module::begin($context, request, $header)
-    }};
+    };
+    (@encoded $module:ident, $context:ident, $header:ident, $request:ident) => {
+        Ok(Box::pin(async move { $module::handle(&$context, $request, &$header).await.map(Some) }))
+    };
+    (@pipelined $module:ident, $context:ident, $header:ident, $request:ident) => {
+        $module::begin($context, $request, $header)
+    };
 }
 
 apis! {
-    18 ApiVersions 0..=4, flexible 3, serial api_versions(ApiVersionsRequest);
+    0 Produce 3..=13 advertised from 0, pipelined produce(ProduceRequest);
+    1 Fetch 4..=18, encoded fetch(FetchRequest);
+    2 ListOffsets 1..=11, serial list_offsets(ListOffsetsRequest);
+    3 Metadata 0..=13, serial metadata(MetadataRequest);
+    18 ApiVersions 0..=4, serial api_versions(ApiVersionsRequest);
+    21 DeleteRecords 0..=2, serial delete_records(DeleteRecordsRequest);
+    22 InitProducerId 0..=5, serial init_producer_id(InitProducerIdRequest);
+    23 OffsetForLeaderEpoch 2..=4, serial offset_for_leader_epoch(OffsetForLeaderEpochRequest);
+    35 DescribeLogDirs 1..=5, serial describe_log_dirs(DescribeLogDirsRequest);
+    60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest);
+    61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
+    75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
+}
+
+/// The keys of Kafka's APIs are below this.
+const KEYS: usize = 128;
+
+/// Where in the table an API stands, by its key.
+const PLACES: [Option<u8>; KEYS] = {
+    let mut places = [None; KEYS];
+    let mut place = 0_u8;
+    while (place as usize) < APIS.len() {
+        places[APIS[place as usize].key as usize] = Some(place);
+        place += 1;
+    }
+    places
+};
+
+fn entry(key: i16) -> Option<&'static ApiEntry> {
+    let place = PLACES.get(usize::try_from(key).ok()?)?.as_ref()?;
+    APIS.get(usize::from(*place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_is_found_by_its_key() {
+        for api in advertised() {
+            assert_eq!(entry(api.key), Some(api));
+        }
+        for key in [i16::MIN, -1, 4, 127, 128, i16::MAX] {
+            assert_eq!(entry(key), None);
+        }
+    }
+
+    #[test]
+    fn the_table_is_sorted_by_key() {
+        assert!(advertised().is_sorted_by_key(|api| api.key));
+    }
 }

@@ -133,7 +133,7 @@ impl Session {
         let mut drained = pin!(drain_deadline(stopping.clone(), self.options.drain));
         let mut memory: Option<TakenMemory> = None;
         loop {
-            self.start_waiting()?;
+            self.start_waiting().await?;
             if self.in_flight.is_empty() && self.waiting.is_none() && self.outbox.is_empty() {
                 if let Some(end) = self.reading_ended {
                     return Ok(end);
@@ -146,7 +146,7 @@ impl Session {
                 frame = frames.next(), if may_read => match frame.transpose()? {
                     None => self.reading_ended = Some(End::Client),
                     Some(Inbound::Announced(bytes)) => memory = Some(self.options.memory.take(bytes).await),
-                    Some(Inbound::Frame(frame)) => self.received(frame, memory.take())?,
+                    Some(Inbound::Frame(frame)) => self.received(frame, memory.take()).await?,
                 },
                 written = self.outbox.write(&mut writer), if !self.outbox.is_empty() => written?,
                 () = stopping.cancelled(), if self.reading_ended.is_none() => {
@@ -169,14 +169,14 @@ impl Session {
     }
 
     /// Takes a frame in: starts it, or keeps it until what is before it is done.
-    fn received(&mut self, frame: Bytes, memory: Option<TakenMemory>) -> Result<(), Failure> {
+    async fn received(&mut self, frame: Bytes, memory: Option<TakenMemory>) -> Result<(), Failure> {
         self.last_active_ms = self.broker.clock.now_ms();
         let Some(memory) = memory else {
             return Err(Failure::Protocol("a frame without a length".to_owned()));
         };
         let read = Read { request: Request::parse(frame)?, memory };
         if self.may_start(&read.request) {
-            self.start(read)
+            self.start(read).await
         } else {
             self.waiting = Some(read);
             Ok(())
@@ -188,12 +188,12 @@ impl Session {
         before.is_none_or(|before| before.pipelined && request.is_pipelined())
     }
 
-    fn start_waiting(&mut self) -> Result<(), Failure> {
+    async fn start_waiting(&mut self) -> Result<(), Failure> {
         if self.outbox.bytes >= UNWRITTEN_BYTES_MAX {
             return Ok(());
         }
         match self.waiting.take() {
-            Some(read) if self.may_start(&read.request) => self.start(read),
+            Some(read) if self.may_start(&read.request) => self.start(read).await,
             read => {
                 self.waiting = read;
                 Ok(())
@@ -201,13 +201,17 @@ impl Session {
         }
     }
 
-    fn start(&mut self, read: Read) -> Result<(), Failure> {
+    async fn start(&mut self, read: Read) -> Result<(), Failure> {
         let context = Context {
             broker: Arc::clone(&self.broker),
             connection: Arc::clone(&self.connection),
             client_id: read.request.header.client_id.clone(),
         };
         let pipelined = read.request.is_pipelined();
+        if pipelined {
+            // Appending does not wait, so whoever appends waits here while the store is behind.
+            self.broker.logs.admit().await;
+        }
         let running = read.request.start(context)?;
         self.in_flight.push_back(InFlight { running, pipelined, _memory: read.memory });
         Ok(())

@@ -1,0 +1,285 @@
+//! Produce (0): appends record batches to partitions.
+//!
+//! - Pipelined: batches are validated and given offsets in the order of the requests, and answered when they are
+//!   stored.
+//! - acks=0: no response at all; any error closes the connection. acks=1 and acks=-1 are the same, as the leader is
+//!   the only replica.
+//! - `timeout_ms` bounds the wait for other replicas in Kafka, not the leader's own write, so there is nothing that
+//!   it could bound here.
+//! - Versions 0 to 2 are advertised and refused, because librdkafka takes their absence for a broker without
+//!   compression (KAFKA-18659). Version 13 names topics by id. Since version 10 NOT_LEADER_OR_FOLLOWER says who leads
+//!   (KIP-951).
+//! - Transactions are not there yet: a transactional batch is refused as one whose partition is in no transaction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::context::{Context, Disconnect};
+use super::nodes;
+use super::request::{Encoded, Running};
+use super::resolve::{self, CurrentLeader, TopicRef};
+use crate::error::{ApiError, ErrorCode};
+use crate::log::{AppendError, Origin, PendingAppend};
+use crate::metadata::{Image, TopicImage};
+use crate::protocol::header::RequestHeader;
+use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::types::is_internal_topic;
+
+/// Admin clients alone may write to internal topics, and they say so by this client id.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+/// The first version that names topics by id.
+const TOPIC_IDS_FROM: i16 = 13;
+/// The first version that tells the current leader.
+const CURRENT_LEADER_FROM: i16 = 10;
+/// The first version that may bring zstd.
+const ZSTD_FROM: i16 = 7;
+
+const ATTRIBUTES_AT: usize = 21;
+const MAGIC_AT: usize = 16;
+const HEADER_BYTES: usize = 61;
+const COMPRESSION_MASK: u8 = 0x07;
+const ZSTD: u8 = 4;
+const TRANSACTIONAL: u8 = 0x10;
+
+/// Appends, and returns what waits for the appends and builds the response.
+pub(super) fn begin(
+    context: Context,
+    request: ProduceRequest,
+    header: RequestHeader,
+) -> Result<Running, Disconnect> {
+    let appends = append(&context, request, &header);
+    Ok(Box::pin(finish(context, appends, header)))
+}
+
+/// What became of a request in its first stage.
+struct Appends {
+    acks: i16,
+    topics: Vec<TopicAppends>,
+}
+
+struct TopicAppends {
+    name: TopicName,
+    id: Uuid,
+    partitions: Vec<(i32, Append)>,
+}
+
+enum Append {
+    Pending(PendingAppend),
+    Refused(Refused),
+}
+
+struct Refused {
+    error: AppendError,
+    leader: Option<CurrentLeader>,
+}
+
+impl From<AppendError> for Append {
+    fn from(error: AppendError) -> Self {
+        Self::Refused(Refused { error, leader: None })
+    }
+}
+
+impl From<ErrorCode> for Append {
+    fn from(code: ErrorCode) -> Self {
+        Self::from(AppendError { code, message: None, record_errors: Vec::new(), log_start_offset: -1 })
+    }
+}
+
+fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) -> Appends {
+    let image = context.broker.metadata.image();
+    let refusal = refusal_of_all(&request);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let named = if header.api_version >= TOPIC_IDS_FROM {
+            TopicRef::Id(topic.topic_id)
+        } else {
+            TopicRef::Name(&topic.name)
+        };
+        let found = resolve::topic(&image, named);
+        let partitions = topic.partition_data.into_iter().map(|partition| {
+            let appended = match (found, refusal) {
+                (_, Some(Refusal::Transactional(code))) => code.into(),
+                (Err(code), _) => code.into(),
+                (Ok(_), Some(Refusal::Acks(code))) => code.into(),
+                (Ok(found), None) => append_one(context, found, partition.index, partition.records, header),
+            };
+            (partition.index, appended)
+        });
+        let partitions = partitions.collect();
+        topics.push(TopicAppends { name: topic.name, id: topic.topic_id, partitions });
+    }
+    Appends { acks: request.acks, topics }
+}
+
+/// Why no partition of a request is written to.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// Comes before all other errors.
+    Transactional(ErrorCode),
+    /// Comes after errors that name a topic.
+    Acks(ErrorCode),
+}
+
+fn refusal_of_all(request: &ProduceRequest) -> Option<Refusal> {
+    let mut batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let transactional = |records: &Bytes| {
+        records.len() >= HEADER_BYTES
+            && records[MAGIC_AT] == 2
+            && records[ATTRIBUTES_AT + 1] & TRANSACTIONAL != 0
+    };
+    if batches.any(|partition| partition.records.as_ref().is_some_and(transactional)) {
+        return Some(Refusal::Transactional(if request.transactional_id.is_none() {
+            ErrorCode::TransactionalIdAuthorizationFailed
+        } else {
+            ErrorCode::InvalidTxnState
+        }));
+    }
+    (!matches!(request.acks, -1..=1)).then_some(Refusal::Acks(ErrorCode::InvalidRequiredAcks))
+}
+
+fn append_one(
+    context: &Context,
+    topic: &Arc<TopicImage>,
+    index: i32,
+    records: Option<Bytes>,
+    header: &RequestHeader,
+) -> Append {
+    // The partition is looked for before its records are, as in Kafka.
+    if topic.partition(index).is_none() {
+        return ErrorCode::UnknownTopicOrPartition.into();
+    }
+    let Some(records) = records.filter(|records| !records.is_empty()) else {
+        return AppendError::with(ErrorCode::InvalidRecord, "a produce request must have a record batch")
+            .into();
+    };
+    if header.api_version < ZSTD_FROM
+        && records.len() >= HEADER_BYTES
+        && records[ATTRIBUTES_AT + 1] & COMPRESSION_MASK == ZSTD
+    {
+        return ErrorCode::UnsupportedCompressionType.into();
+    }
+    if is_internal_topic(&topic.name) && header.client_id.as_deref() != Some(ADMIN_CLIENT_ID) {
+        return ErrorCode::InvalidTopicException.into();
+    }
+    match resolve::partition(&context.broker, topic, index) {
+        Ok(partition) => match partition.append(records, Origin::Client, Default::default()) {
+            Ok(pending) => Append::Pending(pending),
+            Err(error) => error.into(),
+        },
+        Err(code) => Append::Refused(Refused {
+            error: AppendError { code, message: None, record_errors: Vec::new(), log_start_offset: -1 },
+            leader: resolve::current_leader(topic, index),
+        }),
+    }
+}
+
+async fn finish(
+    context: Context,
+    appends: Appends,
+    header: RequestHeader,
+) -> Result<Option<Encoded>, Disconnect> {
+    let mut response = ProduceResponse::default();
+    let mut failed = None;
+    for topic in appends.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for (index, append) in topic.partitions {
+            let answer = match append {
+                Append::Pending(pending) => stored(index, pending).await,
+                Append::Refused(refused) => {
+                    let image = context.broker.metadata.image();
+                    tell_leader(&mut response, &context, &image, &refused, header.api_version);
+                    refusal(index, refused, header.api_version)
+                }
+            };
+            if answer.error_code != 0 {
+                failed = Some(answer.error_code);
+            }
+            partitions.push(answer);
+        }
+        let answer = TopicProduceResponse::default().with_partition_responses(partitions);
+        response.responses.push(if header.api_version >= TOPIC_IDS_FROM {
+            answer.with_topic_id(topic.id)
+        } else {
+            answer.with_name(topic.name)
+        });
+    }
+    match (appends.acks, failed) {
+        (0, None) => Ok(None),
+        (0, Some(code)) => Err(Disconnect::FailedUnanswered(format!("Produce, error code {code}"))),
+        _ => Encoded::response(&header, &response).map(Some),
+    }
+}
+
+async fn stored(index: i32, pending: PendingAppend) -> PartitionProduceResponse {
+    match pending.await {
+        Ok(appended) => PartitionProduceResponse::default()
+            .with_index(index)
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.log_append_time_ms)
+            .with_log_start_offset(appended.log_start_offset),
+        Err(ApiError { code, message }) => PartitionProduceResponse::default()
+            .with_index(index)
+            .with_error_code(code.code())
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1)
+            .with_error_message(message.map(StrBytes::from_string)),
+    }
+}
+
+fn refusal(index: i32, refused: Refused, version: i16) -> PartitionProduceResponse {
+    let Refused { error, leader } = refused;
+    let record_errors = error.record_errors.into_iter().map(|(batch_index, reason)| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(batch_index)
+            .with_batch_index_error_message(Some(StrBytes::from_string(reason)))
+    });
+    let answer = PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(error.code.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(error.log_start_offset)
+        .with_record_errors(record_errors.collect())
+        .with_error_message(error.message.map(StrBytes::from_string));
+    match leader {
+        Some(leader) if version >= CURRENT_LEADER_FROM && error.code == ErrorCode::NotLeaderOrFollower => {
+            let tag =
+                LeaderIdAndEpoch::default().with_leader_id(leader.id.into()).with_leader_epoch(leader.epoch);
+            answer.with_current_leader(tag)
+        }
+        _ => answer,
+    }
+}
+
+/// Adds the address of the leader that a refusal names.
+fn tell_leader(
+    response: &mut ProduceResponse,
+    context: &Context,
+    image: &Image,
+    refused: &Refused,
+    version: i16,
+) {
+    if version < CURRENT_LEADER_FROM || refused.error.code != ErrorCode::NotLeaderOrFollower {
+        return;
+    }
+    let Some(leader) = refused.leader else { return };
+    let known = response.node_endpoints.iter().any(|node| node.node_id == leader.id);
+    if let Some(node) = nodes::alive_node(context, image, leader.id).filter(|_| !known) {
+        response.node_endpoints.push(
+            NodeEndpoint::default()
+                .with_node_id(node.id.into())
+                .with_host(StrBytes::from_string(node.host))
+                .with_port(node.port.into())
+                .with_rack(node.rack.map(|rack| StrBytes::from_string(rack.to_string()))),
+        );
+    }
+}
