@@ -164,8 +164,8 @@ fn keys_without_effect_and_unknown_keys_are_named() {
             "zookeeper.connect has no effect here: klamm keeps its metadata itself, as Kafka does since 4.0",
         ),
         (
-            "log.segment.bytes=2097152",
-            "log.segment.bytes has no effect here: klamm stores batches in RocksDB and has no segment, index or time index files",
+            "log.index.interval.bytes=5",
+            "log.index.interval.bytes has no effect here: klamm stores batches in RocksDB and has no segment or index files",
         ),
         (
             "log.retention.hour=1",
@@ -181,7 +181,7 @@ fn keys_without_effect_and_unknown_keys_are_named() {
     for (text, expected) in cases {
         assert_eq!(with_file(text).unwrap().warnings, [expected]);
     }
-    assert!(with_file("log.segment.bytes=1073741824\nssl.protocol=TLSv1.3").unwrap().warnings.is_empty());
+    assert!(with_file("log.index.interval.bytes=4096\nssl.protocol=TLSv1.3").unwrap().warnings.is_empty());
 }
 
 #[test]

@@ -53,9 +53,9 @@ config_keys! {
     "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", ClusterWide, Any, High, "Whether a replica that is not in sync may become leader." idle reason::REPLICATION;
     "message.max.bytes" message_max_bytes: i32 = "1048588", ClusterWide, AtLeast(0), High, "The largest record batch in bytes.";
     "compression.type" compression_type: String = "producer", ClusterWide, OneOf(COMPRESSION_TYPES), High, "How batches are stored: with this compression, or as the producer sent them.";
-    "compression.gzip.level" compression_gzip_level: i32 = "-1", ClusterWide, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip.";
-    "compression.lz4.level" compression_lz4_level: i32 = "9", ClusterWide, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4.";
-    "compression.zstd.level" compression_zstd_level: i32 = "3", ClusterWide, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd.";
+    "compression.gzip.level" compression_gzip_level: i32 = "-1", ClusterWide, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip." idle reason::LEVELS;
+    "compression.lz4.level" compression_lz4_level: i32 = "9", ClusterWide, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LEVELS;
+    "compression.zstd.level" compression_zstd_level: i32 = "3", ClusterWide, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd." idle reason::LEVELS;
 
     // Logs.
     "log.dir" log_dir: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The data directory, where log.dirs and --data-dir are not given." differs "/tmp/kafka-logs" "data lives in the user's data directory and outlives a restart of the machine";
@@ -73,11 +73,11 @@ config_keys! {
     "log.flush.interval.messages" log_flush_interval_messages: i64 = "9223372036854775807", ClusterWide, AtLeast(1), High, "How many records may be written before a sync to disk; with 1 a write is answered only after it is on the disk.";
     "log.flush.interval.ms" log_flush_interval_ms: Option<i64> = null, ClusterWide, Any, High, "How long a record may wait for a sync to disk, in milliseconds." idle reason::FLUSH_BY_TIME;
     "log.flush.scheduler.interval.ms" log_flush_scheduler_interval_ms: i64 = "9223372036854775807", ReadOnly, Any, High, "How often logs are looked at for a sync that is due, in milliseconds." idle reason::FLUSH_BY_TIME;
-    "log.segment.bytes" log_segment_bytes: i32 = "1073741824", ClusterWide, AtLeast(1_048_576), High, "The size of a segment file in bytes." idle reason::SEGMENTS;
-    "log.roll.ms" log_roll_ms: Option<i64> = null, ClusterWide, Any, High, "How long a segment file is written to, in milliseconds." idle reason::SEGMENTS;
-    "log.roll.hours" log_roll_hours: i32 = "168", ReadOnly, AtLeast(1), High, "How long a segment file is written to, in hours, where log.roll.ms is not set." idle reason::SEGMENTS;
-    "log.roll.jitter.ms" log_roll_jitter_ms: Option<i64> = null, ClusterWide, Any, High, "A random part that is taken off log.roll.ms." idle reason::SEGMENTS;
-    "log.roll.jitter.hours" log_roll_jitter_hours: i32 = "0", ReadOnly, AtLeast(0), High, "A random part, in hours, that is taken off the roll time." idle reason::SEGMENTS;
+    "log.segment.bytes" log_segment_bytes: i32 = "1073741824", ClusterWide, AtLeast(1_048_576), High, "How many bytes of a partition make a segment; retention removes whole segments, and a batch must fit into one.";
+    "log.roll.ms" log_roll_ms: Option<i64> = null, ClusterWide, Any, High, "How long a segment of a partition is written to, in milliseconds, before the next one begins.";
+    "log.roll.hours" log_roll_hours: i32 = "168", ReadOnly, AtLeast(1), High, "How long a segment of a partition is written to, in hours, where log.roll.ms is not set.";
+    "log.roll.jitter.ms" log_roll_jitter_ms: Option<i64> = null, ClusterWide, Any, High, "A random part that is taken off log.roll.ms." idle reason::JITTER;
+    "log.roll.jitter.hours" log_roll_jitter_hours: i32 = "0", ReadOnly, AtLeast(0), High, "A random part, in hours, that is taken off the roll time." idle reason::JITTER;
     "log.segment.delete.delay.ms" log_segment_delete_delay_ms: i64 = "60000", ClusterWide, AtLeast(0), High, "How long a removed segment file stays on the disk, in milliseconds." idle reason::SEGMENTS;
     "log.index.size.max.bytes" log_index_size_max_bytes: i32 = "10485760", ClusterWide, AtLeast(4), Medium, "The size of an index file in bytes." idle reason::SEGMENTS;
     "log.index.interval.bytes" log_index_interval_bytes: i32 = "4096", ClusterWide, AtLeast(0), Medium, "How many bytes lie between two entries of an index." idle reason::SEGMENTS;

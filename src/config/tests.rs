@@ -276,7 +276,7 @@ fn a_topics_keys_are_described_with_what_stands_behind_them() {
     let key = find("retention.ms");
     assert_eq!((key.value.as_deref(), key.source, key.synonyms.len()), (Some("3600000"), Unset, 0));
     assert_eq!(find("min.cleanable.dirty.ratio").value.as_deref(), Some("0.5"));
-    assert!(find("segment.bytes").documentation.contains("without effect"));
+    assert!(find("index.interval.bytes").documentation.contains("without effect"));
 }
 
 #[test]

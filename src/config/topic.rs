@@ -13,10 +13,10 @@ config_keys! {
     pub struct TopicConfig, table TOPIC_KEYS;
 
     "cleanup.policy" cleanup_policy: Vec<String> = "delete", Resource, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both; compact is stored and reported, and compaction itself is not built yet.";
-    "compression.gzip.level" compression_gzip_level: i32 = "-1", Resource, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip.";
-    "compression.lz4.level" compression_lz4_level: i32 = "9", Resource, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4.";
+    "compression.gzip.level" compression_gzip_level: i32 = "-1", Resource, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip." idle reason::LEVELS;
+    "compression.lz4.level" compression_lz4_level: i32 = "9", Resource, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LEVELS;
     "compression.type" compression_type: String = "producer", Resource, OneOf(COMPRESSION_TYPES), Medium, "How batches are stored: with this compression, or as the producer sent them.";
-    "compression.zstd.level" compression_zstd_level: i32 = "3", Resource, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd.";
+    "compression.zstd.level" compression_zstd_level: i32 = "3", Resource, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd." idle reason::LEVELS;
     "delete.retention.ms" delete_retention_ms: i64 = "86400000", Resource, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds." idle reason::COMPACTION;
     "file.delete.delay.ms" file_delete_delay_ms: i64 = "60000", Resource, AtLeast(0), Medium, "How long a removed segment file stays on the disk, in milliseconds." idle reason::SEGMENTS;
     "flush.messages" flush_messages: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How many records may be written before a sync to disk; with 1 a write is answered only after it is on the disk.";
@@ -40,10 +40,10 @@ config_keys! {
     "remote.storage.enable" remote_storage_enable: bool = "false", Resource, Any, Medium, "Whether older records move to remote storage; true is refused." idle reason::TIERED;
     "retention.bytes" retention_bytes: i64 = "-1", Resource, Any, Medium, "How many bytes each partition keeps; -1 sets no limit.";
     "retention.ms" retention_ms: i64 = "604800000", Resource, AtLeast(-1), Medium, "How long records are kept, in milliseconds; -1 keeps them.";
-    "segment.bytes" segment_bytes: i32 = "1073741824", Resource, AtLeast(1_048_576), Medium, "The size of a segment file in bytes." idle reason::SEGMENTS;
+    "segment.bytes" segment_bytes: i32 = "1073741824", Resource, AtLeast(1_048_576), Medium, "How many bytes of a partition make a segment; retention removes whole segments, and a batch must fit into one.";
     "segment.index.bytes" segment_index_bytes: i32 = "10485760", Resource, AtLeast(4), Medium, "The size of an index file in bytes." idle reason::SEGMENTS;
-    "segment.jitter.ms" segment_jitter_ms: i64 = "0", Resource, AtLeast(0), Medium, "A random part that is taken off segment.ms." idle reason::SEGMENTS;
-    "segment.ms" segment_ms: i64 = "604800000", Resource, AtLeast(1), Medium, "How long a segment file is written to, in milliseconds." idle reason::SEGMENTS;
+    "segment.jitter.ms" segment_jitter_ms: i64 = "0", Resource, AtLeast(0), Medium, "A random part that is taken off segment.ms." idle reason::JITTER;
+    "segment.ms" segment_ms: i64 = "604800000", Resource, AtLeast(1), Medium, "How long a segment of a partition is written to, in milliseconds, before the next one begins.";
     "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", Resource, Any, Medium, "Whether a replica that is not in sync may become leader." idle reason::REPLICATION;
 }
 

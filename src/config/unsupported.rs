@@ -16,6 +16,8 @@ pub mod reason {
     pub const FLUSH_BY_TIME: &str =
         "klamm syncs with each write when flush.messages is 1, and otherwise leaves the time to the system";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
+    pub const JITTER: &str = "klamm begins segments without a random part";
+    pub const LEVELS: &str = "klamm compresses with the default level of each library";
     pub const METRICS: &str = "klamm's metrics are read over HTTP and have no samples or windows";
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";
     pub const PURGATORY: &str = "klamm wakes waiting requests directly and has no purgatory to clean";
@@ -23,8 +25,7 @@ pub mod reason {
     pub const QUOTA: &str = "quotas are not built yet";
     pub const REPLICATION: &str = "a single node has nothing to replicate to";
     pub const SECURITY: &str = "security is not built yet, and klamm refuses to start rather than leave open what the file means to close; remove it to start";
-    pub const SEGMENTS: &str =
-        "klamm stores batches in RocksDB and has no segment, index or time index files";
+    pub const SEGMENTS: &str = "klamm stores batches in RocksDB and has no segment or index files";
     pub const SHARE_GROUPS: &str = "share groups (KIP-932) are not built yet";
     pub const STREAMS_GROUPS: &str = "streams groups (KIP-1071) are not built yet";
     pub const THREADS: &str = "klamm has one pool of threads, as many as there are processors";
