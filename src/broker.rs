@@ -328,10 +328,9 @@ fn connection_limits(config: &BrokerConfig) -> ConnectionLimits {
 }
 
 fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &TaskTracker) {
-    let (logs, clock, stopping) =
-        (Arc::clone(&handles.logs), handles.clock.clone(), handles.stopping.clone());
+    let (logs, stopping) = (Arc::clone(&handles.logs), handles.stopping.clone());
     let interval_ms = config.log_retention_check_interval_ms;
     tasks.spawn(async move {
-        stopping.run_until_cancelled(logs.run_retention(clock, interval_ms)).await;
+        stopping.run_until_cancelled(logs.run_retention(interval_ms)).await;
     });
 }

@@ -28,6 +28,7 @@ use super::resolve::{self, CurrentLeader, TopicRef};
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{AppendError, Origin, PendingAppend};
 use crate::metadata::{Image, TopicImage};
+use crate::metrics::Metrics;
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::types::is_internal_topic;
@@ -44,6 +45,7 @@ const ZSTD_FROM: i16 = 7;
 
 const ATTRIBUTES_AT: usize = 21;
 const MAGIC_AT: usize = 16;
+const COUNT_AT: usize = 57;
 const HEADER_BYTES: usize = 61;
 const COMPRESSION_MASK: u8 = 0x07;
 const ZSTD: u8 = 4;
@@ -170,14 +172,39 @@ fn append_one(
         return ErrorCode::InvalidTopicException.into();
     }
     match resolve::partition(&context.broker, topic, index) {
-        Ok(partition) => match partition.append(records, Origin::Client, Default::default()) {
-            Ok(pending) => Append::Pending(pending),
-            Err(error) => error.into(),
-        },
+        Ok(partition) => {
+            let (bytes, count) = (records.len(), record_count(&records));
+            let appended = partition.append(records, Origin::Client, Default::default());
+            count_append(&context.broker.metrics, &topic.name, appended.is_ok().then_some((bytes, count)));
+            match appended {
+                Ok(pending) => Append::Pending(pending),
+                Err(error) => error.into(),
+            }
+        }
         Err(code) => Append::Refused(Refused {
             error: AppendError { code, message: None, record_errors: Vec::new(), log_start_offset: -1 },
             leader: resolve::current_leader(topic, index),
         }),
+    }
+}
+
+/// How many records a batch says it has.
+fn record_count(batch: &[u8]) -> u64 {
+    let count = batch.get(COUNT_AT..HEADER_BYTES).and_then(|bytes| bytes.try_into().ok());
+    u64::from(count.map_or(0, u32::from_be_bytes))
+}
+
+/// Counts an attempt to append, and the bytes and records of one that was taken.
+fn count_append(metrics: &Metrics, topic: &str, taken: Option<(usize, u64)>) {
+    for counts in [&*metrics.topic(topic), metrics.all_topics()] {
+        counts.produce_requests.increment(1);
+        match taken {
+            Some((bytes, records)) => {
+                counts.bytes_in.increment(bytes as u64);
+                counts.messages_in.increment(records);
+            }
+            None => counts.failed_produce_requests.increment(1),
+        }
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) type Running = BoxFuture<'static, Result<Option<Encoded>, Disconnect>
 /// A request whose header is read and whose version we serve.
 pub(crate) struct Request {
     pub(crate) header: RequestHeader,
-    api: &'static ApiEntry,
+    /// The API that is asked.
+    pub(crate) api: &'static ApiEntry,
     body: Bytes,
 }
 
@@ -36,16 +37,6 @@ impl Request {
             return Err(Disconnect::Malformed(format!("{} version {version} is not served", api.name)));
         }
         Ok(Self { header, api, body: frame })
-    }
-
-    /// Whether it may start while the ones before it still run.
-    pub(crate) fn is_pipelined(&self) -> bool {
-        self.api.pipelined
-    }
-
-    /// The API that is asked.
-    pub(crate) fn api(&self) -> &'static ApiEntry {
-        self.api
     }
 
     /// Decodes the request and starts it. What a pipelined request does in order is done when this returns.

@@ -8,18 +8,22 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::codec::FramedRead;
+use tokio_util::sync::CancellationToken;
 
 use super::admission::TakenMemory;
 use super::codec::{FrameCodec, FrameError, Inbound};
 use super::listener::NetOptions;
-use crate::api::{BrokerHandles, Connection, Context, Disconnect, Encoded, Request, Running};
+use crate::api::{ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Request, Running};
 use crate::clock::Clock;
+use crate::metrics::{Metrics, RequestTimes};
 use crate::types::TimestampMs;
 
 /// Requests of one connection that may run at once. Clients send five (`max.in.flight.requests.per.connection`) or,
@@ -87,13 +91,38 @@ impl From<Disconnect> for Failure {
 struct Read {
     request: Request,
     memory: TakenMemory,
+    received: Instant,
 }
 
 /// A request that runs.
 struct InFlight {
     running: Running,
-    pipelined: bool,
+    api: &'static ApiEntry,
+    version: i16,
+    received: Instant,
+    started: Instant,
+    /// How long it was worked on; the rest of its time it waited for something.
+    local: Duration,
     _memory: TakenMemory,
+}
+
+impl InFlight {
+    fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Result<Option<Encoded>, Disconnect>> {
+        let began = Instant::now();
+        let polled = Pin::new(&mut self.running).poll(task);
+        self.local += began.elapsed();
+        polled
+    }
+
+    fn observe(&self, metrics: &Metrics) {
+        let times = RequestTimes {
+            request_queue: self.started.duration_since(self.received),
+            local: self.local,
+            remote: self.started.elapsed().saturating_sub(self.local),
+            ..RequestTimes::default()
+        };
+        metrics.request(self.api.key, self.api.name, self.api.max).observe(self.version, &times);
+    }
 }
 
 struct Session {
@@ -174,7 +203,7 @@ impl Session {
         let Some(memory) = memory else {
             return Err(Failure::Protocol("a frame without a length".to_owned()));
         };
-        let read = Read { request: Request::parse(frame)?, memory };
+        let read = Read { request: Request::parse(frame)?, memory, received: Instant::now() };
         if self.may_start(&read.request) {
             self.start(read).await
         } else {
@@ -185,7 +214,7 @@ impl Session {
 
     fn may_start(&self, request: &Request) -> bool {
         let before = self.in_flight.back();
-        before.is_none_or(|before| before.pipelined && request.is_pipelined())
+        before.is_none_or(|before| before.api.pipelined && request.api.pipelined)
     }
 
     async fn start_waiting(&mut self) -> Result<(), Failure> {
@@ -202,23 +231,36 @@ impl Session {
     }
 
     async fn start(&mut self, read: Read) -> Result<(), Failure> {
+        let Read { request, memory, received } = read;
         let context = Context {
             broker: Arc::clone(&self.broker),
             connection: Arc::clone(&self.connection),
-            client_id: read.request.header.client_id.clone(),
+            client_id: request.header.client_id.clone(),
         };
-        let pipelined = read.request.is_pipelined();
-        if pipelined {
+        let (api, version) = (request.api, request.header.api_version);
+        if api.pipelined {
             // Appending does not wait, so whoever appends waits here while the store is behind.
             self.broker.logs.admit().await;
         }
-        let running = read.request.start(context)?;
-        self.in_flight.push_back(InFlight { running, pipelined, _memory: read.memory });
+        let started = Instant::now();
+        let running = request.start(context)?;
+        let local = started.elapsed();
+        self.in_flight.push_back(InFlight {
+            running,
+            api,
+            version,
+            received,
+            started,
+            local,
+            _memory: memory,
+        });
         Ok(())
     }
 
     fn answered(&mut self, response: Option<Encoded>) {
-        self.in_flight.pop_front();
+        if let Some(answered) = self.in_flight.pop_front() {
+            answered.observe(&self.broker.metrics);
+        }
         self.last_active_ms = self.broker.clock.now_ms();
         if let Some(response) = response {
             self.outbox.push(response);
@@ -237,10 +279,8 @@ impl Session {
 
 /// Waits for the oldest request; forever where there is none.
 async fn first_outcome(in_flight: &mut VecDeque<InFlight>) -> Result<Option<Encoded>, Disconnect> {
-    match in_flight.front_mut() {
-        Some(first) => (&mut first.running).await,
-        None => std::future::pending().await,
-    }
+    let Some(first) = in_flight.front_mut() else { return std::future::pending().await };
+    std::future::poll_fn(|task| first.poll(task)).await
 }
 
 async fn idle_deadline(clock: &Clock, since_ms: TimestampMs, idle_ms_max: i64) {
@@ -250,7 +290,7 @@ async fn idle_deadline(clock: &Clock, since_ms: TimestampMs, idle_ms_max: i64) {
     clock.sleep_until(since_ms.saturating_add(idle_ms_max)).await;
 }
 
-async fn drain_deadline(stopping: tokio_util::sync::CancellationToken, drain: std::time::Duration) {
+async fn drain_deadline(stopping: CancellationToken, drain: Duration) {
     stopping.cancelled().await;
     tokio::time::sleep(drain).await;
 }

@@ -62,9 +62,13 @@ async fn accept_all(
     broker: Arc<BrokerHandles>,
     options: NetOptions,
 ) {
+    let created = broker.metrics.connections_created(&listener.name);
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => accept(stream, peer, &listener, &broker, &options).await,
+            Ok((stream, peer)) => {
+                created.increment(1);
+                accept(stream, peer, &listener, &broker, &options).await;
+            }
             Err(error) => {
                 tracing::warn!(listener = %listener.name, %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -93,8 +97,11 @@ async fn accept(
     };
     let connection = Arc::new(Connection::new(Arc::clone(listener), local, peer));
     let task = connection::serve(stream, connection, Arc::clone(broker), options.clone());
+    let open = broker.metrics.connections(&listener.name);
     options.tasks.spawn(async move {
+        open.increment(1.0);
         task.await;
+        open.decrement(1.0);
         drop(admitted);
     });
 }

@@ -110,6 +110,7 @@ pub(super) async fn handle(
         }
     };
     let read = read_or_wait(context, fetch.wanted(), &limits).await;
+    count_fetch(context, &fetch, &read);
     encode::response(header, &answer(context, &fetch, read, version))
 }
 
@@ -273,6 +274,23 @@ fn read_one(target: &Target, bytes_left: usize, at_least_one_batch: bool, upto: 
             leader: None,
         },
         Err(error) => failed(error.code),
+    }
+}
+
+/// Counts what each topic was asked for and what was read of it.
+fn count_fetch(context: &Context, fetch: &FetchContext, read: &ReadAll) {
+    let metrics = &context.broker.metrics;
+    let image = context.broker.metadata.image();
+    let answers = fetch.wanted().iter().zip(&read.partitions);
+    for ((key, _), answer) in answers {
+        let Ok(topic) = resolve::topic(&image, topic_ref(&key.topic)) else { continue };
+        for counts in [&*metrics.topic(&topic.name), metrics.all_topics()] {
+            counts.fetch_requests.increment(1);
+            counts.bytes_out.increment(answer.records_bytes() as u64);
+            if answer.error_code != 0 {
+                counts.failed_fetch_requests.increment(1);
+            }
+        }
     }
 }
 
