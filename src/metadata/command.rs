@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::image::ConfigResource;
+use super::image::{ConfigResource, ConfigValues};
+pub use crate::config::dynamic::ConfigOp;
 use crate::types::NodeId;
 
 /// A topic to create.
@@ -51,19 +52,6 @@ pub struct NewPartitions {
     pub assignments: Option<Vec<Vec<NodeId>>>,
 }
 
-/// What happens to one key (`AlterConfigOp.OpType`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigOp {
-    /// The key gets this value.
-    Set(String),
-    /// The key falls back to its default.
-    Delete,
-    /// The list gets these items, separated by commas, as far as it does not have them.
-    Append(String),
-    /// The list loses these items.
-    Subtract(String),
-}
-
 /// Changes of single keys of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigChange {
@@ -79,7 +67,7 @@ pub struct ConfigReplacement {
     /// What is changed.
     pub resource: ConfigResource,
     /// Every key that is set afterwards.
-    pub values: Vec<(String, String)>,
+    pub values: ConfigValues,
 }
 
 /// How a feature may be changed (`FeatureUpdate.UpgradeType`).

@@ -76,3 +76,8 @@ impl<T> Decision<T> {
 
 /// One result for each thing that was asked for, in the order of the request.
 pub type Results<T> = Vec<Result<T, ApiError>>;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+pub(crate) mod tests;
