@@ -26,10 +26,13 @@ impl Served {
         guard::api_name(self.key).unwrap_or("an API without a shape")
     }
 
-    /// What the broker does with the body of a request: the guard, then the decoder.
+    /// What the broker does with the body of a request: the guard, then the decoder. Both have to find the same end.
     pub fn read(&self, version: i16, body: &Bytes) -> Result<(), String> {
-        guard::check(self.key, version, body).map_err(|error| error.to_string())?;
-        (self.decode_request)(&mut body.clone(), version).map_err(|error| error.to_string())
+        let length = guard::length(self.key, version, body).map_err(|error| error.to_string())?;
+        let mut rest = body.clone();
+        (self.decode_request)(&mut rest, version).map_err(|error| error.to_string())?;
+        assert_eq!(body.len() - rest.len(), length, "the end of {} {version} in {body:?}", self.name());
+        Ok(())
     }
 }
 

@@ -68,6 +68,12 @@ pub enum Problem {
     /// More than [`UNKNOWN_TAGS_MAX`].
     #[error("too many unknown tagged fields")]
     TooManyTags,
+    /// Neither 1 nor -1 before a struct that may be null.
+    #[error("neither a struct nor null")]
+    Presence,
+    /// A tag that is not a positive i32.
+    #[error("a tag of more than 31 bits")]
+    Tag,
     /// A known tagged field is longer or shorter than its length says.
     #[error("a tagged field that does not fill its length")]
     TagSize,
@@ -247,8 +253,13 @@ impl Walker<'_> {
             }
             Kind::Struct { nullable: false, fields } => self.fields(fields),
             Kind::Struct { nullable: true, fields } => {
+                // The decoder takes everything but 1 for null, Kafka every negative byte: both have to agree.
                 let [present] = self.array()?;
-                if i8::from_be_bytes([present]) < 0 { Ok(()) } else { self.fields(fields) }
+                match i8::from_be_bytes([present]) {
+                    1 => self.fields(fields),
+                    -1 => Ok(()),
+                    _ => Err(Problem::Presence),
+                }
             }
         }
     }
@@ -267,6 +278,9 @@ impl Walker<'_> {
     fn tags(&mut self, fields: &'static [Field]) -> Result<(), Problem> {
         for _ in 0..self.uvarint()? {
             let tag = self.uvarint()?;
+            if i32::try_from(tag).is_err() {
+                return Err(Problem::Tag);
+            }
             let size = usize::try_from(self.uvarint()?).map_err(|_| Problem::TooShort)?;
             if size > self.remaining() {
                 return Err(Problem::TooShort);

@@ -58,3 +58,16 @@ fn what_is_not_served_by_kafka_has_no_shape() {
     assert_eq!(API_KEYS.len(), 91);
     assert_eq!(api_name(18), Some("ApiVersions"));
 }
+
+#[test]
+fn a_struct_that_may_be_null_is_there_or_not() {
+    // DescribeTopicPartitions 0: no topics, a limit, and the cursor.
+    assert_eq!(length(75, 0, &[1, 0, 0, 0, 9, 0xff, 0]), Ok(7));
+    assert_eq!(length(75, 0, &[1, 0, 0, 0, 9, 1, 1, 0, 0, 0, 0, 0, 0]), Ok(13));
+    assert_eq!(problem(75, 0, &[1, 0, 0, 0, 9, 2, 1, 0, 0, 0, 0, 0, 0]), Problem::Presence);
+}
+
+#[test]
+fn a_tag_has_31_bits() {
+    assert_eq!(problem(94, 0, &[0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x08, 0]), Problem::Tag);
+}
