@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, Admin};
 use crate::api::fetch_session::FetchSessions;
 use crate::api::init_producer_id::ProducerIds;
 use crate::api::{BrokerHandles, Listener};
@@ -28,7 +29,7 @@ use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
 use crate::metadata::image::{Delta, Endpoint};
 use crate::metadata::{Image, ImageListener, Metadata, MetadataOptions};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::net::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
 use crate::net::listener::{self, NetOptions};
 use crate::storage::{Store, StoreOptions};
@@ -95,6 +96,7 @@ pub enum StartError {
 pub struct Broker {
     handles: Arc<BrokerHandles>,
     kafka: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
     data: PathBuf,
     temporary: Option<TempDir>,
     tasks: TaskTracker,
@@ -110,6 +112,10 @@ impl Broker {
         let began = Instant::now();
         let config = Arc::new(settings.config);
         let listeners = bind(settings.listeners).await?;
+        let admin = match &settings.admin {
+            Some((host, port)) => Some(bind_one(host, *port).await?),
+            None => None,
+        };
         let (data, temporary) = match settings.data {
             DataDirectory::Kept(path) => (path, None),
             DataDirectory::Temporary(parent) => {
@@ -124,13 +130,23 @@ impl Broker {
         create_topics(&handles, settings.topics).await?;
         let tasks = TaskTracker::new();
         let kafka = serve(listeners, &handles, &config, &tasks);
+        let admin = admin.map(|(socket, local)| {
+            tasks.spawn(admin::run(socket, observed(&handles)));
+            local
+        });
         run_retention(&handles, &config, &tasks);
-        Ok(Self { handles, kafka, data, temporary, tasks, started_in: began.elapsed() })
+        run_metrics_upkeep(&handles, &tasks);
+        Ok(Self { handles, kafka, admin, data, temporary, tasks, started_in: began.elapsed() })
     }
 
     /// Where Kafka clients connect to: the first listener.
     pub fn kafka_addr(&self) -> SocketAddr {
         self.kafka[0]
+    }
+
+    /// Where metrics and health are served, if they are.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// The directory that holds the data.
@@ -142,7 +158,8 @@ impl Broker {
     pub fn ready_line(&self) -> String {
         let milliseconds = self.started_in.as_millis();
         let (kafka, data) = (self.kafka_addr(), self.data.display());
-        format!("klamm ready: kafka={kafka} data={data} in {milliseconds} ms")
+        let admin = self.admin.map(|address| format!(" admin=http://{address}")).unwrap_or_default();
+        format!("klamm ready: kafka={kafka}{admin} data={data} in {milliseconds} ms")
     }
 
     /// Stops accepting, answers what is in flight, closes, and removes what is temporary.
@@ -164,15 +181,18 @@ struct Bound {
     config: ListenerConfig,
 }
 
+async fn bind_one(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = listener::bind(host, port).await.and_then(|socket| {
+        let local = socket.local_addr()?;
+        Ok((socket, local))
+    });
+    bound.map_err(|error| StartError::Bind { address: host_port(host, port), error })
+}
+
 async fn bind(listeners: Vec<ListenerConfig>) -> Result<Vec<Bound>, StartError> {
     let mut bound = Vec::with_capacity(listeners.len());
     for config in listeners {
-        let address = host_port(&config.host, config.port);
-        let socket = listener::bind(&config.host, config.port).await.and_then(|socket| {
-            let local = socket.local_addr()?;
-            Ok((socket, local))
-        });
-        let (socket, local) = socket.map_err(|error| StartError::Bind { address, error })?;
+        let (socket, local) = bind_one(&config.host, config.port).await?;
         let listener = Listener { name: config.name.clone(), advertised: config.advertised.clone() };
         bound.push(Bound { socket, local, listener: Arc::new(listener), config });
     }
@@ -332,5 +352,26 @@ fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &Ta
     let interval_ms = config.log_retention_check_interval_ms;
     tasks.spawn(async move {
         stopping.run_until_cancelled(logs.run_retention(interval_ms)).await;
+    });
+}
+
+fn observed(handles: &Arc<BrokerHandles>) -> Admin {
+    Admin {
+        metrics: Arc::clone(&handles.metrics),
+        metadata: Arc::clone(&handles.metadata),
+        logs: Arc::clone(&handles.logs),
+        groups: Arc::clone(&handles.groups),
+        stopping: handles.stopping.clone(),
+    }
+}
+
+/// Recorded times would pile up where nobody scrapes.
+fn run_metrics_upkeep(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
+    let (metrics, stopping) = (Arc::clone(&handles.metrics), handles.stopping.clone());
+    tasks.spawn(async move {
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+        while stopping.run_until_cancelled(interval.tick()).await.is_some() {
+            metrics.run_upkeep();
+        }
     });
 }

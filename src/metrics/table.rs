@@ -108,6 +108,24 @@ metrics! {
     Gauge GROUP_LAG_SUM = "kafka_consumergroup_lag_sum" ["consumergroup", "topic"], "Records behind the offsets that a group committed in a topic.";
     Gauge GROUP_MEMBERS = "kafka_consumergroup_members" ["consumergroup"], "Members of a group.";
 
+    Gauge PROCESS_CPU_SECONDS = "process_cpu_seconds_total" [], "Seconds of processor time that this process used.";
+    Gauge PROCESS_OPEN_FDS = "process_open_fds" [], "Open file descriptors.";
+    Gauge PROCESS_MAX_FDS = "process_max_fds" [], "File descriptors that may be open.";
+    Gauge PROCESS_VIRTUAL_MEMORY = "process_virtual_memory_bytes" [], "Address space of this process.";
+    Gauge PROCESS_RESIDENT_MEMORY = "process_resident_memory_bytes" [], "Memory of this process.";
+    Gauge PROCESS_START_TIME = "process_start_time_seconds" [], "When this process started, in seconds since the Unix epoch.";
+    Gauge PROCESS_THREADS = "process_threads" [], "Threads of this process.";
     Gauge JVM_MEMORY_USED = "jvm_memory_used_bytes" ["area"], "Resident memory of this process: there is no JVM, but dashboards ask for it.";
     Gauge JVM_THREADS = "jvm_threads_current" [], "Threads of this process: there is no JVM, but dashboards ask for them.";
+}
+
+/// The table as the README shows it.
+pub fn table_markdown() -> String {
+    let mut text = String::from("| metric | kind | labels | what |\n|---|---|---|---|\n");
+    for metric in TABLE {
+        let labels = metric.labels.join(", ");
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        text.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", metric.name, metric.help));
+    }
+    text
 }

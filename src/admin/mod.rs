@@ -1,0 +1,83 @@
+//! The HTTP side: metrics for Prometheus, and whether the broker lives and serves.
+
+mod scrape;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, serve};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::group::coordinator::GroupCoordinator;
+use crate::log::LogManager;
+use crate::metadata::Metadata;
+use crate::metrics::Metrics;
+
+use scrape::Idleness;
+
+/// What Prometheus' text format calls itself.
+const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The parts of the broker whose state is shown.
+pub struct Admin {
+    pub metrics: Arc<Metrics>,
+    pub metadata: Arc<Metadata>,
+    pub logs: Arc<LogManager>,
+    pub groups: Arc<GroupCoordinator>,
+    /// Cancelled when the broker stops: it is not ready from then on.
+    pub stopping: CancellationToken,
+}
+
+impl Admin {
+    fn is_ready(&self) -> bool {
+        !self.stopping.is_cancelled()
+    }
+}
+
+struct Shared {
+    admin: Admin,
+    idleness: Mutex<Idleness>,
+}
+
+/// Serves until the broker stops. The broker serves clients from before the first answer on.
+pub async fn run(listener: TcpListener, admin: Admin) {
+    let stopped = admin.stopping.clone().cancelled_owned();
+    let shared = Arc::new(Shared { admin, idleness: Mutex::new(Idleness::now()) });
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(shared);
+    if let Err(error) = serve(listener, router).with_graceful_shutdown(stopped).await {
+        tracing::error!(%error, "metrics and health are no longer served");
+    }
+}
+
+async fn index() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html><title>klamm</title><h1>klamm ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1><p><a href=\"/metrics\">/metrics</a> for Prometheus, ",
+        "<a href=\"/healthz\">/healthz</a>, <a href=\"/readyz\">/readyz</a>.\n"
+    ))
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.admin.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not serving\n").into_response()
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let idle = shared.idleness.lock().since_last();
+    let text = scrape::scrape(&shared.admin, idle).await;
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
+}

@@ -1,0 +1,253 @@
+//! One scrape: reads the state of the parts and puts it on a sheet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::Admin;
+use crate::group::command::{FetchOffsets, GroupFilter};
+use crate::group::coordinator::GroupCoordinator;
+use crate::log::Partition;
+use crate::metadata::{Image, Metadata, PartitionImage};
+use crate::metrics::{Sheet, table};
+use crate::types::Offset;
+
+/// Kafka's `BrokerState` of a broker that serves, and of one that stops.
+const STATE_RUNNING: i64 = 3;
+const STATE_SHUTTING_DOWN: i64 = 6;
+
+/// Remembers how busy the worker threads were, to tell what has changed since.
+pub(super) struct Idleness {
+    at: Instant,
+    busy: Duration,
+}
+
+impl Idleness {
+    /// Starts to measure. Must be called on a runtime.
+    pub(super) fn now() -> Self {
+        let runtime = Handle::current().metrics();
+        let busy = (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum();
+        Self { at: Instant::now(), busy }
+    }
+
+    /// The share of time, 0 to 1, that the workers were idle since the last call.
+    pub(super) fn since_last(&mut self) -> f64 {
+        let before = std::mem::replace(self, Self::now());
+        let workers = u32::try_from(Handle::current().metrics().num_workers()).unwrap_or(1);
+        let passed = (self.at - before.at) * workers;
+        let busy =
+            self.busy.saturating_sub(before.busy).as_secs_f64() / passed.as_secs_f64().max(f64::EPSILON);
+        (1.0 - busy).clamp(0.0, 1.0)
+    }
+}
+
+/// Everything that this broker measures, in Prometheus' text format.
+pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
+    admin.metrics.run_upkeep();
+    let sheet = Sheet::new();
+    let image = admin.metadata.image();
+    let partitions = admin.logs.all();
+    put_process(&sheet);
+    put_broker(&sheet, idle, admin.is_ready());
+    put_cluster(&sheet, &image);
+    put_quorum(&sheet, &admin.metadata).await;
+    put_topics(&sheet, &image, &admin.metadata);
+    put_logs(&sheet, &partitions);
+    put_groups(&sheet, &admin.groups, &partitions).await;
+    admin.metrics.render() + &sheet.render()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but floats")]
+fn put_process(sheet: &Sheet) {
+    let process = metrics_process::collector::collect();
+    for (metric, value) in [
+        (&table::PROCESS_CPU_SECONDS, process.cpu_seconds_total),
+        (&table::PROCESS_OPEN_FDS, process.open_fds.map(|count| count as f64)),
+        (&table::PROCESS_MAX_FDS, process.max_fds.map(|count| count as f64)),
+        (&table::PROCESS_VIRTUAL_MEMORY, process.virtual_memory_bytes.map(|bytes| bytes as f64)),
+        (&table::PROCESS_RESIDENT_MEMORY, process.resident_memory_bytes.map(|bytes| bytes as f64)),
+        (&table::PROCESS_START_TIME, process.start_time_seconds.map(|seconds| seconds as f64)),
+        (&table::PROCESS_THREADS, process.threads.map(|count| count as f64)),
+        (&table::JVM_THREADS, process.threads.map(|count| count as f64)),
+    ] {
+        if let Some(value) = value {
+            sheet.put_f64(metric, &[], value);
+        }
+    }
+    if let Some(bytes) = process.resident_memory_bytes {
+        sheet.put_f64(&table::JVM_MEMORY_USED, &["heap"], bytes as f64);
+    }
+    for (metric, value) in
+        [(&table::DISK_READ_BYTES, "read_bytes"), (&table::DISK_WRITE_BYTES, "write_bytes")]
+    {
+        if let Some(bytes) = disk_bytes(value) {
+            sheet.put(metric, &[], bytes);
+        }
+    }
+}
+
+/// A line of Linux' `/proc/self/io`; other systems have none.
+fn disk_bytes(name: &str) -> Option<i64> {
+    let io = fs::read_to_string("/proc/self/io").ok()?;
+    let line = io.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?;
+    line.parse().ok()
+}
+
+fn put_broker(sheet: &Sheet, idle: f64, ready: bool) {
+    sheet.put_f64(&table::NETWORK_PROCESSOR_IDLE, &[], idle);
+    sheet.put_f64(&table::REQUEST_HANDLER_IDLE, &[], idle);
+    sheet.put(&table::BROKER_STATE, &[], if ready { STATE_RUNNING } else { STATE_SHUTTING_DOWN });
+    // A directory that can not be written makes the broker answer with errors, but it is still the one there is.
+    sheet.put(&table::OFFLINE_LOG_DIRECTORY_COUNT, &[], 0);
+}
+
+fn put_cluster(sheet: &Sheet, image: &Image) {
+    let active = image.brokers.values().filter(|broker| broker.is_active()).count();
+    let all = || image.topics.iter().flat_map(|topic| topic.partitions().map(|(_, partition)| partition));
+    let without_leader = all().filter(|partition| partition.leader < 0).count();
+    let not_preferred = all().filter(|partition| !is_preferred(partition)).count();
+    for (metric, value) in [
+        (&table::GLOBAL_TOPIC_COUNT, image.topics.len()),
+        (&table::GLOBAL_PARTITION_COUNT, image.topics.partition_count()),
+        (&table::OFFLINE_PARTITIONS_COUNT, without_leader),
+        (&table::PREFERRED_REPLICA_IMBALANCE_COUNT, not_preferred),
+        (&table::ACTIVE_BROKER_COUNT, active),
+        (&table::FENCED_BROKER_COUNT, image.brokers.len() - active),
+        (&table::BROKERS, image.brokers.len()),
+    ] {
+        sheet.put(metric, &[], count(value));
+    }
+    for broker in image.brokers.values() {
+        let address = broker
+            .endpoints
+            .first()
+            .map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port))
+            .unwrap_or_default();
+        sheet.put(&table::BROKER_INFO, &[&broker.id.to_string(), &address], 1);
+    }
+}
+
+async fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
+    // A controller that is stopping answers nobody.
+    let Ok(quorum) = metadata.describe_quorum().await else { return };
+    let node_id = metadata.node_id();
+    let leads = quorum.leader == node_id;
+    sheet.put(&table::ACTIVE_CONTROLLER_COUNT, &[], leads.into());
+    sheet.put(&table::RAFT_CURRENT_STATE, &[if leads { "leader" } else { "follower" }], 1);
+    sheet.put(&table::RAFT_CURRENT_LEADER, &[], quorum.leader.into());
+    sheet.put(&table::RAFT_CURRENT_EPOCH, &[], quorum.epoch.into());
+    // Who leads has voted for itself.
+    sheet.put(&table::RAFT_CURRENT_VOTE, &[], if leads { node_id.into() } else { -1 });
+    sheet.put(&table::RAFT_HIGH_WATERMARK, &[], quorum.high_watermark);
+    if let Some(own) = quorum.voters.iter().find(|replica| replica.voter.key.id == node_id) {
+        sheet.put(&table::RAFT_LOG_END_OFFSET, &[], own.log_end);
+    }
+}
+
+/// What the image says about each partition, and how many of them need attention.
+fn put_topics(sheet: &Sheet, image: &Image, metadata: &Metadata) {
+    let (mut partitions, mut under_replicated, mut under_min_isr) = (0, 0, 0);
+    for topic in image.topics.iter() {
+        sheet.put(&table::TOPIC_PARTITIONS, &[&topic.name], topic.partition_count().into());
+        let min_isr = i64::from(metadata.topic_config(&topic.name).min_insync_replicas);
+        for (number, partition) in topic.partitions() {
+            let number = number.to_string();
+            let labels = [&*topic.name, number.as_str()];
+            let (in_sync, replicas) = (count(partition.isr.len()), count(partition.replicas.len()));
+            // More than there are replicas is never asked of a partition.
+            let min_isr = min_isr.min(replicas);
+            partitions += 1;
+            under_replicated += i64::from(in_sync < replicas);
+            under_min_isr += i64::from(in_sync < min_isr);
+            for (metric, value) in [
+                (&table::UNDER_REPLICATED, (in_sync < replicas).into()),
+                (&table::UNDER_MIN_ISR, (in_sync < min_isr).into()),
+                (&table::AT_MIN_ISR, (in_sync == min_isr).into()),
+                (&table::TOPIC_IN_SYNC_REPLICA, in_sync),
+                (&table::TOPIC_REPLICAS, replicas),
+                (&table::TOPIC_LEADER, partition.leader.into()),
+                (&table::TOPIC_LEADER_IS_PREFERRED, is_preferred(partition).into()),
+                (&table::TOPIC_UNDER_REPLICATED, (in_sync < replicas).into()),
+            ] {
+                sheet.put(metric, &labels, value);
+            }
+        }
+    }
+    sheet.put(&table::PARTITION_COUNT, &[], partitions);
+    sheet.put(&table::LEADER_COUNT, &[], partitions);
+    sheet.put(&table::UNDER_REPLICATED_PARTITIONS, &[], under_replicated);
+    sheet.put(&table::UNDER_MIN_ISR_PARTITION_COUNT, &[], under_min_isr);
+}
+
+fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {
+    for partition in partitions {
+        let (number, offsets) = (partition.index().to_string(), partition.offsets());
+        for (metric, value) in [
+            (&table::LOG_SIZE, i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX)),
+            (&table::LOG_START_OFFSET, offsets.log_start),
+            (&table::LOG_END_OFFSET, offsets.log_end),
+            (&table::TOPIC_OLDEST_OFFSET, offsets.log_start),
+            (&table::TOPIC_CURRENT_OFFSET, offsets.high_watermark),
+        ] {
+            sheet.put(metric, &[partition.topic(), &number], value);
+        }
+    }
+}
+
+/// Groups by state; of each group its members, its committed offsets and how far they are behind.
+async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<Partition>]) {
+    // A coordinator that is still loading is asked again at the next scrape.
+    let Ok(listed) = groups.list(GroupFilter::default()).await else { return };
+    let mut states = BTreeMap::from([
+        ("Stable", (&table::NUM_GROUPS_STABLE, 0)),
+        ("Empty", (&table::NUM_GROUPS_EMPTY, 0)),
+        ("Dead", (&table::NUM_GROUPS_DEAD, 0)),
+        ("PreparingRebalance", (&table::NUM_GROUPS_PREPARING_REBALANCE, 0)),
+        ("CompletingRebalance", (&table::NUM_GROUPS_COMPLETING_REBALANCE, 0)),
+    ]);
+    for group in &listed {
+        if let Some((_, number)) = states.get_mut(group.state) {
+            *number += 1;
+        }
+    }
+    for (metric, number) in states.into_values() {
+        sheet.put(metric, &[], number);
+    }
+    sheet.put(&table::NUM_GROUPS, &[], count(listed.len()));
+
+    let ends: BTreeMap<(&str, i32), Offset> = partitions
+        .iter()
+        .map(|partition| ((&**partition.topic(), partition.index()), partition.offsets().high_watermark))
+        .collect();
+    let ids: Vec<_> = listed.into_iter().map(|group| group.group_id).collect();
+    for described in groups.describe(ids).await.into_iter().flatten() {
+        let id = &described.group_id;
+        let members = described.group.map_or(0, |group| group.members.len());
+        sheet.put(&table::GROUP_MEMBERS, &[id], count(members));
+        let everything = FetchOffsets { group_id: Arc::clone(id), topics: None };
+        for topic in groups.fetch_offsets(everything).await.unwrap_or_default() {
+            let (mut offsets, mut lags) = (0, 0);
+            for committed in &topic.partitions {
+                let Some(end) = ends.get(&(&*topic.topic, committed.partition)) else { continue };
+                let (lag, number) = ((end - committed.offset).max(0), committed.partition.to_string());
+                offsets += committed.offset;
+                lags += lag;
+                sheet.put(&table::GROUP_CURRENT_OFFSET, &[id, &topic.topic, &number], committed.offset);
+                sheet.put(&table::GROUP_LAG, &[id, &topic.topic, &number], lag);
+            }
+            sheet.put(&table::GROUP_CURRENT_OFFSET_SUM, &[id, &topic.topic], offsets);
+            sheet.put(&table::GROUP_LAG_SUM, &[id, &topic.topic], lags);
+        }
+    }
+}
+
+fn is_preferred(partition: &PartitionImage) -> bool {
+    partition.replicas.first() == Some(&partition.leader)
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
