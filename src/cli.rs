@@ -135,7 +135,8 @@ impl Options {
         let variables = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         values.extend(file::from_environment(variables));
         values.extend(self.overrides(environment)?);
-        if !self.listen.is_empty() {
+        let given = |items: &[String]| items.iter().any(|item| !item.trim().is_empty());
+        if given(&self.listen) {
             values.insert("listeners".to_owned(), listener::listen_value(&self.listen)?);
         }
         warnings::refuse(&values)?;
@@ -145,7 +146,7 @@ impl Options {
         if !self.ephemeral {
             values.insert("log.dirs".to_owned(), data_dir.display().to_string());
         }
-        if !self.advertise.is_empty() {
+        if given(&self.advertise) {
             let open = BrokerConfig::from_static(values.clone())?.listeners;
             let advertised = listener::advertise_value(&self.advertise, &open)?;
             values.insert("advertised.listeners".to_owned(), advertised);

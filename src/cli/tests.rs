@@ -86,6 +86,7 @@ fn options_say_where_things_are() {
     let topics: Vec<_> =
         settings.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions)).collect();
     assert_eq!(topics, [("a", 3), ("b", 1)]);
+    assert_eq!(settings_with(&["--listen", ""], &[]).unwrap().listeners[0].port, 9092);
     assert!(settings_with(&["--ephemeral", "--data-dir", "/d"], &[]).is_err());
     let ephemeral = settings_with(&["--ephemeral"], &[]).unwrap();
     assert!(ephemeral.ephemeral && ephemeral.broker.log_dirs.is_none());

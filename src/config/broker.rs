@@ -65,7 +65,7 @@ config_keys! {
     "log.retention.hours" log_retention_hours: i32 = "168", ReadOnly, Any, High, "How long records are kept, in hours, where neither log.retention.ms nor log.retention.minutes is set.";
     "log.retention.bytes" log_retention_bytes: i64 = "-1", ClusterWide, Any, High, "How many bytes each partition keeps; -1 sets no limit.";
     "log.retention.check.interval.ms" log_retention_check_interval_ms: i64 = "300000", ReadOnly, AtLeast(1), Medium, "How often, in milliseconds, klamm looks for records that may be removed.";
-    "log.initial.task.delay.ms" log_initial_task_delay_ms: i64 = "30000", ReadOnly, AtLeast(0), Low, "How long after the start, in milliseconds, the first look for removable records happens.";
+    "log.initial.task.delay.ms" log_initial_task_delay_ms: i64 = "30000", ReadOnly, AtLeast(0), Low, "How long after the start, in milliseconds, the first look for removable records happens." idle reason::HOUSEKEEPING;
     "log.cleanup.policy" log_cleanup_policy: Vec<String> = "delete", ClusterWide, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both; compact is stored and reported, and compaction itself is not built yet.";
     "log.message.timestamp.type" log_message_timestamp_type: String = "CreateTime", ClusterWide, OneOf(TIMESTAMP_TYPES), Medium, "Whether records keep the producer's time or get the broker's.";
     "log.message.timestamp.before.max.ms" log_message_timestamp_before_max_ms: i64 = "9223372036854775807", ClusterWide, AtLeast(0), Medium, "How far a record's time may lie before the broker's, in milliseconds.";
@@ -95,7 +95,7 @@ config_keys! {
     "group.initial.rebalance.delay.ms" group_initial_rebalance_delay_ms: i32 = "0", ReadOnly, Any, Medium, "How long an empty group waits for more members before its first rebalance, in milliseconds." differs "3000" "a consumer starts to read at once, which tests and laptops want";
     "group.max.size" group_max_size: i32 = "2147483647", ReadOnly, AtLeast(1), Medium, "How many members a group may have.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
-    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds.";
+    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds." idle reason::REPLICATION;
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
     "offsets.retention.check.interval.ms" offsets_retention_check_interval_ms: i64 = "600000", ReadOnly, AtLeast(1), High, "How often, in milliseconds, klamm looks for offsets that are too old.";
     "offsets.topic.num.partitions" offsets_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __consumer_offsets is created with.";
@@ -104,7 +104,7 @@ config_keys! {
 
     // Producers and transactions.
     "producer.id.expiration.ms" producer_id_expiration_ms: i32 = "86400000", ClusterWide, AtLeast(1), Low, "How long the state of a silent idempotent producer is kept, in milliseconds.";
-    "producer.id.expiration.check.interval.ms" producer_id_expiration_check_interval_ms: i32 = "600000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, klamm looks for producers that are silent for too long.";
+    "producer.id.expiration.check.interval.ms" producer_id_expiration_check_interval_ms: i32 = "600000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, klamm looks for producers that are silent for too long." idle reason::HOUSEKEEPING;
     "transaction.max.timeout.ms" transaction_max_timeout_ms: i32 = "900000", ReadOnly, AtLeast(1), High, "The longest transaction timeout that a producer may ask for, in milliseconds." idle reason::TRANSACTIONS;
     "transactional.id.expiration.ms" transactional_id_expiration_ms: i32 = "604800000", ReadOnly, AtLeast(1), High, "How long an unused transactional id is kept, in milliseconds." idle reason::TRANSACTIONS;
     "transaction.state.log.num.partitions" transaction_state_log_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __transaction_state is created with." idle reason::TRANSACTIONS;

@@ -151,17 +151,6 @@ pub fn validate(
     }
 }
 
-/// What must be recorded to come from one set of values to another: `None` removes a key.
-pub fn changes(
-    current: &BTreeMap<String, String>,
-    new: &BTreeMap<String, String>,
-) -> Vec<(String, Option<String>)> {
-    let set = new.iter().filter(|(name, value)| current.get(*name) != Some(value));
-    let set = set.map(|(name, value)| (name.clone(), Some(value.clone())));
-    let removed = current.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), None));
-    set.chain(removed).collect()
-}
-
 fn check_sizes<'a>(
     names: impl Iterator<Item = &'a str>,
     values: &BTreeMap<String, String>,

@@ -226,7 +226,7 @@ fn check(
 pub fn listen_value(items: &[String]) -> Result<String, ConfigError> {
     let mut named = Vec::new();
     let mut unnamed = 0;
-    for item in items {
+    for item in items.iter().filter(|item| !item.trim().is_empty()) {
         if item.contains("://") {
             endpoints("--listen", std::slice::from_ref(item))?;
             named.push(item.trim().to_owned());
@@ -250,7 +250,7 @@ pub fn advertise_value(items: &[String], listeners: &[String]) -> Result<String,
     let names: Vec<String> = endpoints("listeners", listeners)?.into_iter().map(|one| one.name).collect();
     let mut free = names.iter();
     let mut named = Vec::new();
-    for item in items {
+    for item in items.iter().filter(|item| !item.trim().is_empty()) {
         if item.contains("://") {
             endpoints("--advertise", std::slice::from_ref(item))?;
             named.push(item.trim().to_owned());

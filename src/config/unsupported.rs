@@ -15,6 +15,7 @@ pub mod reason {
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const FLUSH_BY_TIME: &str =
         "klamm syncs with each write when flush.messages is 1, and otherwise leaves the time to the system";
+    pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
     pub const JITTER: &str = "klamm begins segments without a random part";
     pub const LEVELS: &str = "klamm compresses with the default level of each library";

@@ -209,12 +209,6 @@ fn operations_are_read_with_kafkas_checks() {
 }
 
 #[test]
-fn only_what_differs_is_recorded() {
-    let changed = changes(&map(&[("a", "1"), ("b", "2")]), &map(&[("a", "1"), ("c", "3")]));
-    assert_eq!(changed, [("c".to_owned(), Some("3".to_owned())), ("b".to_owned(), None)]);
-}
-
-#[test]
 fn a_value_that_is_too_long_for_a_record_is_refused() {
     let long = "1".repeat(VALUE_BYTES_MAX + 1);
     let ops = [("retention.ms".to_owned(), ConfigOp::Set(long))];
