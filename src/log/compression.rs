@@ -84,9 +84,24 @@ pub(super) fn reader<'a>(compression: Compression, body: &'a [u8]) -> io::Result
         Compression::None => Box::new(body),
         Compression::Gzip => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(body))),
         Compression::Snappy => Box::new(snappy_reader(body)?),
-        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(body)),
+        Compression::Lz4 => {
+            check_lz4_end(body)?;
+            Box::new(lz4_flex::frame::FrameDecoder::new(body))
+        }
         Compression::Zstd => Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(body)?)),
     })
+}
+
+/// A frame ends with a mark of four zero bytes, and a checksum if its header says so. The decoder
+/// takes a frame without them, which Kafka and its clients do not.
+fn check_lz4_end(body: &[u8]) -> io::Result<()> {
+    const CONTENT_CHECKSUM: u8 = 1 << 2;
+    let has_checksum = body.get(4).is_some_and(|flags| flags & CONTENT_CHECKSUM != 0);
+    let frame = &body[..body.len().saturating_sub(if has_checksum { 4 } else { 0 })];
+    if frame.ends_with(&[0; 4]) {
+        return Ok(());
+    }
+    Err(io::Error::other("the frame has no end"))
 }
 
 /// Decompresses into memory, `limit` bytes at most.

@@ -51,13 +51,26 @@ impl Partition {
         }
         let mut budget = Budget { left: max_bytes, at_least_one: at_least_one_batch };
         let mut extents = self.shared.store.extents(self.id(), offset);
-        while let Some((_, extent)) = extents.next_extent()? {
-            let (chosen, more) = choose(extent, offset, end, &mut budget)?;
-            if !chosen.is_empty() {
-                read.batches.push(Bytes::copy_from_slice(chosen));
-            }
-            if !more {
-                break;
+        while !budget.is_spent() {
+            let next = extents.next_extent().and_then(|extent| {
+                extent.map(|(_, extent)| choose(extent, offset, end, &mut budget)).transpose()
+            });
+            match next {
+                Ok(Some((chosen, more))) => {
+                    if !chosen.is_empty() {
+                        read.batches.push(Bytes::copy_from_slice(chosen));
+                    }
+                    if !more {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                // What comes before damaged bytes can be read; who reads on gets the error.
+                Err(_) if !read.batches.is_empty() => break,
+                Err(error) => {
+                    tracing::error!(partition = self.name(), offset, %error, "records can not be read");
+                    return Err(error.into());
+                }
             }
         }
         Ok(read)
@@ -211,6 +224,10 @@ struct Budget {
 }
 
 impl Budget {
+    fn is_spent(&self) -> bool {
+        self.left == 0 && !self.at_least_one
+    }
+
     /// Takes a batch, if it fits.
     fn takes(&mut self, bytes: usize) -> bool {
         let fits = bytes <= self.left || self.at_least_one;
@@ -223,7 +240,8 @@ impl Budget {
 }
 
 /// The batches of an extent that end at or behind `offset` and before `end`, as far as they fit;
-/// and whether the next extent may have more.
+/// and whether the next extent may have more. Bytes that are no batch end what is read; they are
+/// an error where nothing comes before them.
 fn choose<'a>(
     extent: &'a [u8],
     offset: Offset,
@@ -234,8 +252,12 @@ fn choose<'a>(
     let mut at = 0;
     while at < extent.len() {
         let batch = &extent[at..];
-        let length = batch_length(batch).map_err(|error| StorageError::Damaged(error.to_string()))?;
-        let length = length.ok_or_else(|| StorageError::Damaged("a batch is cut".to_owned()))?;
+        let length = match batch_length(batch) {
+            Ok(Some(length)) => length,
+            Ok(None) | Err(_) if start.is_some() => return Ok((&extent[start.unwrap_or(at)..at], false)),
+            Ok(None) => return Err(StorageError::Damaged("a batch is cut".to_owned())),
+            Err(error) => return Err(StorageError::Damaged(error.to_string())),
+        };
         let header = Header::of(batch);
         if header.last_offset >= offset {
             if header.last_offset >= end || !budget.takes(length) {

@@ -27,8 +27,12 @@ pub(super) fn walk(
     }
     let reader = reader(compression, body).map_err(|error| error.to_string())?;
     let mut source = Stream { reader, piece: vec![0; PIECE_BYTES], at: 0, end: 0, before: 0, error: None };
-    walk_source(&mut source, count, &mut visit)
-        .map_err(|problem| source.error.take().unwrap_or_else(|| problem.to_owned()))
+    let walked = walk_source(&mut source, count, &mut visit);
+    // Also behind the last record: the compression's own end may be missing or wrong.
+    match source.error {
+        Some(error) => Err(error),
+        None => walked.map_err(str::to_owned),
+    }
 }
 
 /// Where a record's bytes come from.

@@ -42,6 +42,11 @@ const L0_FILES_BEFORE_COMPACTION: i32 = 8;
 const L0_FILES_BEFORE_SLOWDOWN: i32 = 400;
 const L0_FILES_BEFORE_STOP: i32 = 800;
 
+/// Whether this was compiled for processors that compute CRC32C: RocksDB chooses at compile time,
+/// and everything that is written is checksummed (`.cargo/config.toml` asks for it).
+pub(super) const HAS_FAST_CHECKSUMS: bool =
+    !cfg!(target_arch = "x86_64") || (cfg!(target_feature = "sse4.2") && cfg!(target_feature = "pclmulqdq"));
+
 /// An open database.
 pub(super) struct Rocks {
     db: DB,
@@ -51,6 +56,9 @@ pub(super) struct Rocks {
 
 impl Rocks {
     pub(super) fn open(directory: &Path, path: &Path) -> Result<Self, StorageError> {
+        if !HAS_FAST_CHECKSUMS {
+            tracing::warn!("built without SSE4.2 and PCLMUL: checksums will cost more than all else");
+        }
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
@@ -217,7 +225,11 @@ fn open_error(directory: &Path, error: &rocksdb::Error) -> StorageError {
         return StorageError::Locked { directory: directory.to_owned() };
     }
     let means_damage = [ErrorKind::Corruption, ErrorKind::InvalidArgument, ErrorKind::NotFound];
-    if means_damage.contains(&error.kind()) { StorageError::Damaged(text) } else { StorageError::Read(text) }
+    if means_damage.contains(&error.kind()) || text.contains("No such file") {
+        StorageError::Damaged(text)
+    } else {
+        StorageError::Read(text)
+    }
 }
 
 /// A read error: what RocksDB finds damaged is named so, as only a restore helps.

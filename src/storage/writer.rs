@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ struct Queue {
 
 struct Shared {
     queue: Mutex<Queue>,
+    /// Whether there is a failure, to be looked at without the lock.
+    has_failed: AtomicBool,
     work: Condvar,
     room: Notify,
 }
@@ -53,7 +56,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(rocks: Arc<Rocks>) -> Result<Self, StorageError> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), room: Notify::new() });
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+            work: Condvar::new(),
+            room: Notify::new(),
+        });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("klamm-writer".to_owned())
@@ -88,6 +96,9 @@ impl Writer {
     }
 
     pub(super) fn failure(&self) -> Option<StorageError> {
+        if !self.shared.has_failed.load(Ordering::Acquire) {
+            return None;
+        }
         self.shared.queue.lock().failure.clone()
     }
 
@@ -135,6 +146,7 @@ fn run(shared: &Shared, rocks: &Rocks) {
             if queue.failure.is_none() {
                 tracing::error!(%error, "a write failed; nothing is written until the next start");
                 queue.failure = Some(error.clone());
+                shared.has_failed.store(true, Ordering::Release);
             }
         }
         for then in completions.drain(..) {

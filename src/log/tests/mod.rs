@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod append;
+mod damage;
+mod retention;
+mod time;
+mod validate;
 
 use std::sync::Arc;
 

@@ -1,0 +1,175 @@
+//! What goes, when, and that it is gone.
+
+use super::*;
+use crate::error::ErrorCode;
+use crate::storage::{Durability, Key, KeyPrefix};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// The base offsets of the extents that are stored.
+fn extents(world: &World, partition: &Partition) -> Vec<i64> {
+    let mut extents = world.logs().store().extents(partition.id(), 0);
+    let mut offsets = Vec::new();
+    while let Some((base_offset, _)) = extents.next_extent().unwrap() {
+        offsets.push(base_offset);
+    }
+    offsets
+}
+
+/// A round of retention, until it is stored.
+async fn retain(world: &World) {
+    world.logs().apply_retention();
+    world.logs().store().commit(Ops::new(), Durability::Process).await.unwrap();
+}
+
+fn count(world: &World, prefix: &KeyPrefix) -> usize {
+    world.logs().store().scan(prefix).map(Result::unwrap).count()
+}
+
+#[tokio::test]
+async fn records_below_a_deleted_offset_are_gone_for_good() {
+    let mut world = World::new();
+    let partition = world.partition();
+    partition.set_leader_epoch(0);
+    for _ in 0..4 {
+        append(&partition, batch(3)).await;
+    }
+    partition.set_leader_epoch(1);
+    append(&partition, batch(3)).await;
+    assert_eq!(partition.delete_records(7).await.unwrap(), 7);
+    assert_eq!(partition.delete_records(2).await.unwrap(), 7, "it never moves back");
+    for wrong in [-2, 16] {
+        let error = partition.delete_records(wrong).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OffsetOutOfRange, "{wrong}");
+    }
+    drop(partition);
+    for _ in 0..2 {
+        let partition = world.partition();
+        assert_eq!(partition.offsets().log_start, 7);
+        let error = partition.read(6, 1, true, ReadUpTo::HighWatermark).unwrap_err();
+        assert_eq!(error.code, ErrorCode::OffsetOutOfRange);
+        assert_eq!(read_all(&partition, 7)[0].base_offset(), 6, "its batch is whole");
+        assert_eq!(extents(&world, &partition), [6, 9, 12]);
+        assert_eq!(partition.epoch_end(0), (0, 12));
+        drop(partition);
+        world.logs().store().reclaim();
+        world.reopen();
+    }
+    let partition = world.partition();
+    assert_eq!(partition.delete_records(-1).await.unwrap(), 15, "-1 is the high watermark");
+    assert_eq!(extents(&world, &partition), Vec::<i64>::new());
+    assert_eq!(append(&partition, batch(1)).await.base_offset, 15);
+    assert_eq!(append(&partition, batch(1)).await.log_start_offset, 15);
+    assert_eq!(partition.epoch_end(1), (1, 17));
+}
+
+#[tokio::test]
+async fn compacted_topics_keep_what_clients_want_deleted() {
+    let world = World::new();
+    let partition = world.partition_with(|config| config.cleanup_policy = vec!["compact".into()]);
+    append(&partition, batch(1)).await;
+    let error = partition.delete_records(1).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::PolicyViolation);
+    world.clock.advance(30 * DAY_MS);
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 0);
+}
+
+#[tokio::test]
+async fn the_oldest_segments_go_when_the_log_is_too_large() {
+    let mut world = World::new();
+    let bytes = i64::try_from(batch(1).len()).unwrap();
+    let configure = |config: &mut TopicConfig| {
+        config.segment_bytes = i32::try_from(2 * bytes).unwrap();
+        config.retention_bytes = 5 * bytes;
+    };
+    let partition = world.partition_with(configure);
+    for _ in 0..9 {
+        append(&partition, batch(1)).await;
+    }
+    assert_eq!(partition.size_bytes(), 9 * bytes.unsigned_abs());
+    drop(partition);
+    world.reopen();
+    let partition = world.partition_with(configure);
+    assert_eq!(partition.size_bytes(), 9 * bytes.unsigned_abs(), "segments survive");
+    retain(&world).await;
+    // Two segments of two records go: a third would leave less than asked for.
+    assert_eq!(partition.offsets().log_start, 4);
+    assert_eq!(partition.size_bytes(), 5 * bytes.unsigned_abs());
+    assert_eq!(extents(&world, &partition), [4, 5, 6, 7, 8]);
+    assert_eq!(count(&world, &KeyPrefix::Segments), 2);
+    assert_eq!(count(&world, &KeyPrefix::TimeIndexOf { partition: partition.id() }), 1);
+    let all = TopicConfig { retention_bytes: 0, ..TopicConfig::default() };
+    world.logs().set_config(TOPIC_ID, Arc::new(all));
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 9, "with nothing to keep the last one goes too");
+    assert_eq!(partition.size_bytes(), 0);
+}
+
+#[tokio::test]
+async fn segments_go_when_their_newest_record_is_old() {
+    let mut world = World::new();
+    let configure = |config: &mut TopicConfig| {
+        config.segment_ms = DAY_MS;
+        config.retention_ms = 7 * DAY_MS;
+    };
+    let partition = world.partition_with(configure);
+    for day in 0..4 {
+        append(&partition, batch_at(NOW_MS + day * DAY_MS * 2, 1)).await;
+        world.clock.advance(2 * DAY_MS);
+    }
+    // Now it is day 8; the records are of the days 0, 2, 4 and 6.
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 1);
+    world.clock.advance(DAY_MS);
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 1, "7 days are kept");
+    world.clock.advance(1);
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 2);
+    drop(partition);
+    world.reopen();
+    let partition = world.partition_with(configure);
+    world.clock.advance(30 * DAY_MS);
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 4, "the active segment goes by time");
+    assert_eq!(extents(&world, &partition), Vec::<i64>::new());
+    assert_eq!(append(&partition, batch_at(NOW_MS + 39 * DAY_MS, 1)).await.base_offset, 4);
+}
+
+#[tokio::test]
+async fn a_late_record_keeps_its_segment() {
+    let world = World::new();
+    let partition = world.partition();
+    append(&partition, batch_at(NOW_MS, 1)).await;
+    append(&partition, batch_at(NOW_MS - 30 * DAY_MS, 1)).await;
+    retain(&world).await;
+    assert_eq!(partition.offsets().log_start, 0);
+}
+
+#[tokio::test]
+async fn space_comes_back_when_a_topic_is_deleted() {
+    let world = World::new();
+    let partition = world.partition();
+    let large = BatchBuilder::new().record(NOW_MS, None, Some(&[7; 500_000])).build();
+    for _ in 0..40 {
+        append(&partition, large.clone()).await;
+    }
+    drop(partition);
+    let size = |world: &World| -> u64 {
+        let files = std::fs::read_dir(world.directory.path().join("store")).unwrap();
+        let blobs = files.filter_map(|file| {
+            let file = file.unwrap();
+            let is_blob = file.file_name().to_string_lossy().ends_with(".blob");
+            is_blob.then(|| file.metadata().unwrap().len())
+        });
+        blobs.sum()
+    };
+    world.logs().store().reclaim();
+    assert!(size(&world) > 20_000_000, "{}", size(&world));
+    world.logs().delete_topic(TOPIC_ID).unwrap();
+    world.logs().store().reclaim();
+    assert_eq!(size(&world), 0);
+    assert_eq!(count(&world, &KeyPrefix::PartitionStates), 0);
+    assert!(world.logs().store().get(&Key::NextPartitionId).unwrap().is_some());
+}
