@@ -165,7 +165,7 @@ fn hold_up(store: &Store) -> std::sync::mpsc::Sender<()> {
 
 /// Makes the commits of one round: the writer is held up until all are queued.
 fn in_one_round(store: &Store, rounds: Vec<Ops>) {
-    let held = hold_up(&store);
+    let held = hold_up(store);
     // The writer takes the first commit alone only if it is quick; either way the rest is joined.
     for ops in rounds {
         store.commit_then(ops, Durability::Process, |result| result.unwrap());
