@@ -383,13 +383,12 @@ impl Scripted for GroupCore {
     }
 
     fn observe(memory: &mut Memory, caller: &str, reply: &Reply) {
-        let seen = match reply {
-            Reply::Join(Ok(joined)) => (joined.member_id.clone(), joined.generation_id),
-            Reply::Join(Err(refused)) if refused.code == ErrorCode::MemberIdRequired => {
-                (refused.member_id.clone(), -1)
-            }
-            Reply::Join(Err(refused)) if refused.code == ErrorCode::UnknownMemberId => (Arc::default(), -1),
-            _ => return,
+        let Reply::Join(join) = reply else { return };
+        let seen = match join {
+            Ok(joined) => (joined.member_id.clone(), joined.generation_id),
+            Err(refused) if refused.code == ErrorCode::MemberIdRequired => (refused.member_id.clone(), -1),
+            Err(refused) if refused.code == ErrorCode::UnknownMemberId => (Arc::default(), -1),
+            Err(_) => return,
         };
         memory.members.insert(caller.to_owned(), seen);
     }

@@ -118,14 +118,15 @@ impl World {
         }
         for (token, reply) in decision.replies {
             let caller = self.held.remove(&token).expect("each caller is answered once");
-            match reply {
-                Reply::Join(Ok(joined)) => {
+            let Reply::Join(join) = reply else { continue };
+            match join {
+                Ok(joined) => {
                     self.known.insert(caller, (joined.member_id, joined.generation_id));
                 }
-                Reply::Join(Err(refused)) if refused.code == ErrorCode::MemberIdRequired => {
+                Err(refused) if refused.code == ErrorCode::MemberIdRequired => {
                     self.known.insert(caller, (refused.member_id, -1));
                 }
-                _ => {}
+                Err(_) => {}
             }
         }
         self.check();
