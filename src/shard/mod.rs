@@ -10,12 +10,18 @@
 //! - Commands that stand in the mailbox together are decided one after the other and appended together.
 //! - Appends are pipelined; a reply leaves when everything that was appended before it is durable, so that nobody ever
 //!   sees what a crash could take back.
+//! - Timers run on the injected clock and are events like commands.
 //! - When an append fails, the state is ahead of the log. It is dropped and loaded again from the view, and whoever
 //!   waits is told to try again (`CoordinatorRuntime` of Kafka reverts a snapshot instead).
 
+mod runner;
 #[cfg(test)]
 pub(crate) mod script;
+#[cfg(test)]
+mod tests;
 pub mod timers;
+
+pub use runner::Shard;
 
 use std::fmt::Debug;
 use std::pin::Pin;

@@ -1,0 +1,312 @@
+//! The task of a shard, and the handle to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::timers::Timers;
+use super::{Core, Decision, Journal, PendingAppend, Token};
+use crate::clock::Clock;
+use crate::error::ErrorCode;
+
+/// Commands that may wait for their turn. Who comes later waits in its own connection.
+const MAILBOX_COMMANDS_MAX: usize = 1024;
+/// Commands that are appended together: enough to make one write of a burst, few enough to answer soon.
+const BATCH_COMMANDS_MAX: usize = 256;
+/// Appends under way; more would only wait in the store's queue.
+const APPENDS_IN_FLIGHT_MAX: usize = 16;
+/// How long after a failure the state is loaded again.
+const RELOAD_DELAY_MS: i64 = 1_000;
+
+type Answer<C> = Result<<C as Core>::Reply, ErrorCode>;
+type Caller<C> = oneshot::Sender<Answer<C>>;
+
+/// The handle to a shard. The shard ends with the last handle, or when it is told to.
+pub struct Shard<C: Core> {
+    mailbox: mpsc::Sender<Envelope<C>>,
+    stopped: CancellationToken,
+}
+
+impl<C: Core> Clone for Shard<C> {
+    fn clone(&self) -> Self {
+        Self { mailbox: self.mailbox.clone(), stopped: self.stopped.clone() }
+    }
+}
+
+struct Envelope<C: Core> {
+    command: C::Command,
+    caller: Caller<C>,
+}
+
+impl<C: Core> Shard<C> {
+    /// Starts a shard, which begins with loading its state. `name` is for the log.
+    pub fn spawn(name: String, journal: Arc<dyn Journal<C>>, clock: Clock) -> Self {
+        let (mailbox, commands) = mpsc::channel(MAILBOX_COMMANDS_MAX);
+        let stopped = CancellationToken::new();
+        tokio::spawn(Runner { name, journal, clock, commands, stopped: stopped.clone() }.run());
+        Self { mailbox, stopped }
+    }
+
+    /// Ends the shard: what is under way is finished, whoever is held is sent elsewhere.
+    pub fn stop(&self) {
+        self.stopped.cancel();
+    }
+
+    /// Whether the shard has ended.
+    pub fn is_closed(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
+    /// Has the shard carry out a command. Waits for room in the mailbox and for the reply.
+    ///
+    /// # Errors
+    /// `COORDINATOR_LOAD_IN_PROGRESS` while the state can not be loaded, `NOT_COORDINATOR` when the shard ends, and
+    /// whatever the journal says of a failed append.
+    pub async fn call(&self, command: C::Command) -> Answer<C> {
+        let (caller, answer) = oneshot::channel();
+        let sent = self.mailbox.send(Envelope { command, caller }).await;
+        sent.map_err(|_| ErrorCode::NotCoordinator)?;
+        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+    }
+}
+
+struct Runner<C: Core> {
+    name: String,
+    journal: Arc<dyn Journal<C>>,
+    clock: Clock,
+    commands: mpsc::Receiver<Envelope<C>>,
+    stopped: CancellationToken,
+}
+
+/// Why serving ended.
+enum End {
+    /// Nobody can ask any more, or nobody shall.
+    Closed,
+    /// The state and the log differ.
+    AppendFailed,
+}
+
+impl<C: Core> Runner<C> {
+    async fn run(mut self) {
+        while let Some(core) = self.load().await {
+            let mut live = Live::new(core, self.journal.clone());
+            match self.serve(&mut live).await {
+                End::Closed => return live.close(ErrorCode::NotCoordinator).await,
+                End::AppendFailed => {
+                    warn!(shard = self.name, "an append failed, the state is loaded again");
+                    live.close(ErrorCode::NotCoordinator).await;
+                }
+            }
+        }
+    }
+
+    /// Loads the state; `None` when nobody can ask for it any more.
+    async fn load(&mut self) -> Option<C> {
+        loop {
+            let journal = self.journal.clone();
+            let loaded = tokio::task::spawn_blocking(move || journal.load()).await;
+            match loaded {
+                Ok(Ok(core)) => {
+                    info!(shard = self.name, "loaded");
+                    return Some(core);
+                }
+                Ok(Err(error)) => error!(shard = self.name, %error, "the state can not be loaded"),
+                Err(error) => error!(shard = self.name, %error, "loading ended early"),
+            }
+            self.refuse_for(RELOAD_DELAY_MS).await?;
+        }
+    }
+
+    async fn refuse_for(&mut self, delay_ms: i64) -> Option<()> {
+        let clock = self.clock.clone();
+        let mut over = std::pin::pin!(clock.sleep_until(clock.now_ms() + delay_ms));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut over => return Some(()),
+                () = self.stopped.cancelled() => return None,
+                envelope = self.commands.recv() => {
+                    // A caller that has given up does not need its answer.
+                    let _ = envelope?.caller.send(Err(ErrorCode::CoordinatorLoadInProgress));
+                }
+            }
+        }
+    }
+
+    async fn serve(&mut self, live: &mut Live<C>) -> End {
+        let mut batch = Vec::new();
+        if live.carry_out_all(|live| live.start(self.clock.now_ms()), self.clock.now_ms()).is_err() {
+            return End::AppendFailed;
+        }
+        loop {
+            let has_room = live.in_flight.len() < APPENDS_IN_FLIGHT_MAX;
+            let deadline_ms = live.timers.next_deadline();
+            tokio::select! {
+                biased;
+                () = self.stopped.cancelled() => return End::Closed,
+                result = durable(&mut live.in_flight) => {
+                    if let Err(code) = result {
+                        live.fail_first(code);
+                        return End::AppendFailed;
+                    }
+                    live.answer_first();
+                    continue;
+                }
+                count = self.commands.recv_many(&mut batch, BATCH_COMMANDS_MAX), if has_room => {
+                    if count == 0 {
+                        return End::Closed;
+                    }
+                }
+                () = self.clock.sleep_until(deadline_ms.unwrap_or(i64::MAX)),
+                    if has_room && deadline_ms.is_some() => {}
+            }
+            let now_ms = self.clock.now_ms();
+            if live.carry_out_all(|live| live.decide(now_ms, &mut batch), now_ms).is_err() {
+                return End::AppendFailed;
+            }
+        }
+    }
+}
+
+/// Waits for the oldest append under way, forever if there is none.
+async fn durable<C: Core>(in_flight: &mut VecDeque<InFlight<C>>) -> Result<(), ErrorCode> {
+    match in_flight.front_mut() {
+        Some(first) => first.pending.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An append under way, and who is told when it is durable.
+struct InFlight<C: Core> {
+    pending: PendingAppend,
+    answers: Vec<(Caller<C>, C::Reply)>,
+}
+
+/// A loaded state, with everything that is under way.
+struct Live<C: Core> {
+    core: C,
+    journal: Arc<dyn Journal<C>>,
+    timers: Timers<C::Timer>,
+    held: HashMap<Token, Caller<C>>,
+    next_token: u64,
+    in_flight: VecDeque<InFlight<C>>,
+    /// Why the oldest append failed: what came later was decided on a state that is not there.
+    failed: Option<ErrorCode>,
+    events: Vec<C::Event>,
+    answers: Vec<(Caller<C>, C::Reply)>,
+}
+
+impl<C: Core> Live<C> {
+    fn new(core: C, journal: Arc<dyn Journal<C>>) -> Self {
+        Self {
+            core,
+            journal,
+            timers: Timers::default(),
+            held: HashMap::new(),
+            next_token: 0,
+            in_flight: VecDeque::new(),
+            failed: None,
+            events: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, now_ms: i64) {
+        let decision = self.core.start(now_ms);
+        self.replay(decision);
+    }
+
+    /// Deadlines that have passed come first, then the commands in their order.
+    fn decide(&mut self, now_ms: i64, batch: &mut Vec<Envelope<C>>) {
+        while let Some(timer) = self.timers.pop_due(now_ms) {
+            let decision = self.core.expire(now_ms, &timer);
+            self.replay(decision);
+        }
+        for envelope in batch.drain(..) {
+            self.next_token += 1;
+            let token = Token(self.next_token);
+            self.held.insert(token, envelope.caller);
+            let decision = self.core.decide(now_ms, token, envelope.command);
+            self.replay(decision);
+        }
+    }
+
+    fn replay(&mut self, decision: Decision<C>) {
+        for event in decision.events {
+            self.core.replay(&event);
+            self.events.push(event);
+        }
+        for change in decision.timers {
+            self.timers.change(change);
+        }
+        for (token, reply) in decision.replies {
+            if let Some(caller) = self.held.remove(&token) {
+                self.answers.push((caller, reply));
+            }
+        }
+    }
+
+    /// Appends what `work` decided. Its replies leave when everything so far is durable.
+    fn carry_out_all(&mut self, work: impl FnOnce(&mut Self), now_ms: i64) -> Result<(), ()> {
+        work(self);
+        let events = std::mem::take(&mut self.events);
+        let appended = self.journal.append(now_ms, &events);
+        let answers = std::mem::take(&mut self.answers);
+        match appended {
+            Ok(Some(pending)) => self.in_flight.push_back(InFlight { pending, answers }),
+            Ok(None) => match self.in_flight.back_mut() {
+                Some(last) => last.answers.extend(answers),
+                None => answer_all(answers),
+            },
+            Err(code) => {
+                refuse_all(answers, code);
+                return Err(());
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_first(&mut self) {
+        if let Some(first) = self.in_flight.pop_front() {
+            answer_all(first.answers);
+        }
+    }
+
+    fn fail_first(&mut self, code: ErrorCode) {
+        self.failed = Some(code);
+        if let Some(first) = self.in_flight.pop_front() {
+            refuse_all(first.answers, code);
+        }
+    }
+
+    /// Waits for what is under way, so that the state that is loaded next has it, and tells everybody how it ended.
+    async fn close(mut self, code: ErrorCode) {
+        while let Some(first) = self.in_flight.pop_front() {
+            let result = first.pending.await;
+            self.failed = self.failed.or(result.err());
+            match self.failed {
+                None => answer_all(first.answers),
+                Some(code) => refuse_all(first.answers, code),
+            }
+        }
+        for caller in self.held.into_values() {
+            let _ = caller.send(Err(code));
+        }
+    }
+}
+
+fn answer_all<C: Send, R>(answers: Vec<(oneshot::Sender<Result<C, R>>, C)>) {
+    for (caller, reply) in answers {
+        // A caller that has given up does not need its answer.
+        let _ = caller.send(Ok(reply));
+    }
+}
+
+fn refuse_all<C: Send>(answers: Vec<(oneshot::Sender<Result<C, ErrorCode>>, C)>, code: ErrorCode) {
+    for (caller, _) in answers {
+        let _ = caller.send(Err(code));
+    }
+}
