@@ -1,100 +1,314 @@
 //! The handle to all groups of this broker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::command::{
-    CommitOffsets, DeleteOffsets, DeletedTopic, DescribedGroup, FetchOffsets, FetchedTopic, GroupFilter,
-    Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, SyncGroup,
-    SyncedGroup, TopicOutcome,
+    Command, CommitOffsets, DeleteOffsets, DeletedTopic, DescribedGroup, FetchOffsets, FetchedTopic,
+    GroupFilter, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Reply,
+    SyncGroup, SyncedGroup, TopicOutcome,
 };
+use super::core::{GroupCore, GroupCounts};
+use super::journal::GroupJournal;
 use super::settings::GroupSettings;
 use crate::clock::Clock;
 use crate::error::{ErrorCode, StorageError};
+use crate::log::{LogManager, Partition};
+use crate::shard::Shard;
+
+/// The longest text of a member that is kept. Kafka's strings end at 32767 bytes, and a member id is a client id with a
+/// UUID behind it.
+const TEXT_BYTES_MAX: usize = 32_000;
 
 /// The group coordinator (`GroupCoordinatorService`): one shard per partition of `__consumer_offsets` that this
 /// broker leads. A shard without groups costs nothing.
 pub struct GroupCoordinator {
-    settings: GroupSettings,
+    settings: Arc<GroupSettings>,
     clock: Clock,
+    logs: Arc<LogManager>,
+    led: Mutex<Led>,
+}
+
+/// What this broker coordinates.
+#[derive(Default)]
+struct Led {
+    topic_id: Uuid,
+    partitions: BTreeMap<i32, Arc<Partition>>,
+    shards: BTreeMap<i32, Shard<GroupCore>>,
+    stopped: bool,
 }
 
 impl GroupCoordinator {
     /// A coordinator that leads nothing yet.
-    pub fn new(clock: Clock, settings: GroupSettings) -> Arc<Self> {
-        Arc::new(Self { settings, clock })
+    pub fn new(clock: Clock, logs: Arc<LogManager>, settings: GroupSettings) -> Arc<Self> {
+        Arc::new(Self { settings: Arc::new(settings), clock, logs, led: Mutex::default() })
     }
 
     /// Makes this broker the coordinator of all groups: `__consumer_offsets` exists, with this id and so many
-    /// partitions, and their logs are open. Shards with groups start loading. Calling it again changes nothing.
-    pub fn lead(&self, _topic_id: Uuid, _partitions: i32) -> Result<(), StorageError> {
-        unimplemented!()
+    /// partitions, and their logs are open. Shards with groups start loading. Calling it again changes nothing, unless
+    /// the topic is another one.
+    ///
+    /// # Errors
+    /// When the store can not be read.
+    pub fn lead(&self, topic_id: Uuid, partitions: i32) -> Result<(), StorageError> {
+        let mut led = self.led.lock();
+        if led.topic_id != topic_id {
+            led.resign();
+        }
+        led.topic_id = topic_id;
+        for index in 0..partitions {
+            if led.partitions.contains_key(&index) {
+                continue;
+            }
+            let Some(partition) = self.logs.get(topic_id, index) else { continue };
+            let has_groups = !self.journal(&partition).is_empty()?;
+            led.partitions.insert(index, partition);
+            if has_groups {
+                self.shard_of(&mut led, index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up all groups, because `__consumer_offsets` is gone.
+    pub fn resign(&self) {
+        self.led.lock().resign();
+    }
+
+    /// Gives up all groups for good: the broker stops. Whoever is held is told to look for another coordinator.
+    pub fn stop(&self) {
+        let mut led = self.led.lock();
+        led.resign();
+        led.stopped = true;
     }
 
     /// Whether `__consumer_offsets` is there.
     pub fn is_leading(&self) -> bool {
-        unimplemented!()
+        !self.led.lock().partitions.is_empty()
     }
 
     /// The partition of `__consumer_offsets` whose leader coordinates the group.
-    pub fn partition_for(&self, _group_id: &str) -> i32 {
-        let _ = (&self.settings, &self.clock);
-        unimplemented!()
+    pub fn partition_for(&self, group_id: &str) -> i32 {
+        let count = match i32::try_from(self.led.lock().partitions.len()) {
+            Ok(count @ 1..) => count,
+            _ => self.settings.offsets_topic_partitions,
+        };
+        partition_of(group_id, count)
+    }
+
+    fn journal(&self, partition: &Arc<Partition>) -> GroupJournal {
+        GroupJournal::new(partition.clone(), self.logs.store().clone(), self.settings.clone())
+    }
+
+    fn shard_of(&self, led: &mut Led, index: i32) -> Option<Shard<GroupCore>> {
+        if led.stopped {
+            return None;
+        }
+        if let Some(shard) = led.shards.get(&index).filter(|shard| !shard.is_closed()) {
+            return Some(shard.clone());
+        }
+        let partition = led.partitions.get(&index)?;
+        let journal = Arc::new(self.journal(partition));
+        let shard = Shard::spawn(partition.name().to_owned(), journal, self.clock.clone());
+        led.shards.insert(index, shard.clone());
+        Some(shard)
+    }
+
+    async fn call(&self, index: i32, command: Command) -> Result<Reply, ErrorCode> {
+        let shard = self.shard_of(&mut self.led.lock(), index).ok_or(ErrorCode::NotCoordinator)?;
+        shard.call(command).await
+    }
+
+    async fn call_for(&self, group_id: &str, command: Command) -> Result<Reply, ErrorCode> {
+        if group_id.len() > TEXT_BYTES_MAX {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        self.call(self.partition_for(group_id), command).await
     }
 
     /// JoinGroup. Held until the members are complete.
-    pub async fn join(&self, _request: JoinGroup) -> Result<JoinedGroup, RefusedJoin> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes, with the member id that the response carries.
+    pub async fn join(&self, request: JoinGroup) -> Result<JoinedGroup, RefusedJoin> {
+        let (group_id, member_id) = (request.group_id.clone(), request.member_id.clone());
+        let refused = |code| RefusedJoin { code, member_id };
+        if has_long_texts(&request) {
+            return Err(refused(ErrorCode::InvalidRequest));
+        }
+        match self.call_for(&group_id, Command::Join(request)).await {
+            Ok(Reply::Join(result)) => result,
+            other => Err(refused(unexpected(other))),
+        }
     }
 
     /// SyncGroup. Held until the leader has brought the assignment.
-    pub async fn sync(&self, _request: SyncGroup) -> Result<SyncedGroup, ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes.
+    pub async fn sync(&self, request: SyncGroup) -> Result<SyncedGroup, ErrorCode> {
+        match self.call_for(&request.group_id.clone(), Command::Sync(request)).await {
+            Ok(Reply::Sync(result)) => result,
+            other => Err(unexpected(other)),
+        }
     }
 
     /// Heartbeat.
-    pub async fn heartbeat(&self, _request: Heartbeat) -> Result<(), ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes.
+    pub async fn heartbeat(&self, request: Heartbeat) -> Result<(), ErrorCode> {
+        match self.call_for(&request.group_id.clone(), Command::Heartbeat(request)).await {
+            Ok(Reply::Heartbeat(result)) => result,
+            // The member is fine as far as anybody knows yet.
+            Err(ErrorCode::CoordinatorLoadInProgress) => Ok(()),
+            other => Err(unexpected(other)),
+        }
     }
 
     /// LeaveGroup.
-    pub async fn leave(&self, _request: LeaveGroup) -> Result<Vec<LeftMember>, ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes, where they concern all members.
+    pub async fn leave(&self, request: LeaveGroup) -> Result<Vec<LeftMember>, ErrorCode> {
+        match self.call_for(&request.group_id.clone(), Command::Leave(request)).await {
+            Ok(Reply::Leave(result)) => result,
+            other => Err(unexpected(other)),
+        }
     }
 
     /// OffsetCommit.
-    pub async fn commit_offsets(&self, _request: CommitOffsets) -> Result<Vec<TopicOutcome>, ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes, where they concern all partitions.
+    pub async fn commit_offsets(&self, request: CommitOffsets) -> Result<Vec<TopicOutcome>, ErrorCode> {
+        match self.call_for(&request.group_id.clone(), Command::CommitOffsets(request)).await {
+            Ok(Reply::CommitOffsets(result)) => result,
+            other => Err(unexpected(other)),
+        }
     }
 
     /// OffsetFetch.
-    pub async fn fetch_offsets(&self, _request: FetchOffsets) -> Result<Vec<FetchedTopic>, ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes, where they concern all partitions.
+    pub async fn fetch_offsets(&self, request: FetchOffsets) -> Result<Vec<FetchedTopic>, ErrorCode> {
+        match self.call_for(&request.group_id.clone(), Command::FetchOffsets(request)).await {
+            Ok(Reply::FetchOffsets(topics)) => Ok(topics),
+            other => Err(unexpected(other)),
+        }
     }
 
     /// OffsetDelete.
-    pub async fn delete_offsets(&self, _request: DeleteOffsets) -> Result<Vec<TopicOutcome>, ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Kafka's codes, where they concern all partitions.
+    pub async fn delete_offsets(&self, request: DeleteOffsets) -> Result<Vec<TopicOutcome>, ErrorCode> {
+        match self.call_for(&request.group_id.clone(), Command::DeleteOffsets(request)).await {
+            Ok(Reply::DeleteOffsets(result)) => result,
+            other => Err(unexpected(other)),
+        }
     }
 
     /// DescribeGroups: one result for each group id, in order.
-    pub async fn describe(&self, _group_ids: Vec<Arc<str>>) -> Vec<Result<DescribedGroup, ErrorCode>> {
-        unimplemented!()
+    pub async fn describe(
+        &self,
+        group_ids: Vec<Arc<str>>,
+    ) -> Vec<(Arc<str>, Result<DescribedGroup, ErrorCode>)> {
+        join_all(group_ids.into_iter().map(|group_id| async move {
+            let command = Command::Describe { group_ids: vec![group_id.clone()] };
+            let described = match self.call_for(&group_id, command).await {
+                Ok(Reply::Describe(mut groups)) => groups.pop().ok_or(ErrorCode::UnknownServerError),
+                other => Err(unexpected(other)),
+            };
+            (group_id, described)
+        }))
+        .await
     }
 
     /// ListGroups, over all shards.
-    pub async fn list(&self, _filter: GroupFilter) -> Result<Vec<ListedGroup>, ErrorCode> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// `COORDINATOR_LOAD_IN_PROGRESS` while a shard can not be read.
+    pub async fn list(&self, filter: GroupFilter) -> Result<Vec<ListedGroup>, ErrorCode> {
+        let replies = self.call_all(|| Command::List(filter.clone())).await;
+        let mut groups = Vec::new();
+        for reply in replies {
+            match reply {
+                Ok(Reply::List(some)) => groups.extend(some),
+                // It is another broker's now.
+                Err(ErrorCode::NotCoordinator) => {}
+                other => return Err(unexpected(other)),
+            }
+        }
+        Ok(groups)
     }
 
     /// DeleteGroups: one result for each group id, in order.
-    pub async fn delete_groups(&self, _group_ids: Vec<Arc<str>>) -> Vec<(Arc<str>, Option<ErrorCode>)> {
-        unimplemented!()
+    pub async fn delete_groups(&self, group_ids: Vec<Arc<str>>) -> Vec<(Arc<str>, Option<ErrorCode>)> {
+        join_all(group_ids.into_iter().map(|group_id| async move {
+            let command = Command::DeleteGroups { group_ids: vec![group_id.clone()] };
+            let error = match self.call_for(&group_id, command).await {
+                Ok(Reply::DeleteGroups(mut results)) => results.pop().and_then(|(_, error)| error),
+                other => Some(unexpected(other)),
+            };
+            (group_id, error)
+        }))
+        .await
     }
 
     /// Removes the committed offsets of topics that are gone, in all groups.
-    pub async fn topics_deleted(&self, _topics: Vec<DeletedTopic>) {
-        unimplemented!()
+    pub async fn topics_deleted(&self, topics: Vec<DeletedTopic>) {
+        self.call_all(|| Command::TopicsDeleted { topics: topics.clone() }).await;
+    }
+
+    /// How many groups there are in each state, and how many committed offsets.
+    pub async fn counts(&self) -> GroupCounts {
+        let counted = |reply| match reply {
+            Ok(Reply::Count(counts)) => counts,
+            _ => GroupCounts::default(),
+        };
+        let replies = self.call_all(|| Command::Count).await;
+        replies.into_iter().map(counted).fold(GroupCounts::default(), GroupCounts::plus)
+    }
+
+    /// Asks every shard that has groups.
+    async fn call_all(&self, command: impl Fn() -> Command) -> Vec<Result<Reply, ErrorCode>> {
+        let shards: Vec<_> = self.led.lock().shards.values().cloned().collect();
+        join_all(shards.iter().map(|shard| shard.call(command()))).await
     }
 }
+
+impl Led {
+    fn resign(&mut self) {
+        std::mem::take(&mut self.shards).values().for_each(Shard::stop);
+        self.partitions.clear();
+    }
+}
+
+/// The code of a reply that is not the expected one.
+fn unexpected(reply: Result<Reply, ErrorCode>) -> ErrorCode {
+    reply.err().unwrap_or(ErrorCode::UnknownServerError)
+}
+
+fn has_long_texts(request: &JoinGroup) -> bool {
+    let instance = request.group_instance_id.as_deref().unwrap_or_default();
+    let protocols = request.protocols.iter().map(|protocol| &*protocol.name);
+    protocols
+        .chain([&*request.client_id, instance, &*request.protocol_type])
+        .any(|text| text.len() > TEXT_BYTES_MAX)
+}
+
+/// Java's `String.hashCode` (over UTF-16), made positive as `Utils.abs` does, modulo the partitions.
+fn partition_of(group_id: &str, partitions: i32) -> i32 {
+    let hash =
+        group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    hash.checked_abs().unwrap_or(0) % partitions
+}
+
+#[cfg(test)]
+mod tests;
