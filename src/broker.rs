@@ -165,6 +165,7 @@ impl Broker {
     /// Stops accepting, answers what is in flight, closes, and removes what is temporary.
     pub async fn shutdown(self) {
         self.handles.stopping.cancel();
+        self.handles.groups.stop();
         self.tasks.close();
         self.tasks.wait().await;
         self.handles.metadata.shutdown().await;
@@ -233,7 +234,7 @@ async fn open(
         seed: rand::random(),
     })
     .await?;
-    let groups = GroupCoordinator::new(clock.clone(), group_settings(config));
+    let groups = GroupCoordinator::new(clock.clone(), Arc::clone(&logs), group_settings(config));
     let followed = Arc::new(GroupsFollowMetadata { groups: Arc::clone(&groups) });
     metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
     followed.lead(&metadata.image());
@@ -286,8 +287,12 @@ impl ImageListener for GroupsFollowMetadata {
         if delta.changed(new).any(|topic| &*topic.name == CONSUMER_OFFSETS_TOPIC) {
             self.lead(new);
         }
-        let deleted = delta.deleted(old, new);
+        let deleted: Vec<_> = delta.deleted(old, new).collect();
+        if deleted.iter().any(|topic| &*topic.name == CONSUMER_OFFSETS_TOPIC) {
+            self.groups.resign();
+        }
         let deleted: Vec<_> = deleted
+            .into_iter()
             .map(|topic| DeletedTopic { topic: Arc::clone(&topic.name), topic_id: topic.id })
             .collect();
         if !deleted.is_empty() {

@@ -66,17 +66,15 @@ impl Journal<GroupCore> for GroupJournal {
         for entry in self.store.scan(&self.prefix()) {
             let (key, value) = entry?;
             let damaged = |error: RecordError| StorageError::Damaged(format!("{key:?}: {error}"));
-            let record = match &key {
-                Key::Group { group, .. } => {
-                    let value = Some(decode_group(value).map_err(damaged)?);
-                    Record::Group { group_id: group.as_str().into(), value }
-                }
-                Key::GroupOffset { group, topic, partition, .. } => {
-                    let value = Some(decode_offset(value).map_err(damaged)?);
-                    let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
-                    Record::Offset { group_id, topic, partition: *partition, value }
-                }
-                other => return Err(StorageError::Damaged(format!("{other:?} among the groups"))),
+            let record = if let Key::Group { group, .. } = &key {
+                let value = Some(decode_group(value).map_err(damaged)?);
+                Record::Group { group_id: group.as_str().into(), value }
+            } else if let Key::GroupOffset { group, topic, partition, .. } = &key {
+                let value = Some(decode_offset(value).map_err(damaged)?);
+                let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
+                Record::Offset { group_id, topic, partition: *partition, value }
+            } else {
+                return Err(StorageError::Damaged(format!("{key:?} among the groups")));
             };
             crate::shard::Core::replay(&mut core, &Event::Record(record));
         }
@@ -132,6 +130,7 @@ fn view_key(offsets_partition: i32, record: &Record) -> Key {
 
 /// What clients are told of a failed append (`CoordinatorOperationExceptionHelper`): codes that make them look for the
 /// coordinator again, not those of a producer.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other codes mean the same to everybody")]
 fn told_to_clients(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::UnknownTopicOrPartition | ErrorCode::NotEnoughReplicas | ErrorCode::RequestTimedOut => {
@@ -141,7 +140,6 @@ fn told_to_clients(code: ErrorCode) -> ErrorCode {
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge | ErrorCode::InvalidFetchSize => {
             ErrorCode::UnknownServerError
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the other codes mean the same to everybody")]
         other => other,
     }
 }

@@ -78,12 +78,14 @@ impl Core for Sum {
     }
 }
 
+type Done = oneshot::Sender<Result<(), ErrorCode>>;
+
 /// A journal in memory, whose appends end when the test says so.
 #[derive(Default)]
 struct Memory {
     written: Arc<Mutex<Vec<i64>>>,
     /// Appends under way, each with what it would write.
-    pending: Mutex<Vec<(Vec<i64>, oneshot::Sender<Result<(), ErrorCode>>)>>,
+    pending: Mutex<Vec<(Vec<i64>, Done)>>,
     by_hand: bool,
     refuses: Mutex<Option<ErrorCode>>,
     loads: Mutex<Vec<Result<(), StorageError>>>,
