@@ -107,6 +107,8 @@ clients! {
     kcat: "kcat",
     java: "java",
     confluent_kafka_python: "confluent-kafka-python",
+    kafka_python: "kafka-python",
+    aiokafka: "aiokafka",
 }
 
 /// Shows what is not tested, so that nothing is left out in silence.
