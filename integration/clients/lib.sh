@@ -44,3 +44,9 @@ python_environment() {
   python3 -m venv "$CACHE/venv" 2>/dev/null || { apt_install python3-venv; python3 -m venv "$CACHE/venv"; }
   "$CACHE/venv/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary :all: -r "$HERE/requirements.txt"
 }
+
+# Builds the Go program of a client into the cache.
+go_program() {
+  need go "please install Go 1.26 or newer (https://go.dev/dl)"
+  (cd "$HERE" && go build -mod=readonly -o "$CACHE/client" .)
+}

@@ -109,6 +109,9 @@ clients! {
     confluent_kafka_python: "confluent-kafka-python",
     kafka_python: "kafka-python",
     aiokafka: "aiokafka",
+    franz_go: "franz-go",
+    sarama: "sarama",
+    kafka_go: "kafka-go",
 }
 
 /// Shows what is not tested, so that nothing is left out in silence.
