@@ -155,3 +155,14 @@ fn offsets_and_groups_are_written_as_kafka_writes_them() {
     }
     assert!(same >= 8);
 }
+
+#[test]
+fn every_advertised_version_is_among_those_that_are_tested() {
+    for api in klamm::api::advertised() {
+        let served = SERVED.iter().find(|served| served.key == api.key);
+        let versions = served.unwrap_or_else(|| panic!("{} is not in served.rs", api.name)).versions.clone();
+        // Produce advertises versions that are refused, for the sake of librdkafka (KAFKA-18659).
+        let first_is_tested = *versions.start() <= api.min || api.name == "Produce";
+        assert!(first_is_tested && api.max == *versions.end(), "{} {versions:?}", api.name);
+    }
+}
