@@ -10,7 +10,16 @@ use klamm::clock::Clock;
 use klamm::config::BrokerConfig;
 use klamm::config::listener::listeners;
 use klamm::protocol::header::response_header_size;
-use klamm::protocol::messages::{Request, Response};
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::protocol::StrBytes;
+use klamm::log::batch::BatchBuilder;
+use klamm::protocol::messages::{
+    CreateTopicsRequest, ListOffsetsRequest, ProduceRequest, Request, Response,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -136,4 +145,87 @@ pub fn request_frame<R: Request>(version: i16, correlation_id: i32, request: &R)
     }
     request.encode(&mut frame, version).unwrap();
     frame.freeze()
+}
+
+/// A name that no other test has.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// A topic that was made for a test.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub name: String,
+    pub id: uuid::Uuid,
+}
+
+impl Topic {
+    /// The name as messages have it.
+    pub fn wire_name(&self) -> TopicName {
+        TopicName(StrBytes::from_string(self.name.clone()))
+    }
+}
+
+impl Client {
+    /// Creates a topic with a name of its own and waits until it is there.
+    pub async fn create_topic(&mut self, partitions: i32, configs: &[(&'static str, &str)]) -> Topic {
+        let name = unique("test");
+        let config = |(key, value): &(&'static str, &str)| {
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str(key))
+                .with_value(Some(StrBytes::from_string((*value).to_owned())))
+        };
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(name.clone())))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1)
+            .with_configs(configs.iter().map(config).collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+        let answer = self.call(7, &request).await;
+        let created = answer.topics.into_iter().next().unwrap();
+        assert_eq!(created.error_code, 0, "{:?}", created.error_message);
+        let topic = Topic { name, id: created.topic_id };
+        // Apache Kafka answers before its own broker has heard of it.
+        for partition in 0..partitions {
+            let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
+            let asked = ListOffsetsTopic::default().with_name(topic.wire_name()).with_partitions(vec![asked]);
+            let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![asked]);
+            while self.call(5, &request).await.topics[0].partitions[0].error_code != 0 {}
+        }
+        topic
+    }
+
+    /// Appends one batch to a partition, by the name of its topic.
+    pub async fn produce(
+        &mut self,
+        version: i16,
+        topic: &Topic,
+        partition: i32,
+        records: Option<Bytes>,
+    ) -> PartitionProduceResponse {
+        let request = produce_request(version, topic, partition, records);
+        let mut answer = self.call(version, &request).await;
+        answer.responses.remove(0).partition_responses.remove(0)
+    }
+}
+
+/// A request that appends one batch, with acks=-1.
+pub fn produce_request(
+    version: i16,
+    topic: &Topic,
+    partition: i32,
+    records: Option<Bytes>,
+) -> ProduceRequest {
+    let data = PartitionProduceData::default().with_index(partition).with_records(records);
+    let named = TopicProduceData::default().with_partition_data(vec![data]);
+    let named =
+        if version >= 13 { named.with_topic_id(topic.id) } else { named.with_name(topic.wire_name()) };
+    ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![named])
+}
+
+/// A batch with one record for each of these values, without keys.
+pub fn batch(values: &[&str]) -> Bytes {
+    let now_ms = Clock::system().now_ms();
+    let add = |builder: BatchBuilder, value: &&str| builder.record(now_ms, None, Some(value.as_bytes()));
+    values.iter().fold(BatchBuilder::new(), add).build()
 }
