@@ -223,7 +223,7 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
         .map(|partition| ((&**partition.topic(), partition.index()), partition.offsets().high_watermark))
         .collect();
     let ids: Vec<_> = listed.into_iter().map(|group| group.group_id).collect();
-    for described in groups.describe(ids).await.into_iter().flatten() {
+    for described in groups.describe(ids).await.into_iter().filter_map(|(_, described)| described.ok()) {
         let id = &described.group_id;
         let members = described.group.map_or(0, |group| group.members.len());
         sheet.put(&table::GROUP_MEMBERS, &[id], count(members));
