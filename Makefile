@@ -73,9 +73,9 @@ docs: setup rocksdb ## Write the generated tables of the README anew
 	KLAMM_UPDATE_DOCS=1 $(CARGO_TEST) --lib docs_
 
 .PHONY: fuzz
-fuzz: setup rocksdb ## Fuzz the decoding of requests until stopped, with nightly Rust. FUZZ_ARGS="…" are libFuzzer's arguments
+fuzz: setup ## Fuzz the decoding of requests until stopped, with nightly Rust. FUZZ_ARGS="…" are libFuzzer's arguments
 	cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
-	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz@0.13.2 --locked
 	mkdir -p $(TARGET_DIR) && cd protocol-tests/fuzz && rustc --edition 2024 -o $(TARGET_DIR)/fuzz-seeds seeds.rs && $(TARGET_DIR)/fuzz-seeds
 	cd protocol-tests && cargo +nightly fuzz run requests -- $(FUZZ_ARGS)
 
