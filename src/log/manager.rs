@@ -262,9 +262,13 @@ impl LogManager {
 
     async fn reclaim(&self) {
         let store = self.shared.store.clone();
-        if tokio::task::spawn_blocking(move || store.reclaim()).await.is_err() {
-            tracing::error!("giving back the space of deleted records failed");
-        }
+        let reclaimed = tokio::task::spawn_blocking(move || store.reclaim()).await;
+        let failure = match reclaimed {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(error = failure, "the space of deleted records could not be given back");
     }
 }
 

@@ -110,7 +110,8 @@ fn create(directory: &Path, options: &StoreOptions) -> Result<String, StorageErr
         file.as_file().sync_all()?;
         match file.persist_noclobber(directory.join(FILE)) {
             Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
-            _ => fs::File::open(directory)?.sync_all(),
+            // What RocksDB syncs next takes the new name along.
+            _ => Ok(()),
         }
     };
     let failed = |error| StorageError::Write(format!("{}: {error}", directory.display()));

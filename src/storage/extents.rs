@@ -1,6 +1,6 @@
 //! Reading record batches back.
 
-use super::key::{Family, Key, KeyPrefix};
+use super::key::{Key, KeyPrefix};
 use super::rocks::{RawIterator, Rocks, read_error};
 use crate::error::StorageError;
 use crate::types::{Offset, PartitionId};
@@ -38,7 +38,7 @@ impl<'a> Extents<'a> {
                 self.iterator.status().map_err(|error| read_error(&error))?;
                 Ok(None)
             }
-            Some((key, batches)) => match Key::decode(Family::Log, key) {
+            Some((key, batches)) => match Key::decode(key) {
                 Some(Key::Extent { base_offset, .. }) => Ok(Some((base_offset, batches))),
                 _ => Err(StorageError::Damaged(format!("unknown key {key:02x?} in the log"))),
             },

@@ -2,39 +2,41 @@
 //! numbers do; all numbers that are stored in keys are non-negative except timestamps, whose sign
 //! bit is flipped for the same reason.
 //!
-//! The store has four column families. `log` and `timeindex` start with the partition's id and
-//! `groups` with the partition of `__consumer_offsets`, so that what belongs together lies together
-//! and is deleted by one range. `meta` starts with a tag byte.
+//! A key starts with the byte of its family, so that what is read and deleted together lies
+//! together. Families are not RocksDB's column families, of which there is one: with several, it
+//! syncs its write-ahead log before each flush, and everything is written to the disk twice.
 
 use uuid::Uuid;
 
 use crate::types::{LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs};
 
-/// Where a key lives: its column family.
+/// What a key starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    /// Small values that are read at start. RocksDB's `default` family, which always exists.
-    Meta,
-    /// Record batches, in extents.
-    Log,
-    /// Timestamps to offsets.
-    TimeIndex,
+pub(super) enum Family {
     /// The materialised state of groups.
     Groups,
+    /// Record batches, in extents.
+    Log,
+    /// Small values that are read at start.
+    Meta,
+    /// Timestamps to offsets.
+    TimeIndex,
 }
 
 impl Family {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Meta, Self::Log, Self::TimeIndex, Self::Groups];
-
-    /// The name under which RocksDB knows it.
-    pub fn name(self) -> &'static str {
+    fn byte(self) -> u8 {
         match self {
-            Self::Meta => "default",
-            Self::Log => "log",
-            Self::TimeIndex => "timeindex",
-            Self::Groups => "groups",
+            Self::Groups => b'g',
+            Self::Log => b'l',
+            Self::Meta => b'm',
+            Self::TimeIndex => b't',
         }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Groups, Self::Log, Self::Meta, Self::TimeIndex]
+            .into_iter()
+            .find(|family| family.byte() == byte)
     }
 }
 
@@ -82,8 +84,8 @@ pub enum Key {
 }
 
 impl Key {
-    /// The column family that holds the key.
-    pub fn family(&self) -> Family {
+    /// The family that the key belongs to.
+    pub(super) fn family(&self) -> Family {
         match self {
             Self::Extent { .. } => Family::Log,
             Self::TimeIndex { .. } => Family::TimeIndex,
@@ -99,9 +101,10 @@ impl Key {
         }
     }
 
-    /// The key's bytes within its family.
+    /// The key's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24);
+        out.push(self.family().byte());
         match self {
             Self::Extent { partition, base_offset } => {
                 put_partition(&mut out, *partition);
@@ -154,10 +157,10 @@ impl Key {
         out
     }
 
-    /// Reads a key of a family back; `None` where the bytes are no key of this version.
-    pub fn decode(family: Family, bytes: &[u8]) -> Option<Self> {
+    /// Reads a key back; `None` where the bytes are no key of this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut input = Input(bytes);
-        let key = match family {
+        let key = match Family::of(input.u8()?)? {
             Family::Log => Self::Extent { partition: input.partition()?, base_offset: input.i64()? },
             Family::TimeIndex => {
                 Self::TimeIndex { partition: input.partition()?, timestamp: input.i64()? ^ i64::MIN }
@@ -236,8 +239,8 @@ pub enum KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// The column family that holds the keys.
-    pub fn family(&self) -> Family {
+    /// The family that the keys belong to.
+    fn family(&self) -> Family {
         match self {
             Self::ExtentsOf { .. } => Family::Log,
             Self::TimeIndexOf { .. } => Family::TimeIndex,
@@ -260,6 +263,7 @@ impl KeyPrefix {
     /// The bytes with which the keys start.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24);
+        out.push(self.family().byte());
         match self {
             Self::Partitions => out.push(PARTITION),
             Self::PartitionsOf { topic_id } => {
@@ -390,10 +394,10 @@ mod tests {
     #[test]
     fn every_key_reads_back() {
         for key in one_of_each() {
-            assert_eq!(Key::decode(key.family(), &key.encode()), Some(key.clone()), "{key:?}");
+            assert_eq!(Key::decode(&key.encode()), Some(key.clone()), "{key:?}");
             let longer = [key.encode(), vec![0]].concat();
             if !matches!(key, Key::Group { .. }) {
-                assert_eq!(Key::decode(key.family(), &longer), None, "{key:?}");
+                assert_eq!(Key::decode(&longer), None, "{key:?}");
             }
         }
     }
@@ -413,6 +417,6 @@ mod tests {
         let inside = Key::Extent { partition, base_offset: i64::MAX }.encode();
         let outside = Key::Extent { partition: PartitionId(0xffff_ffff), base_offset: 0 }.encode();
         assert!(prefix.encode() <= inside && inside < prefix.end() && prefix.end() <= outside);
-        assert_eq!(KeyPrefix::Producers.end(), vec![PRODUCER + 1]);
+        assert_eq!(KeyPrefix::Producers.end(), vec![b'm', PRODUCER + 1]);
     }
 }

@@ -36,7 +36,6 @@ use crate::error::StorageError;
 use crate::types::{NodeId, Offset, PartitionId};
 pub use directory::MetaProperties;
 pub use extents::Extents;
-use key::Family;
 pub use key::{Key, KeyPrefix};
 pub use ops::Ops;
 use rocks::Rocks;
@@ -124,13 +123,13 @@ impl Store {
     /// # Errors
     /// When it can not be read.
     pub fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
-        self.shared.rocks.get(key.family(), &key.encode())
+        self.shared.rocks.get(&key.encode())
     }
 
     /// Every key with this prefix, in order, as of now. Not for [`Key::Extent`]s, whose values are
     /// large: see [`Self::extents`].
     pub fn scan(&self, prefix: &KeyPrefix) -> impl Iterator<Item = Result<(Key, Bytes), StorageError>> {
-        self.scan_range(prefix.family(), prefix.encode(), prefix.end())
+        self.scan_range(prefix.encode(), prefix.end())
     }
 
     /// Every key from `from` on that has this prefix, in order, as of now.
@@ -139,20 +138,18 @@ impl Store {
         from: &Key,
         prefix: &KeyPrefix,
     ) -> impl Iterator<Item = Result<(Key, Bytes), StorageError>> {
-        self.scan_range(prefix.family(), from.encode(), prefix.end())
+        self.scan_range(from.encode(), prefix.end())
     }
 
     fn scan_range(
         &self,
-        family: Family,
         from: Vec<u8>,
         end: Vec<u8>,
     ) -> impl Iterator<Item = Result<(Key, Bytes), StorageError>> {
-        self.shared.rocks.scan(family, from, end).map(move |item| {
+        self.shared.rocks.scan(from, end).map(|item| {
             let (key, value) = item?;
-            let key = Key::decode(family, &key).ok_or_else(|| {
-                StorageError::Damaged(format!("unknown key {key:02x?} in family {}", family.name()))
-            })?;
+            let key =
+                Key::decode(&key).ok_or_else(|| StorageError::Damaged(format!("unknown key {key:02x?}")))?;
             Ok((key, value))
         })
     }
@@ -207,11 +204,13 @@ impl Store {
         self.shared.writer.failure()
     }
 
-    /// Gives back the space of extents that were deleted. Rewrites keys only, as record batches
-    /// lie in blob files that are dropped when nothing in them is alive. Blocks.
-    pub fn reclaim(&self) {
-        self.shared.rocks.compact(Family::Log);
-        self.shared.rocks.compact(Family::TimeIndex);
+    /// Gives back the space of extents that were deleted. Rewrites keys, and record batches only
+    /// where little is alive among much that is not. Blocks.
+    ///
+    /// # Errors
+    /// When it can not be done; what was deleted stays deleted.
+    pub fn reclaim(&self) -> Result<(), StorageError> {
+        self.shared.rocks.reclaim()
     }
 
     /// Stores everything that is queued and moves it out of the write-ahead log, so that the next

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::key::{Family, Key, KeyPrefix};
+use super::key::{Key, KeyPrefix};
 use crate::types::{Offset, PartitionId, TimestampMs};
 
 /// Changes that are written together, all or none, in their order.
@@ -14,9 +14,9 @@ pub struct Ops {
 
 #[derive(Debug)]
 pub(super) enum Op {
-    Put { family: Family, key: Vec<u8>, value: Bytes },
-    Delete { family: Family, key: Vec<u8> },
-    DeleteRange { family: Family, from: Vec<u8>, to: Vec<u8> },
+    Put { key: Vec<u8>, value: Bytes },
+    Delete { key: Vec<u8> },
+    DeleteRange { from: Vec<u8>, to: Vec<u8> },
     Extent(ExtentOp),
 }
 
@@ -45,25 +45,25 @@ impl Ops {
     /// Sets the value of a key.
     pub fn put(&mut self, key: &Key, value: impl Into<Bytes>) {
         let value = value.into();
-        self.push(value.len(), Op::Put { family: key.family(), key: key.encode(), value });
+        self.push(value.len(), Op::Put { key: key.encode(), value });
     }
 
     /// Removes a key.
     pub fn delete(&mut self, key: &Key) {
-        self.push(0, Op::Delete { family: key.family(), key: key.encode() });
+        self.push(0, Op::Delete { key: key.encode() });
     }
 
     /// Removes every key with this prefix.
     pub fn delete_prefix(&mut self, prefix: &KeyPrefix) {
         let (from, to) = (prefix.encode(), prefix.end());
-        self.push(0, Op::DeleteRange { family: prefix.family(), from, to });
+        self.push(0, Op::DeleteRange { from, to });
     }
 
     /// Removes every key from `from` on and before `to`, both of one family.
     pub fn delete_range(&mut self, from: &Key, to: &Key) {
         debug_assert_eq!(from.family(), to.family());
-        let (family, from, to) = (from.family(), from.encode(), to.encode());
-        self.push(0, Op::DeleteRange { family, from, to });
+        let (from, to) = (from.encode(), to.encode());
+        self.push(0, Op::DeleteRange { from, to });
     }
 
     /// Appends record batches to a partition's log; the writer joins neighbours into one extent.

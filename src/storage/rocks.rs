@@ -10,29 +10,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ChecksumType, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ChecksumType, CompactOptions, DB, DBCompressionType,
     DBRawIterator, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
     WriteOptions,
 };
 
 use super::Durability;
-use super::key::Family;
 use crate::error::StorageError;
 
 pub(super) type Batch = WriteBatch;
 pub(super) type RawIterator<'a> = DBRawIterator<'a>;
 
-/// A memtable of record batches. A flush makes one blob file of it, and three may exist, so this
-/// bounds the memory of a broker under load.
-const LOG_MEMTABLE_BYTES: usize = 32 << 20;
-const LOG_MEMTABLES: i32 = 3;
-/// A memtable of anything else.
-const SMALL_MEMTABLE_BYTES: usize = 4 << 20;
+/// A memtable: a flush makes a blob file of it. Three may exist, which bounds the memory of a
+/// broker under load, and what a start after a crash must replay (about 2.5 s per GB).
+const MEMTABLE_BYTES: usize = 32 << 20;
+const MEMTABLES: i32 = 3;
 /// Smaller values stay with their keys: a reference to a blob file has no advantage then.
 const MIN_BLOB_BYTES: u64 = 256;
+/// Less garbage than this is not worth moving live batches for.
+const MIN_GARBAGE_BYTES: u64 = 64 << 20;
 const BLOB_FILE_BYTES: u64 = 64 << 20;
-/// What a start after a crash must replay at most, at about 2.5 s per GB.
-const WAL_BYTES: u64 = 128 << 20;
 /// For index blocks and small values.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 /// Files that stay open, of those that the store has.
@@ -59,34 +56,25 @@ impl Rocks {
         if !HAS_FAST_CHECKSUMS {
             tracing::warn!("built without SSE4.2 and PCLMUL: checksums will cost more than all else");
         }
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
-        let db = DB::open_cf_descriptors(&options(direct_io_works(path)), path, families)
-            .map_err(|error| open_error(directory, &error))?;
+        let db =
+            DB::open(&options(direct_io_works(path)), path).map_err(|error| open_error(directory, &error))?;
         Ok(Self { db, refuses: AtomicBool::new(false) })
     }
 
-    #[expect(clippy::expect_used, reason = "every family was opened or created at open")]
-    fn family(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("the family is open")
-    }
-
-    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let value = self.db.get_cf(self.family(family), key).map_err(|error| read_error(&error))?;
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value = self.db.get(key).map_err(|error| read_error(&error))?;
         Ok(value.map(Bytes::from))
     }
 
     pub(super) fn scan(
         &self,
-        family: Family,
         from: Vec<u8>,
         end: Vec<u8>,
     ) -> impl Iterator<Item = Result<(Box<[u8]>, Bytes), StorageError>> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(end);
         let mode = IteratorMode::From(&from, Direction::Forward);
-        self.db.iterator_cf_opt(self.family(family), options, mode).map(|item| {
+        self.db.iterator_opt(mode, options).map(|item| {
             let (key, value) = item.map_err(|error| read_error(&error))?;
             Ok((key, Bytes::from(value)))
         })
@@ -99,19 +87,7 @@ impl Rocks {
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(end);
         options.fill_cache(false);
-        self.db.raw_iterator_cf_opt(self.family(Family::Log), options)
-    }
-
-    pub(super) fn put(&self, batch: &mut Batch, family: Family, key: &[u8], value: &[u8]) {
-        batch.put_cf(self.family(family), key, value);
-    }
-
-    pub(super) fn delete(&self, batch: &mut Batch, family: Family, key: &[u8]) {
-        batch.delete_cf(self.family(family), key);
-    }
-
-    pub(super) fn delete_range(&self, batch: &mut Batch, family: Family, from: &[u8], to: &[u8]) {
-        batch.delete_range_cf(self.family(family), from, to);
+        self.db.raw_iterator_opt(options)
     }
 
     pub(super) fn write(&self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
@@ -124,14 +100,34 @@ impl Rocks {
     }
 
     pub(super) fn flush(&self) -> Result<(), StorageError> {
-        for family in Family::ALL {
-            self.db.flush_cf(self.family(family)).map_err(|error| write_error(&error))?;
-        }
-        Ok(())
+        self.db.flush().map_err(|error| write_error(&error))
     }
 
-    pub(super) fn compact(&self, family: Family) {
-        self.db.compact_range_cf(self.family(family), None::<&[u8]>, None::<&[u8]>);
+    /// Compacts the keys, which lets go of blob files in which nothing is alive. Where most of
+    /// what is left is garbage that a few live batches hold on to, as when short-lived topics and
+    /// long-lived ones share files, those batches are moved out of the older files.
+    pub(super) fn reclaim(&self) -> Result<(), StorageError> {
+        let unbounded = (None::<&[u8]>, None::<&[u8]>);
+        self.db.compact_range(unbounded.0, unbounded.1);
+        let bytes = |name: &str| {
+            let value = self.db.property_int_value(name).map_err(|error| read_error(&error))?;
+            Ok::<_, StorageError>(value.unwrap_or(0))
+        };
+        let garbage = bytes("rocksdb.live-blob-file-garbage-size")?;
+        if garbage < MIN_GARBAGE_BYTES || garbage < bytes("rocksdb.live-blob-file-size")? / 2 {
+            return Ok(());
+        }
+        let set = |value| {
+            let options =
+                [("enable_blob_garbage_collection", value), ("blob_garbage_collection_age_cutoff", "0.5")];
+            self.db.set_options(&options).map_err(|error| write_error(&error))
+        };
+        set("true")?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_opt(unbounded.0, unbounded.1, &options);
+        // Not while writing: every compaction would move batches then.
+        set("false")
     }
 
     #[cfg(test)]
@@ -141,12 +137,26 @@ impl Rocks {
 }
 
 fn options(direct_io: bool) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_checksum_type(ChecksumType::XXH3);
     let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
     options.create_if_missing(true);
-    options.create_missing_column_families(true);
     options.set_use_direct_io_for_flush_and_compaction(direct_io);
     options.set_recycle_log_file_num(4);
-    options.set_max_total_wal_size(WAL_BYTES);
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(MEMTABLES);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(MIN_BLOB_BYTES);
+    options.set_blob_file_size(BLOB_FILE_BYTES);
+    options.set_blob_compression_type(DBCompressionType::None);
+    options.set_enable_blob_gc(false);
+    options.set_level_zero_file_num_compaction_trigger(L0_FILES_BEFORE_COMPACTION);
+    options.set_level_zero_slowdown_writes_trigger(L0_FILES_BEFORE_SLOWDOWN);
+    options.set_level_zero_stop_writes_trigger(L0_FILES_BEFORE_STOP);
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES);
     options.set_skip_stats_update_on_db_open(true);
@@ -158,34 +168,6 @@ fn options(direct_io: bool) -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
-    options
-}
-
-fn family_options(family: Family, cache: &Cache) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_checksum_type(ChecksumType::XXH3);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.set_compression_type(DBCompressionType::None);
-    options.set_level_zero_file_num_compaction_trigger(L0_FILES_BEFORE_COMPACTION);
-    options.set_level_zero_slowdown_writes_trigger(L0_FILES_BEFORE_SLOWDOWN);
-    options.set_level_zero_stop_writes_trigger(L0_FILES_BEFORE_STOP);
-    match family {
-        Family::Log => {
-            options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
-            options.set_max_write_buffer_number(LOG_MEMTABLES);
-            options.set_enable_blob_files(true);
-            options.set_min_blob_size(MIN_BLOB_BYTES);
-            options.set_blob_file_size(BLOB_FILE_BYTES);
-            options.set_blob_compression_type(DBCompressionType::None);
-            options.set_enable_blob_gc(false);
-        }
-        Family::Meta | Family::TimeIndex | Family::Groups => {
-            options.set_write_buffer_size(SMALL_MEMTABLE_BYTES);
-        }
-    }
     options
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use super::key::{Family, Key};
+use super::key::Key;
 use super::ops::{ExtentOp, Op};
 use super::rocks::{Batch, Rocks};
 use super::{Durability, Ops, QUEUE_BYTES};
@@ -139,7 +139,7 @@ fn run(shared: &Shared, rocks: &Rocks) {
                 round.clear();
                 Err(failure)
             }
-            None => rocks.write(round.render(rocks), durability),
+            None => rocks.write(round.render(), durability),
         };
         if let Err(error) = &result {
             let mut queue = shared.queue.lock();
@@ -188,7 +188,7 @@ struct Round {
     /// In order; `None` where a later value of the same key took its place.
     changes: Vec<Option<Op>>,
     /// Where the last change of a key stands.
-    last: HashMap<(Family, Vec<u8>), usize>,
+    last: HashMap<Vec<u8>, usize>,
     /// The extents of a partition that are still growing.
     growing: HashMap<PartitionId, Growing>,
     extents: Vec<Growing>,
@@ -215,9 +215,9 @@ impl Round {
 
     fn add(&mut self, op: Op) {
         match &op {
-            Op::Put { family, key, .. } | Op::Delete { family, key } => {
+            Op::Put { key, .. } | Op::Delete { key } => {
                 let at = self.changes.len();
-                if let Some(earlier) = self.last.insert((*family, key.clone()), at) {
+                if let Some(earlier) = self.last.insert(key.clone(), at) {
                     self.changes[earlier] = None;
                 }
                 self.changes.push(Some(op));
@@ -254,7 +254,7 @@ impl Round {
     }
 
     /// The batch to write. Leaves the round empty.
-    fn render(&mut self, rocks: &Rocks) -> Batch {
+    fn render(&mut self) -> Batch {
         self.extents.extend(self.growing.drain().map(|(_, extent)| extent));
         // Extents stand where their partition's range deletes expect them: before later ones and
         // behind earlier ones.
@@ -264,37 +264,35 @@ impl Round {
         let mut extents = self.extents.drain(..).peekable();
         for (index, change) in self.changes.drain(..).enumerate() {
             while let Some(extent) = extents.next_if(|extent| extent.after <= index) {
-                put_extent(rocks, &mut batch, extent, &mut self.scratch);
+                put_extent(&mut batch, extent, &mut self.scratch);
             }
             match change {
-                Some(Op::Put { family, key, value }) => rocks.put(&mut batch, family, &key, &value),
-                Some(Op::Delete { family, key }) => rocks.delete(&mut batch, family, &key),
-                Some(Op::DeleteRange { family, from, to }) => {
-                    rocks.delete_range(&mut batch, family, &from, &to);
-                }
+                Some(Op::Put { key, value }) => batch.put(&key, &value),
+                Some(Op::Delete { key }) => batch.delete(&key),
+                Some(Op::DeleteRange { from, to }) => batch.delete_range(&from, &to),
                 Some(Op::Extent(_)) | None => {}
             }
         }
         for extent in extents {
-            put_extent(rocks, &mut batch, extent, &mut self.scratch);
+            put_extent(&mut batch, extent, &mut self.scratch);
         }
         batch
     }
 }
 
-fn put_extent(rocks: &Rocks, batch: &mut Batch, extent: Growing, scratch: &mut Vec<u8>) {
+fn put_extent(batch: &mut Batch, extent: Growing, scratch: &mut Vec<u8>) {
     let Growing { partition, base_offset, parts, grown_to, .. } = extent;
     let key = Key::Extent { partition, base_offset }.encode();
     match parts.as_slice() {
-        [part] => rocks.put(batch, Family::Log, &key, part),
+        [part] => batch.put(&key, part),
         parts => {
             scratch.clear();
             parts.iter().for_each(|part| scratch.extend_from_slice(part));
-            rocks.put(batch, Family::Log, &key, scratch);
+            batch.put(&key, scratch);
         }
     }
     if let Some(timestamp) = grown_to {
         let key = Key::TimeIndex { partition, timestamp }.encode();
-        rocks.put(batch, Family::TimeIndex, &key, &base_offset.to_be_bytes());
+        batch.put(&key, base_offset.to_be_bytes());
     }
 }

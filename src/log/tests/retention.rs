@@ -52,7 +52,7 @@ async fn records_below_a_deleted_offset_are_gone_for_good() {
         assert_eq!(extents(&world, &partition), [6, 9, 12]);
         assert_eq!(partition.epoch_end(0), (0, 12));
         drop(partition);
-        world.logs().store().reclaim();
+        world.logs().store().reclaim().unwrap();
         world.reopen();
     }
     let partition = world.partition();
@@ -147,6 +147,18 @@ async fn a_late_record_keeps_its_segment() {
     assert_eq!(partition.offsets().log_start, 0);
 }
 
+/// The bytes of the files that hold record batches.
+fn blob_bytes(world: &World) -> u64 {
+    world.logs().store().reclaim().unwrap();
+    let files = std::fs::read_dir(world.directory.path().join("store")).unwrap();
+    let blobs = files.filter_map(|file| {
+        let file = file.unwrap();
+        let is_blob = file.file_name().to_string_lossy().ends_with(".blob");
+        is_blob.then(|| file.metadata().unwrap().len())
+    });
+    blobs.sum()
+}
+
 #[tokio::test]
 async fn space_comes_back_when_a_topic_is_deleted() {
     let world = World::new();
@@ -156,20 +168,36 @@ async fn space_comes_back_when_a_topic_is_deleted() {
         append(&partition, large.clone()).await;
     }
     drop(partition);
-    let size = |world: &World| -> u64 {
-        let files = std::fs::read_dir(world.directory.path().join("store")).unwrap();
-        let blobs = files.filter_map(|file| {
-            let file = file.unwrap();
-            let is_blob = file.file_name().to_string_lossy().ends_with(".blob");
-            is_blob.then(|| file.metadata().unwrap().len())
-        });
-        blobs.sum()
-    };
-    world.logs().store().reclaim();
-    assert!(size(&world) > 20_000_000, "{}", size(&world));
+    assert!(blob_bytes(&world) > 20_000_000);
     world.logs().delete_topic(TOPIC_ID).unwrap();
-    world.logs().store().reclaim();
-    assert_eq!(size(&world), 0);
+    assert_eq!(blob_bytes(&world), 0);
     assert_eq!(count(&world, &KeyPrefix::PartitionStates), 0);
     assert!(world.logs().store().get(&Key::NextPartitionId).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_little_that_stays_does_not_hold_on_to_much_that_goes() {
+    let mut world = World::new();
+    let goes = world.partition();
+    let stays = world.logs().create("stays", Uuid::from_u128(5), 0, Arc::default()).unwrap();
+    let large = BatchBuilder::new().record(NOW_MS, None, Some(&[7; 1_000_000])).build();
+    for _ in 0..150 {
+        append(&goes, large.clone()).await;
+        append(&stays, batch(30)).await;
+    }
+    assert!(blob_bytes(&world) > 150_000_000);
+    drop(goes);
+    world.logs().delete_topic(TOPIC_ID).unwrap();
+    let left = blob_bytes(&world);
+    // The newer half of the files is left alone.
+    assert!(left < 100_000_000, "{left}");
+    drop(stays);
+    world.reopen();
+    let stays = world.logs().get(Uuid::from_u128(5), 0).unwrap();
+    let mut offset = 0;
+    for batch in read_all(&stays, 0) {
+        assert!(batch.base_offset() == offset && batch.crc_matches());
+        offset = batch.last_offset() + 1;
+    }
+    assert_eq!(offset, 150 * 30);
 }
