@@ -5,21 +5,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use klamm::broker::{Broker, DataDirectory, Settings};
-use klamm::clock::Clock;
-use klamm::config::BrokerConfig;
-use klamm::config::listener::listeners;
-use klamm::protocol::header::response_header_size;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::protocol::StrBytes;
+use klamm::broker::{Broker, DataDirectory, Settings};
+use klamm::clock::Clock;
+use klamm::config::BrokerConfig;
+use klamm::config::listener::listeners;
 use klamm::log::batch::BatchBuilder;
-use klamm::protocol::messages::{
-    CreateTopicsRequest, ListOffsetsRequest, ProduceRequest, Request, Response,
-};
+use klamm::protocol::header::response_header_size;
+use klamm::protocol::messages::{CreateTopicsRequest, ListOffsetsRequest, ProduceRequest, Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

@@ -181,8 +181,7 @@ async fn a_fetch_at_the_end_waits_for_its_time() {
     assert!(began.elapsed() >= Duration::from_millis(195), "{:?}", began.elapsed());
     // Who needs nothing waits for nothing.
     let began = Instant::now();
-    let nothing =
-        request(12, &topic, vec![wanted(0, 1)]).with_max_wait_ms(LONG_MS).with_min_bytes(0);
+    let nothing = request(12, &topic, vec![wanted(0, 1)]).with_max_wait_ms(LONG_MS).with_min_bytes(0);
     only(client.call(12, &nothing).await);
     assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     server.stop().await;
@@ -195,10 +194,8 @@ async fn a_waiting_fetch_is_answered_by_an_append() {
     let topic = filled(&mut producer, &[]).await;
     let wait = request(12, &topic, vec![wanted(0, 0)]).with_max_wait_ms(LONG_MS);
     let began = Instant::now();
-    let (fetched, _) = tokio::join!(
-        consumer.call(12, &wait),
-        producer.produce(9, &topic, 0, Some(batch(&["a"])))
-    );
+    let (fetched, _) =
+        tokio::join!(consumer.call(12, &wait), producer.produce(9, &topic, 0, Some(batch(&["a"]))));
     assert_eq!(base_offsets(&only(fetched)), [0]);
     assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     server.stop().await;

@@ -163,8 +163,9 @@ async fn leader_epochs_end_where_the_log_ends() {
             let partition = OffsetForLeaderPartition::default()
                 .with_current_leader_epoch(current)
                 .with_leader_epoch(asked);
-            let named =
-                OffsetForLeaderTopic::default().with_topic(topic.wire_name()).with_partitions(vec![partition]);
+            let named = OffsetForLeaderTopic::default()
+                .with_topic(topic.wire_name())
+                .with_partitions(vec![partition]);
             let request = OffsetForLeaderEpochRequest::default().with_topics(vec![named]);
             let request = if version >= 3 { request.with_replica_id((-1).into()) } else { request };
             let answer = client.call(version, &request).await;

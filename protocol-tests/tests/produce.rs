@@ -9,9 +9,7 @@ use klamm::clock::Clock;
 use klamm::log::batch::{BatchBuilder, set_crc};
 use klamm::log::compression::Compression;
 use klamm::protocol::messages::{ApiVersionsRequest, ProduceResponse};
-use protocol_tests::server::{
-    Server, Topic, batch, decode_response, produce_request, request_frame, unique,
-};
+use protocol_tests::server::{Server, Topic, batch, decode_response, produce_request, request_frame, unique};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const CORRUPT_MESSAGE: i16 = 2;

@@ -1,0 +1,26 @@
+//! DeleteGroups (42): forgets empty groups, with their committed offsets.
+
+use std::collections::BTreeSet;
+
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+
+use super::context::{Context, Disconnect};
+use super::text;
+use crate::protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
+
+pub(super) async fn handle(
+    context: &Context,
+    request: DeleteGroupsRequest,
+    _version: i16,
+) -> Result<DeleteGroupsResponse, Disconnect> {
+    let mut seen = BTreeSet::new();
+    let group_ids = request.groups_names.iter().filter(|group_id| seen.insert((*group_id).clone()));
+    let group_ids = group_ids.map(|group_id| text::shared(group_id)).collect();
+    let deleted = context.broker.groups.delete_groups(group_ids).await.into_iter();
+    let results = deleted.map(|(group_id, error)| {
+        DeletableGroupResult::default()
+            .with_group_id(text::wire(&group_id).into())
+            .with_error_code(text::wire_error(error))
+    });
+    Ok(DeleteGroupsResponse::default().with_results(results.collect()))
+}

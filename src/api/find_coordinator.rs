@@ -1,0 +1,104 @@
+//! FindCoordinator (10): which broker coordinates a group.
+//!
+//! - Up to version 3 one key, since version 4 several, each with its own error.
+//! - The first request creates `__consumer_offsets`, and is answered when it is there. Apache Kafka answers
+//!   COORDINATOR_NOT_AVAILABLE instead and lets the client ask again; this saves every new cluster a round of waiting.
+//! - Transactions and share groups are not there yet. Their keys are answered with UNSUPPORTED_VERSION and a sentence,
+//!   because a client would repeat any of the usual codes until its own timeout.
+
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::protocol::StrBytes;
+
+use super::context::{Context, Disconnect};
+use super::nodes::Node;
+use super::{auto_create, nodes, text};
+use crate::error::{ApiError, ErrorCode};
+use crate::protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use crate::types::CONSUMER_OFFSETS_TOPIC;
+
+/// The first version with several keys.
+const KEYS_FROM: i16 = 4;
+/// The first version in which a share group's coordinator can be asked for (KIP-932).
+const SHARE_FROM: i16 = 6;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+pub(super) async fn handle(
+    context: &Context,
+    request: FindCoordinatorRequest,
+    version: i16,
+) -> Result<FindCoordinatorResponse, Disconnect> {
+    if version < KEYS_FROM {
+        let found = find(context, request.key_type, &request.key, version).await;
+        return Ok(single(found));
+    }
+    let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
+    for key in request.coordinator_keys {
+        let found = find(context, request.key_type, &key, version).await;
+        coordinators.push(one_of_many(key, found));
+    }
+    Ok(FindCoordinatorResponse::default().with_coordinators(coordinators))
+}
+
+async fn find(context: &Context, key_type: i8, key: &str, version: i16) -> Result<Node, ApiError> {
+    let not_yet = |what: &str| {
+        ApiError::with(ErrorCode::UnsupportedVersion, format!("this broker does not support {what} yet"))
+    };
+    match key_type {
+        GROUP => find_group(context, key).await,
+        TRANSACTION => Err(not_yet("transactions")),
+        SHARE if version >= SHARE_FROM => Err(not_yet("share groups")),
+        _ => Err(ErrorCode::InvalidRequest.into()),
+    }
+}
+
+async fn find_group(context: &Context, group_id: &str) -> Result<Node, ApiError> {
+    let broker = &context.broker;
+    if !broker.groups.is_leading() && broker.metadata.image().topics.get(CONSUMER_OFFSETS_TOPIC).is_none() {
+        auto_create::create(broker, vec![CONSUMER_OFFSETS_TOPIC]).await;
+    }
+    let image = broker.metadata.image();
+    let topic = image.topics.get(CONSUMER_OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    if !broker.groups.is_leading() {
+        broker
+            .groups
+            .lead(topic.id, topic.partition_count())
+            .map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
+    }
+    let partition = topic.partition(broker.groups.partition_for(group_id));
+    let leader = partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader;
+    nodes::alive_node(context, &image, leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+}
+
+fn single(found: Result<Node, ApiError>) -> FindCoordinatorResponse {
+    let response = FindCoordinatorResponse::default();
+    match found {
+        Ok(node) => response
+            .with_error_message(None)
+            .with_node_id(node.id.into())
+            .with_host(text::wire(&node.host))
+            .with_port(node.port.into()),
+        Err(error) => response
+            .with_error_code(error.code.code())
+            .with_error_message(Some(text::wire(&error.to_string())))
+            .with_node_id((-1).into())
+            .with_port(-1),
+    }
+}
+
+fn one_of_many(key: StrBytes, found: Result<Node, ApiError>) -> Coordinator {
+    let coordinator = Coordinator::default().with_key(key);
+    match found {
+        Ok(node) => coordinator
+            .with_node_id(node.id.into())
+            .with_host(text::wire(&node.host))
+            .with_port(node.port.into()),
+        Err(error) => coordinator
+            .with_error_code(error.code.code())
+            .with_error_message(Some(text::wire(&error.to_string())))
+            .with_node_id((-1).into())
+            .with_port(-1),
+    }
+}
