@@ -3,7 +3,6 @@
 //! The listeners are bound first, so that a second broker on the same port ends before it touches anything, and
 //! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +29,8 @@ use crate::metadata::command::NewTopic;
 use crate::metadata::image::{Delta, Endpoint};
 use crate::metadata::{Image, ImageListener, Metadata, MetadataOptions};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
-use crate::net::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
-use crate::net::listener::{self, NetOptions};
+use crate::net::admission::RequestMemory;
+use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::storage::{Store, StoreOptions};
 use crate::types::CONSUMER_OFFSETS_TOPIC;
 
@@ -111,9 +110,14 @@ impl Broker {
     pub async fn start(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let began = Instant::now();
         let config = Arc::new(settings.config);
-        let listeners = bind(settings.listeners).await?;
+        let sockets = SocketOptions {
+            backlog: config.socket_listen_backlog_size,
+            receive_buffer_bytes: config.socket_receive_buffer_bytes,
+            send_buffer_bytes: config.socket_send_buffer_bytes,
+        };
+        let listeners = bind(settings.listeners, sockets).await?;
         let admin = match &settings.admin {
-            Some((host, port)) => Some(bind_one(host, *port).await?),
+            Some((host, port)) => Some(bind_one(host, *port, sockets).await?),
             None => None,
         };
         let (data, temporary) = match settings.data {
@@ -127,7 +131,10 @@ impl Broker {
         let endpoints = listeners.iter().map(endpoint).collect();
         let options = StoreOptions { node_id: config.node_id, cluster_id: settings.cluster_id };
         let handles = open(Store::open(&data, &options)?, &config, endpoints, &data, clock).await?;
-        create_topics(&handles, settings.topics).await?;
+        if let Err(error) = create_topics(&handles, settings.topics).await {
+            handles.metadata.shutdown().await;
+            return Err(error);
+        }
         let tasks = TaskTracker::new();
         let kafka = serve(listeners, &handles, &config, &tasks);
         let admin = admin.map(|(socket, local)| {
@@ -182,18 +189,22 @@ struct Bound {
     config: ListenerConfig,
 }
 
-async fn bind_one(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = listener::bind(host, port).await.and_then(|socket| {
+async fn bind_one(
+    host: &str,
+    port: u16,
+    options: SocketOptions,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = listener::bind(host, port, options).await.and_then(|socket| {
         let local = socket.local_addr()?;
         Ok((socket, local))
     });
     bound.map_err(|error| StartError::Bind { address: host_port(host, port), error })
 }
 
-async fn bind(listeners: Vec<ListenerConfig>) -> Result<Vec<Bound>, StartError> {
+async fn bind(listeners: Vec<ListenerConfig>, options: SocketOptions) -> Result<Vec<Bound>, StartError> {
     let mut bound = Vec::with_capacity(listeners.len());
     for config in listeners {
-        let (socket, local) = bind_one(&config.host, config.port).await?;
+        let (socket, local) = bind_one(&config.host, config.port, options).await?;
         let listener = Listener { name: config.name.clone(), advertised: config.advertised.clone() };
         bound.push(Bound { socket, local, listener: Arc::new(listener), config });
     }
@@ -325,7 +336,7 @@ fn serve(
         request_bytes_max: usize::try_from(config.socket_request_max_bytes).unwrap_or(0),
         idle_ms_max: config.connections_max_idle_ms,
         drain: DRAIN,
-        quota: ConnectionQuota::new(connection_limits(config)),
+        quota: Arc::default(),
         memory: RequestMemory::new(config.queued_max_request_bytes),
         stopping: handles.stopping.clone(),
         tasks: tasks.clone(),
@@ -336,20 +347,6 @@ fn serve(
         listener::serve(socket, listener, Arc::clone(handles), options.clone());
     }
     addresses
-}
-
-fn connection_limits(config: &BrokerConfig) -> ConnectionLimits {
-    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
-    let overrides = config.connection_limits_by_address();
-    let overrides = overrides.into_iter().filter_map(|(address, limit)| {
-        // A name instead of an address would have to be looked up at every connection.
-        address.parse().ok().map(|address| (address, count(limit)))
-    });
-    ConnectionLimits {
-        connections_max: count(config.max_connections),
-        connections_per_ip_max: count(config.max_connections_per_ip),
-        connections_per_ip_overrides: overrides.collect::<HashMap<_, _>>(),
-    }
 }
 
 fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &TaskTracker) {

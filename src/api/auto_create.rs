@@ -18,9 +18,7 @@ pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap
     let mut failed = BTreeMap::new();
     for (name, created) in names.iter().zip(broker.metadata.create_topics(topics, false).await) {
         match created {
-            Ok(created) => {
-                tracing::info!(topic = %name, partitions = created.partitions, "topic created on first use");
-            }
+            Ok(_) => {}
             // Somebody else was faster.
             Err(error) if error.code == ErrorCode::TopicAlreadyExists => {}
             Err(error) => {

@@ -250,7 +250,8 @@ impl FetchSessions {
     }
 
     /// How many sessions there are, and how many partitions they hold together.
-    pub(crate) fn size(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn size(&self) -> (usize, usize) {
         let cache = self.0.lock();
         (cache.sessions.len(), cache.sessions.values().map(|entry| entry.size).sum())
     }

@@ -38,7 +38,7 @@ config_keys! {
     "max.connections.per.ip.overrides" max_connections_per_ip_overrides: String = "", ClusterWide, Checked(check_address_limits, "address:count,..."), Medium, "Addresses with a limit of their own, as address:count pairs.";
     "max.connection.creation.rate" max_connection_creation_rate: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be opened per second." idle reason::QUOTA;
     "connections.max.idle.ms" connections_max_idle_ms: i64 = "600000", ReadOnly, Any, Medium, "How long a connection may be silent, in milliseconds, before it is closed.";
-    "queued.max.requests" queued_max_requests: i32 = "500", ReadOnly, AtLeast(1), High, "How many requests may be in work before reading from connections pauses.";
+    "queued.max.requests" queued_max_requests: i32 = "500", ReadOnly, AtLeast(1), High, "How many requests may be in work before reading from connections pauses." idle reason::QUEUE;
     "queued.max.request.bytes" queued_max_request_bytes: i64 = "-1", ReadOnly, Any, Medium, "How many bytes of requests may be in work before reading from connections pauses; -1 leaves it to klamm.";
     "max.request.partition.size.limit" max_request_partition_size_limit: i32 = "2000", ReadOnly, AtLeast(1), Medium, "How many partitions one DescribeTopicPartitions response may hold.";
     "fetch.max.bytes" fetch_max_bytes: i32 = "57671680", ReadOnly, AtLeast(1024), Medium, "The largest answer to a fetch in bytes; one batch is always returned.";

@@ -22,6 +22,7 @@ pub mod reason {
     pub const METRICS: &str = "klamm's metrics are read over HTTP and have no samples or windows";
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";
     pub const PURGATORY: &str = "klamm wakes waiting requests directly and has no purgatory to clean";
+    pub const QUEUE: &str = "klamm has no queue of requests: each connection has its own bound";
     pub const QUORUM: &str = "the controller is in this process and has no peers; clusters are not built yet";
     pub const QUOTA: &str = "quotas are not built yet";
     pub const REPLICATION: &str = "a single node has nothing to replicate to";

@@ -7,21 +7,35 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The limits on connections, from the configuration.
-#[derive(Clone, Debug)]
+use crate::config::BrokerConfig;
+
+/// The limits on connections that hold for one address, from the configuration as it is now.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
     /// `max.connections`: above it, new connections wait to be accepted.
-    pub(crate) connections_max: usize,
-    /// `max.connections.per.ip`: above it, new connections from the address are closed.
-    pub(crate) connections_per_ip_max: usize,
-    /// `max.connections.per.ip.overrides`.
-    pub(crate) connections_per_ip_overrides: HashMap<IpAddr, usize>,
+    connections_max: usize,
+    /// `max.connections.per.ip` or its override: above it, new connections from the address are closed.
+    connections_per_ip_max: usize,
+}
+
+impl ConnectionLimits {
+    /// What `config` says about connections from `address`.
+    pub(crate) fn of(config: &BrokerConfig, address: IpAddr) -> Self {
+        let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
+        let mut per_ip_max = config.max_connections_per_ip;
+        if !config.max_connections_per_ip_overrides.is_empty() {
+            let named = config.connection_limits_by_address().into_iter();
+            // A name instead of an address would have to be looked up at every connection.
+            let own = named.filter(|(name, _)| name.parse() == Ok(address.to_canonical())).last();
+            per_ip_max = own.map_or(per_ip_max, |(_, limit)| limit);
+        }
+        Self { connections_max: count(config.max_connections), connections_per_ip_max: count(per_ip_max) }
+    }
 }
 
 /// Counts the connections of a broker, over all its listeners (`ConnectionQuotas`).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ConnectionQuota {
-    limits: ConnectionLimits,
     open: Mutex<OpenConnections>,
     closed: Notify,
 }
@@ -33,39 +47,30 @@ struct OpenConnections {
 }
 
 impl ConnectionQuota {
-    pub(crate) fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default(), closed: Notify::new() })
-    }
-
     /// Counts a connection from `address` in, as soon as there are fewer than the broker may have. `None` where the
     /// address has as many as one address may have.
-    pub(crate) async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<AdmittedConnection> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: ConnectionLimits,
+    ) -> Option<AdmittedConnection> {
         let address = address.to_canonical();
         loop {
             let closed = self.closed.notified();
             {
                 let mut open = self.open.lock();
-                if open.total < self.limits.connections_max {
-                    let per_ip = self.limits.connections_per_ip_overrides.get(&address).copied();
-                    let from_here = open.by_address.entry(address).or_default();
-                    if *from_here >= per_ip.unwrap_or(self.limits.connections_per_ip_max) {
-                        if *from_here == 0 {
-                            open.by_address.remove(&address);
-                        }
+                if open.total < limits.connections_max {
+                    let from_here = open.by_address.get(&address).copied().unwrap_or(0);
+                    if from_here >= limits.connections_per_ip_max {
                         return None;
                     }
-                    *from_here += 1;
+                    open.by_address.insert(address, from_here + 1);
                     open.total += 1;
                     return Some(AdmittedConnection { quota: Arc::clone(self), address });
                 }
             }
             closed.await;
         }
-    }
-
-    /// How many connections are open now.
-    pub(crate) fn open_connections(&self) -> usize {
-        self.open.lock().total
     }
 }
 
@@ -151,7 +156,6 @@ impl Drop for TakenMemory {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test")]
 
-    use std::future::Future as _;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -162,43 +166,41 @@ mod tests {
     }
 
     fn limits(connections_max: usize, connections_per_ip_max: usize) -> ConnectionLimits {
-        ConnectionLimits {
-            connections_max,
-            connections_per_ip_max,
-            connections_per_ip_overrides: HashMap::new(),
-        }
+        ConnectionLimits { connections_max, connections_per_ip_max }
     }
 
     #[tokio::test]
     async fn an_address_over_its_limit_is_refused_and_others_are_not() {
-        let quota = ConnectionQuota::new(limits(10, 2));
+        let quota = Arc::<ConnectionQuota>::default();
         let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let first = quota.admit(one).await.unwrap();
-        let _second = quota.admit(one).await.unwrap();
-        assert!(quota.admit(one).await.is_none());
-        assert!(quota.admit(two).await.is_some());
+        let first = quota.admit(one, limits(10, 2)).await.unwrap();
+        let _second = quota.admit(one, limits(10, 2)).await.unwrap();
+        assert!(quota.admit(one, limits(10, 2)).await.is_none());
+        assert!(quota.admit(two, limits(10, 2)).await.is_some());
         drop(first);
-        assert!(quota.admit(one).await.is_some());
-        assert_eq!(quota.open_connections(), 1);
+        assert!(quota.admit(one, limits(10, 2)).await.is_some());
     }
 
-    #[tokio::test]
-    async fn an_override_beats_the_limit_per_address() {
-        let address: IpAddr = "10.0.0.1".parse().unwrap();
-        let mut limits = limits(10, 0);
-        limits.connections_per_ip_overrides.insert(address, 1);
-        let quota = ConnectionQuota::new(limits);
-        assert!(quota.admit("10.0.0.2".parse().unwrap()).await.is_none());
-        let _open = quota.admit(address).await.unwrap();
-        assert!(quota.admit(address).await.is_none());
+    #[test]
+    fn an_override_beats_the_limit_per_address() {
+        let keys = [
+            ("max.connections.per.ip", "0"),
+            ("max.connections.per.ip.overrides", "10.0.0.1:1,[::1]:2,host:3"),
+        ];
+        let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let config = BrokerConfig::from_static(keys).unwrap();
+        for (address, limit) in [("10.0.0.1", 1), ("10.0.0.2", 0), ("::1", 2), ("::ffff:10.0.0.1", 1)] {
+            let limits = ConnectionLimits::of(&config, address.parse().unwrap());
+            assert_eq!(limits.connections_per_ip_max, limit, "{address}");
+        }
     }
 
     #[tokio::test]
     async fn above_the_total_a_connection_waits_for_another_to_close() {
-        let quota = ConnectionQuota::new(limits(1, 10));
+        let quota = Arc::<ConnectionQuota>::default();
         let address = "10.0.0.1".parse().unwrap();
-        let first = quota.admit(address).await.unwrap();
-        let mut second = pin!(quota.admit(address));
+        let first = quota.admit(address, limits(1, 10)).await.unwrap();
+        let mut second = pin!(quota.admit(address, limits(1, 10)));
         assert!(poll(second.as_mut()).is_pending());
         drop(first);
         assert!(poll(second.as_mut()).is_ready());

@@ -1,15 +1,16 @@
 //! Listening sockets and the loop that accepts connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{ConnectionQuota, RequestMemory};
+use super::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
 use super::connection;
 use crate::api::{BrokerHandles, Connection, Listener};
 
@@ -33,12 +34,57 @@ pub(crate) struct NetOptions {
     pub(crate) tasks: TaskTracker,
 }
 
-/// Binds a listening socket.
+/// How sockets are set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketOptions {
+    /// `socket.listen.backlog.size`.
+    pub(crate) backlog: i32,
+    /// `socket.receive.buffer.bytes`; where negative the system decides.
+    pub(crate) receive_buffer_bytes: i32,
+    /// `socket.send.buffer.bytes`; where negative the system decides.
+    pub(crate) send_buffer_bytes: i32,
+}
+
+/// Binds a listening socket. An empty host means every interface; a port of 0 one that is free.
 ///
 /// # Errors
 /// Where the operating system refuses: the address is in use, not ours, or not allowed.
-pub(crate) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((host, port)).await
+pub(crate) async fn bind(host: &str, port: u16, options: SocketOptions) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = if host.is_empty() {
+        vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+    } else {
+        tokio::net::lookup_host((host, port)).await?.collect()
+    };
+    // A name that has addresses of both kinds is listened on where most clients look first.
+    addresses.sort_by_key(|address| host.is_empty() == address.is_ipv4());
+    let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for address in addresses {
+        match bind_address(address, options) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn bind_address(address: SocketAddr, options: SocketOptions) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // A broker that restarts takes its port back while old connections linger.
+    socket.set_reuse_address(true)?;
+    // Connections inherit the buffers.
+    if let Ok(bytes) = usize::try_from(options.receive_buffer_bytes) {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Ok(bytes) = usize::try_from(options.send_buffer_bytes) {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Accepts connections until the broker stops.
@@ -84,7 +130,8 @@ async fn accept(
     broker: &Arc<BrokerHandles>,
     options: &NetOptions,
 ) {
-    let Some(admitted) = options.quota.admit(peer.ip()).await else {
+    let limits = ConnectionLimits::of(&broker.metadata.broker_config(), peer.ip());
+    let Some(admitted) = options.quota.admit(peer.ip(), limits).await else {
         tracing::info!(listener = %listener.name, %peer, "too many connections from this address");
         return;
     };
