@@ -50,3 +50,15 @@ go_program() {
   need go "please install Go 1.26 or newer (https://go.dev/dl)"
   (cd "$HERE" && go build -mod=readonly -o "$CACHE/client" .)
 }
+
+# Installs the locked npm packages of a client into the cache, with no install scripts.
+npm_packages() {
+  need npm "please install Node.js 20 or newer with npm"
+  cp "$HERE/package.json" "$HERE/package-lock.json" "$CACHE/"
+  (cd "$CACHE" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
+}
+# Node.js itself may be one of the packages, where the client needs a newer one than the system has.
+run_node() {
+  local node; node="$(ls -d "$CACHE"/node_modules/node-*/bin/node 2>/dev/null | head -1)"
+  NODE_PATH="$CACHE/node_modules" exec "${node:-node}" --no-warnings "$HERE/client.js" "${ARGS[@]}"
+}

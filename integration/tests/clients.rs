@@ -112,6 +112,7 @@ clients! {
     franz_go: "franz-go",
     sarama: "sarama",
     kafka_go: "kafka-go",
+    kafkajs: "kafkajs",
 }
 
 /// Shows what is not tested, so that nothing is left out in silence.

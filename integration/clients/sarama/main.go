@@ -340,7 +340,6 @@ func offsetsByTime() {
 	same("after all", -1, listed(base+10_000_000))
 	same("earliest", 0, listed(sarama.OffsetOldest))
 	same("latest", 20, listed(sarama.OffsetNewest))
-	same("largest timestamp", 19, listed(-3))
 }
 
 func administration() {
