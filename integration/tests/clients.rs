@@ -113,6 +113,7 @@ clients! {
     sarama: "sarama",
     kafka_go: "kafka-go",
     kafkajs: "kafkajs",
+    platformatic_kafka: "platformatic-kafka",
 }
 
 /// Shows what is not tested, so that nothing is left out in silence.
