@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::StorageError;
 use crate::storage::{Durability, Key, KeyPrefix, Ops, Store};
-use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, PartitionId};
 
 /// What holds for every log of a broker.
 #[derive(Clone, Debug)]
@@ -55,8 +55,7 @@ impl LogManager {
     /// # Errors
     /// When the store can not be read, or holds something unknown.
     pub fn open(store: Store, clock: Clock, settings: LogSettings) -> Result<Arc<Self>, StorageError> {
-        let now_ms = clock.now_ms();
-        let mut loaded = Loaded::read(&store, now_ms, &settings)?;
+        let mut loaded = Loaded::read(&store)?;
         let next_id = match store.get(&Key::NextPartitionId)? {
             None => 0,
             Some(value) => {
@@ -249,12 +248,8 @@ impl LogManager {
     pub fn apply_retention(&self) {
         let now_ms = self.shared.clock.now_ms();
         for partition in self.all() {
-            match partition.apply_retention(now_ms) {
-                Ok(true) => self.shared.ask_for_space(),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(partition = partition.name(), %error, "retention failed");
-                }
+            if partition.apply_retention(now_ms) {
+                self.shared.ask_for_space();
             }
             partition.expire_producers(now_ms, self.settings.producer_id_expiration_ms);
         }
@@ -286,7 +281,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn read(store: &Store, now_ms: TimestampMs, settings: &LogSettings) -> Result<Self, StorageError> {
+    fn read(store: &Store) -> Result<Self, StorageError> {
         let mut loaded = Self::default();
         let prefixes =
             [KeyPrefix::PartitionStates, KeyPrefix::Segments, KeyPrefix::LeaderEpochs, KeyPrefix::Producers];
@@ -295,9 +290,6 @@ impl Loaded {
                 let (key, value) = entry?;
                 loaded.add(&key, &value).ok_or_else(|| damaged(&format!("{key:?}")))?;
             }
-        }
-        for producers in loaded.producers.values_mut() {
-            producers.expire(now_ms, settings.producer_id_expiration_ms);
         }
         Ok(loaded)
     }

@@ -60,25 +60,25 @@ impl Partition {
         if before <= inner.log_start {
             return Ok((inner.log_start, None));
         }
-        let committed = self.move_log_start(&mut inner, before)?;
+        let committed = self.move_log_start(&mut inner, before);
         Ok((before, Some(committed)))
     }
 
     /// Removes what the topic's retention does not keep; answers whether anything was removed.
-    pub(super) fn apply_retention(&self, now_ms: TimestampMs) -> Result<bool, StorageError> {
+    pub(super) fn apply_retention(&self, now_ms: TimestampMs) -> bool {
         let config = self.log_config();
         if !config.deletes {
-            return Ok(false);
+            return false;
         }
         let mut inner = self.inner.lock();
         if inner.is_deleted || self.shared.store.failure().is_some() {
-            return Ok(false);
+            return false;
         }
         let by_size = by_size(&inner, config.retention_bytes);
         let by_time = by_time(&inner, config.retention_ms, now_ms);
         let before = by_size.max(by_time);
         if before <= inner.log_start {
-            return Ok(false);
+            return false;
         }
         if before > inner.active.base_offset {
             // All of it goes, the active segment too: a new one starts.
@@ -87,8 +87,8 @@ impl Partition {
         }
         let reason = if by_size >= by_time { "size" } else { "time" };
         tracing::info!(partition = self.name(), log_start = before, reason, "retention removed records");
-        drop(self.move_log_start(&mut inner, before)?);
-        Ok(true)
+        drop(self.move_log_start(&mut inner, before));
+        true
     }
 
     /// Forgets producers that were silent for long.
@@ -106,17 +106,14 @@ impl Partition {
     }
 
     /// Deletes everything below an offset that is stored. The lock is held.
-    fn move_log_start(&self, inner: &mut Inner, before: Offset) -> Result<Committed, StorageError> {
+    fn move_log_start(&self, inner: &mut Inner, before: Offset) -> Committed {
         let partition = self.id();
         let mut ops = Ops::new();
-        let extent = |base_offset| Key::Extent { partition, base_offset };
-        // The extent that holds the new log start stays as a whole.
-        let kept = match self.shared.store.extents(partition, before).next_extent()? {
-            Some((base_offset, _)) if before < inner.stored_end => base_offset.min(before),
-            _ => before,
-        };
-        ops.delete_range(&extent(0), &extent(kept));
-        self.trim_time_index(kept, &mut ops)?;
+        // What can not be read must not keep the log from being cut: the space is given back the
+        // next time then.
+        if let Err(error) = self.cut(inner, before, &mut ops) {
+            tracing::error!(partition = self.name(), %error, "deleted records stay on the disk for now");
+        }
         inner.log_start = before;
         let active_base = inner.active.base_offset;
         while let Some(first) = inner.closed.front().copied() {
@@ -131,7 +128,20 @@ impl Partition {
         put_epochs(&mut ops, partition, changes);
         ops.put(&Key::PartitionState { partition }, inner.state().encode());
         inner.wake();
-        Ok(self.shared.store.commit(ops, Durability::Process))
+        self.shared.store.commit(ops, Durability::Process)
+    }
+
+    /// Deletes the extents below an offset, and what the time index says of them.
+    fn cut(&self, inner: &Inner, before: Offset, ops: &mut Ops) -> Result<(), StorageError> {
+        let partition = self.id();
+        let extent = |base_offset| Key::Extent { partition, base_offset };
+        // The extent that holds the new log start stays as a whole.
+        let kept = match self.shared.store.extents(partition, before).next_extent()? {
+            Some((base_offset, _)) if before < inner.stored_end => base_offset.min(before),
+            _ => before,
+        };
+        ops.delete_range(&extent(0), &extent(kept));
+        self.trim_time_index(kept, ops)
     }
 
     /// Removes the entries of deleted extents but the last, which says that the largest timestamp
