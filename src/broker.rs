@@ -176,9 +176,23 @@ impl Broker {
         self.tasks.close();
         self.tasks.wait().await;
         self.handles.metadata.shutdown().await;
+        let store = self.handles.logs.store().clone();
         drop(self.handles);
+        if self.temporary.is_none() {
+            close(store).await;
+        }
         drop(self.temporary);
     }
+}
+
+/// Leaves nothing in the write-ahead log, so that the next start has nothing to replay.
+async fn close(store: Store) {
+    let failure = match tokio::task::spawn_blocking(move || store.close()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(error = failure, "the next start takes longer");
 }
 
 /// A listener with its socket, not accepted from yet.

@@ -5,6 +5,7 @@ use crate::error::ErrorCode;
 use crate::log::AppendError;
 use crate::log::batch::{CONTROL, LOG_APPEND_TIME, TRANSACTIONAL, control_key, set_crc};
 use crate::log::compression::Compression;
+use crate::storage::Durability;
 
 fn offer(partition: &Arc<Partition>, batch: impl Into<Bytes>) -> Result<Appended, AppendError> {
     partition.append(batch.into(), Origin::Client, Ops::new()).map(|pending| pending.expected())
@@ -339,6 +340,10 @@ async fn silent_producers_are_forgotten() {
     assert_eq!(partition.producers().len(), 0);
     append(&partition, from((1, 0), 9, 1)).await;
     drop(partition);
-    world.reopen();
-    assert_eq!(world.partition().producers().len(), 0, "its records are a day old");
+    for left in [1, 0] {
+        world.reopen();
+        assert_eq!(world.partition().producers().len(), left, "its record is a day old");
+        world.logs().apply_retention();
+        world.logs().store().commit(Ops::new(), Durability::Process).await.unwrap();
+    }
 }
