@@ -61,6 +61,11 @@ impl Server {
         self.broker.is_some()
     }
 
+    /// Host and port that clients connect to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub async fn connect(&self) -> Client {
         Client { stream: TcpStream::connect(&self.address).await.unwrap() }
     }

@@ -12,6 +12,7 @@ use crate::protocol::messages::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use crate::protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use crate::types::CLUSTER_METADATA_TOPIC_ID;
 
 pub(super) async fn handle(
     context: &Context,
@@ -26,7 +27,9 @@ pub(super) async fn handle(
         partitions.collect()
     });
     let mut topics = BTreeMap::<Arc<str>, Vec<DescribeLogDirsPartition>>::new();
-    for partition in context.broker.logs.all() {
+    // The metadata log belongs to the quorum and is not told here, as in Kafka.
+    let logs = context.broker.logs.all().into_iter();
+    for partition in logs.filter(|partition| partition.topic_id() != CLUSTER_METADATA_TOPIC_ID) {
         let key = (partition.topic().to_string(), partition.index());
         if asked.as_ref().is_none_or(|asked| asked.contains(&key)) {
             topics.entry(Arc::clone(partition.topic())).or_default().push(size(&partition));
