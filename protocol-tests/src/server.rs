@@ -41,6 +41,11 @@ impl Server {
 
     /// A broker in this process with this configuration, whatever the environment says.
     pub async fn with(config: &[(&str, &str)]) -> Self {
+        Self::with_clock(config, Clock::system()).await
+    }
+
+    /// The same, on a time of its own.
+    pub async fn with_clock(config: &[(&str, &str)], clock: Clock) -> Self {
         let mut values = BTreeMap::from([("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned())]);
         values.extend(config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let config = BrokerConfig::from_static(values).unwrap();
@@ -52,7 +57,7 @@ impl Server {
             topics: Vec::new(),
             admin: None,
         };
-        let broker = Broker::start(settings, Clock::system()).await.unwrap();
+        let broker = Broker::start(settings, clock).await.unwrap();
         Self { address: broker.kafka_addr().to_string(), broker: Some(broker) }
     }
 

@@ -1,9 +1,13 @@
 //! Frames, headers and versions: what a connection answers, and when it is closed.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, FetchRequest};
 use kafka_protocol::protocol::StrBytes;
-use protocol_tests::server::{Server, request_frame};
+use klamm::clock::Clock;
+use protocol_tests::server::{Server, batch, produce_request, request_frame};
 
 fn software(name: &'static str) -> ApiVersionsRequest {
     ApiVersionsRequest::default()
@@ -99,4 +103,94 @@ async fn requests_sent_together_are_answered_in_their_order() {
         assert_eq!(answer[..4], correlation_id.to_be_bytes());
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_frame_above_the_configured_limit_closes_the_connection() {
+    let server = Server::with(&[("socket.request.max.bytes", "1000")]).await;
+    let mut client = server.connect().await;
+    let mut frame = request_frame(0, 1, &ApiVersionsRequest::default()).to_vec();
+    frame.resize(1000, 0);
+    client.send_frame(&frame).await;
+    assert!(client.receive_frame().await.is_some());
+    client.send_raw(&1001_u32.to_be_bytes()).await;
+    assert!(client.is_closed().await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_has_as_many_connections_as_it_may() {
+    let server = Server::with(&[("max.connections.per.ip", "2")]).await;
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    for client in [&mut first, &mut second] {
+        let _: ApiVersionsResponse = client.call(0, &ApiVersionsRequest::default()).await;
+    }
+    assert!(server.connect().await.is_closed().await);
+    drop(first);
+    // The place is free once the broker has seen the end of the first one.
+    loop {
+        let mut third = server.connect().await;
+        third.send(0, 1, &ApiVersionsRequest::default()).await;
+        if third.receive_frame().await.is_some() {
+            break;
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_when_its_time_is_over() {
+    let clock = Clock::virtual_at(Clock::system().now_ms());
+    let server = Server::with_clock(&[("connections.max.idle.ms", "1000")], clock.clone()).await;
+    let mut client = server.connect().await;
+    for _ in 0..5 {
+        clock.advance(900);
+        let _: ApiVersionsResponse = client.call(0, &ApiVersionsRequest::default()).await;
+    }
+    clock.advance(1001);
+    assert!(client.is_closed().await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_answers_what_it_has_taken() {
+    let server = Server::with(&[]).await;
+    let (mut producer, mut consumer) = (server.connect().await, server.connect().await);
+    let topic = producer.create_topic(1, &[]).await;
+    for number in 0..20 {
+        producer.send(9, number, &produce_request(9, &topic, 0, Some(batch(&["a"])))).await;
+    }
+    // The first answer tells that the broker is at work on the others.
+    producer.receive_frame().await.unwrap();
+    let wanted = FetchPartition::default().with_fetch_offset(1_000_000).with_partition_max_bytes(1000);
+    let wanted = FetchTopic::default()
+        .with_topic(topic.wire_name())
+        .with_partitions(vec![wanted.with_fetch_offset(20).with_current_leader_epoch(-1)]);
+    let wait = FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_session_epoch(-1)
+        .with_min_bytes(1)
+        .with_max_bytes(1000)
+        .with_max_wait_ms(60_000)
+        .with_topics(vec![wanted]);
+    let began = Instant::now();
+    let _: ApiVersionsResponse = consumer.call(0, &ApiVersionsRequest::default()).await;
+    consumer.send(12, 5, &wait).await;
+    let waiting = async {
+        // Whether the broker had read the request before it stopped is a matter of microseconds.
+        if let Some(answer) = consumer.receive_frame().await {
+            assert_eq!(answer[..4], [0, 0, 0, 5]);
+            assert!(consumer.is_closed().await);
+        }
+    };
+    let acknowledged = async {
+        let mut last = 0;
+        while let Some(answer) = producer.receive_frame().await {
+            last = i32::from_be_bytes(answer[..4].try_into().unwrap());
+        }
+        last
+    };
+    let (last, (), ()) = tokio::join!(acknowledged, waiting, server.stop());
+    assert!(last > 0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
