@@ -21,3 +21,6 @@ mod start;
 pub use handle::{Metadata, MetadataOptions};
 pub use image::{ConfigResource, Image, PartitionImage, ResourceType, TopicImage};
 pub use publisher::ImageListener;
+
+#[cfg(test)]
+mod tests;

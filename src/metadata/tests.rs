@@ -1,0 +1,227 @@
+//! The metadata with its log, its store and its task.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+
+use super::command::{ConfigChange, ConfigOp, NewPartitions, NewTopic};
+use super::image::Endpoint;
+use super::*;
+use crate::clock::Clock;
+use crate::config::BrokerConfig;
+use crate::log::{LogManager, LogSettings, Partition};
+use crate::metadata::record::Record;
+use crate::quorum::export::export;
+use crate::storage::{Store, StoreOptions};
+use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
+use std::sync::Arc;
+
+struct Node {
+    metadata: Arc<Metadata>,
+    logs: Arc<LogManager>,
+}
+
+impl Node {
+    async fn start(directory: &Path) -> Self {
+        Self::start_on(directory, 9_092).await
+    }
+
+    async fn start_on(directory: &Path, port: u16) -> Self {
+        let store_options = StoreOptions { node_id: 1, cluster_id: None };
+        let store = Store::open(directory, &store_options).unwrap();
+        let clock = Clock::virtual_at(1_000);
+        let logs = LogManager::open(store.clone(), clock.clone(), LogSettings::default()).unwrap();
+        let endpoint =
+            Endpoint { listener: "PLAINTEXT".into(), host: "localhost".into(), port, security_protocol: 0 };
+        let options = MetadataOptions {
+            store,
+            logs: Arc::clone(&logs),
+            clock,
+            config: Arc::new(BrokerConfig::default()),
+            endpoints: vec![endpoint],
+            // Each life of a process has another one.
+            seed: rand::random(),
+        };
+        Self { metadata: Metadata::open(options).await.unwrap(), logs }
+    }
+
+    async fn stop(self) {
+        self.metadata.shutdown().await;
+    }
+
+    async fn create(&self, name: &str, partitions: i32) -> uuid::Uuid {
+        let topic = NewTopic { partitions, ..NewTopic::with_defaults(name) };
+        self.metadata.create_topics(vec![topic], false).await.remove(0).unwrap().topic_id
+    }
+
+    fn log(&self) -> Arc<Partition> {
+        self.logs.get(CLUSTER_METADATA_TOPIC_ID, 0).unwrap()
+    }
+
+    /// The types of the records in the log, control records as negative numbers.
+    fn kinds(&self) -> Vec<i64> {
+        let read = self.log().read(0, 1 << 20, true, crate::log::ReadUpTo::LogEnd).unwrap();
+        let mut kinds = Vec::new();
+        for bytes in &read.batches {
+            for batch in crate::log::batch::BatchView::all(bytes) {
+                let batch = batch.unwrap();
+                for record in batch.records().unwrap() {
+                    let record = record.unwrap();
+                    let control = || -i64::from(record.key.as_ref().unwrap()[3]);
+                    let kind = || i64::from(Record::decode(record.value.clone().unwrap()).unwrap().0.kind());
+                    kinds.push(if batch.is_control() { control() } else { kind() });
+                }
+            }
+        }
+        kinds
+    }
+}
+
+#[tokio::test]
+async fn the_first_start_makes_a_cluster_with_one_broker() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let image = node.metadata.image();
+    assert_eq!(node.kinds(), [-2, -5, -6, 23, 12, 24, 27, 0, 17]);
+    assert_eq!((image.offset, image.epoch, image.metadata_version()), (8, 1, Some(30)));
+    let broker = image.active_broker(1).unwrap();
+    assert_eq!((broker.epoch, broker.log_dirs.clone()), (7, vec![node.metadata.directory_id()]));
+    let quorum = node.metadata.describe_quorum().await.unwrap();
+    assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, 9));
+    assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, 9));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart_with_its_ids_and_newer_epochs() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let kept = node.create("kept", 3).await;
+    let gone = node.create("gone", 1).await;
+    assert!(node.logs.get(kept, 2).is_some(), "the log is there before the answer");
+    assert_eq!(node.metadata.delete_topics(vec![gone]).await, [Ok(())]);
+    assert!(node.logs.get(gone, 0).is_none());
+    let change = ConfigChange {
+        resource: ConfigResource::topic("kept"),
+        changes: vec![("retention.ms".to_owned(), ConfigOp::Set("7".to_owned()))],
+    };
+    assert_eq!(node.metadata.incremental_alter_configs(vec![change], false).await, [Ok(())]);
+    assert_eq!(node.logs.get(kept, 0).unwrap().config().retention_ms, 7);
+    let more = NewPartitions { topic: "kept".to_owned(), count: 4, assignments: None };
+    assert_eq!(node.metadata.create_partitions(vec![more], false).await, [Ok(())]);
+    assert_eq!(node.metadata.allocate_producer_ids().await, Ok(0..1_000));
+    let cluster = node.metadata.cluster_id().to_string();
+    let before = node.metadata.image();
+    node.stop().await;
+
+    let node = Node::start(directory.path()).await;
+    let image = node.metadata.image();
+    assert_eq!(*node.metadata.cluster_id(), cluster.as_str().into());
+    assert_eq!(image.topics.iter().map(|topic| topic.id).collect::<Vec<_>>(), [kept]);
+    let topic = image.topics.by_id(kept).unwrap();
+    assert_eq!(topic.partition_count(), 4);
+    assert!(topic.partitions().all(|(_, partition)| partition.leader == 1 && partition.leader_epoch == 2));
+    assert_eq!((image.epoch, node.metadata.describe_quorum().await.unwrap().epoch), (2, 2));
+    assert!(image.brokers[&1].epoch > before.brokers[&1].epoch);
+    assert_ne!(image.brokers[&1].incarnation_id, before.brokers[&1].incarnation_id);
+    let log = node.logs.get(kept, 3).unwrap();
+    assert_eq!((log.leader_epoch(), log.config().retention_ms), (2, 7));
+    assert_eq!(node.metadata.allocate_producer_ids().await, Ok(1_000..2_000));
+    assert_eq!(node.kinds().iter().filter(|kind| **kind == -6).count(), 1, "the voters are written once");
+    node.stop().await;
+
+    let node = Node::start_on(directory.path(), 9_093).await;
+    assert_eq!(node.kinds().iter().filter(|kind| **kind == -6).count(), 2, "and again when they moved");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_crash_left_between_metadata_and_logs_is_put_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let topic = node.create("t", 2).await;
+    // As if the crash came after the metadata were written and before the logs followed.
+    node.logs.delete_topic(topic).unwrap();
+    let stray = uuid::Uuid::from_u128(12_345);
+    node.logs.create("stray", stray, 0, node.metadata.topic_config("stray")).unwrap();
+    node.stop().await;
+
+    let node = Node::start(directory.path()).await;
+    assert!(node.logs.get(topic, 0).is_some() && node.logs.get(topic, 1).is_some());
+    assert!(node.logs.get(stray, 0).is_none());
+    assert!(node.logs.get(CLUSTER_METADATA_TOPIC_ID, 0).is_some());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn commands_that_wait_together_are_all_answered_and_listeners_hear_of_them() {
+    #[derive(Default)]
+    struct Deleted(parking_lot::Mutex<Vec<String>>);
+    impl ImageListener for Deleted {
+        fn on_image(&self, old: &Image, new: &Arc<Image>, delta: &super::image::Delta) {
+            self.0.lock().extend(delta.deleted(old, new).map(|topic| topic.name.to_string()));
+        }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let deleted = Arc::new(Deleted::default());
+    node.metadata.listen(Arc::clone(&deleted) as Arc<dyn ImageListener>);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let metadata = Arc::clone(&node.metadata);
+        tasks.spawn(async move {
+            metadata.create_topics(vec![NewTopic::with_defaults("same")], false).await.remove(0).is_ok()
+        });
+    }
+    let created = tasks.join_all().await;
+    assert_eq!(created.iter().filter(|created| **created).count(), 1, "one of many creates the topic");
+    let id = node.metadata.image().topics.get("same").unwrap().id;
+    assert_eq!(node.metadata.delete_topics(vec![id]).await, [Ok(())]);
+    assert_eq!(*deleted.0.lock(), ["same"]);
+    node.metadata.wait_for(node.metadata.image().offset).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_value_reaches_the_topics_that_have_none_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let topic = node.create("t", 1).await;
+    let set = |resource, value: &str| ConfigChange {
+        resource,
+        changes: vec![("log.retention.ms".to_owned(), ConfigOp::Set(value.to_owned()))],
+    };
+    let changes = vec![set(ConfigResource::cluster(), "11"), set(ConfigResource::broker(1), "12")];
+    assert_eq!(node.metadata.incremental_alter_configs(changes, false).await, [Ok(()), Ok(())]);
+    assert_eq!(node.logs.get(topic, 0).unwrap().config().retention_ms, 12);
+    assert_eq!(node.metadata.topic_config("other").retention_ms, 12);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_exported_log_is_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    node.create("t", 1).await;
+    let out = directory.path().join("out");
+    let path = export(&node.log(), &out).unwrap();
+    assert_eq!(path.file_name().unwrap(), "00000000000000000000.log");
+    let written = std::fs::read(path).unwrap();
+    let read = node.log().read(0, 1 << 20, true, crate::log::ReadUpTo::LogEnd).unwrap();
+    assert_eq!(written, read.batches.concat());
+    node.stop().await;
+}
+
+#[test]
+fn a_command_after_the_end_is_told_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::start(directory.path()).await;
+        node.metadata.shutdown().await;
+        let error = node.metadata.allocate_producer_ids().await.unwrap_err();
+        assert_eq!(error.code, crate::error::ErrorCode::NotController);
+        assert!(!kafka_id(node.metadata.directory_id()).is_empty());
+    });
+}
