@@ -3,24 +3,32 @@
 //! `apis!` declares what is served. From it come the dispatch of requests, the answer to ApiVersions, the table in the
 //! README, and the tests that send every version of everything.
 
+mod alter_configs;
 mod api_versions;
 pub(crate) mod authorized;
 pub(crate) mod auto_create;
 mod context;
+mod create_partitions;
+mod create_topics;
 mod delete_groups;
 mod delete_records;
+mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod fetch;
 pub(crate) mod fetch_session;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -29,11 +37,13 @@ mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod outcome;
 mod produce;
 mod request;
 pub(crate) mod resolve;
 mod sync_group;
 mod text;
+mod update_features;
 
 use bytes::Bytes;
 
@@ -159,14 +169,23 @@ apis! {
     15 DescribeGroups 0..=6, serial describe_groups(DescribeGroupsRequest);
     16 ListGroups 0..=5, serial list_groups(ListGroupsRequest);
     18 ApiVersions 0..=4, serial api_versions(ApiVersionsRequest);
+    19 CreateTopics 2..=7, serial create_topics(CreateTopicsRequest);
+    20 DeleteTopics 1..=6, serial delete_topics(DeleteTopicsRequest);
     21 DeleteRecords 0..=2, serial delete_records(DeleteRecordsRequest);
     22 InitProducerId 0..=5, serial init_producer_id(InitProducerIdRequest);
     23 OffsetForLeaderEpoch 2..=4, serial offset_for_leader_epoch(OffsetForLeaderEpochRequest);
+    32 DescribeConfigs 1..=4, serial describe_configs(DescribeConfigsRequest);
+    33 AlterConfigs 0..=2, serial alter_configs(AlterConfigsRequest);
     35 DescribeLogDirs 1..=5, serial describe_log_dirs(DescribeLogDirsRequest);
+    37 CreatePartitions 0..=3, serial create_partitions(CreatePartitionsRequest);
     42 DeleteGroups 0..=2, serial delete_groups(DeleteGroupsRequest);
+    44 IncrementalAlterConfigs 0..=1, serial incremental_alter_configs(IncrementalAlterConfigsRequest);
     47 OffsetDelete 0..=0, serial offset_delete(OffsetDeleteRequest);
+    55 DescribeQuorum 0..=2, serial describe_quorum(DescribeQuorumRequest);
+    57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest);
     60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest);
     61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
+    74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
 }
 

@@ -126,6 +126,7 @@ async fn what_was_answered_is_there_after_a_restart_with_its_ids_and_newer_epoch
     assert_ne!(image.brokers[&1].incarnation_id, before.brokers[&1].incarnation_id);
     let log = node.logs.get(kept, 3).unwrap();
     assert_eq!((log.leader_epoch(), log.config().retention_ms), (2, 7));
+    drop(log);
     assert_eq!(node.metadata.allocate_producer_ids().await, Ok(1_000..2_000));
     assert_eq!(node.kinds().iter().filter(|kind| **kind == -6).count(), 1, "the voters are written once");
     node.stop().await;
