@@ -23,7 +23,7 @@ pub(super) type RawIterator<'a> = DBRawIterator<'a>;
 
 /// A memtable: a flush makes a blob file of it. Three may exist, which bounds the memory of a
 /// broker under load, and what a start after a crash must replay (about 2.5 s per GB).
-const MEMTABLE_BYTES: usize = 32 << 20;
+const MEMTABLE_BYTES: usize = 24 << 20;
 const MEMTABLES: i32 = 3;
 /// Smaller values stay with their keys: a reference to a blob file has no advantage then.
 const MIN_BLOB_BYTES: u64 = 256;
