@@ -34,8 +34,6 @@ pub const LOG_APPEND_TIME: i16 = 1 << 3;
 pub const TRANSACTIONAL: i16 = 1 << 4;
 /// Attribute: holds control records.
 pub const CONTROL: i16 = 1 << 5;
-/// Attribute: the base timestamp is the delete horizon of compaction.
-const DELETE_HORIZON: i16 = 1 << 6;
 
 /// What is wrong with the bytes of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -533,10 +531,4 @@ pub fn control_key(control_type: i16) -> [u8; 4] {
 pub fn set_crc(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
     batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
-}
-
-/// Whether a batch's base timestamp is a delete horizon instead (KIP-534), which only a log
-/// cleaner writes.
-pub fn has_delete_horizon(batch: &BatchView) -> bool {
-    batch.attributes() & DELETE_HORIZON != 0
 }

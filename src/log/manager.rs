@@ -206,11 +206,6 @@ impl LogManager {
         topics.values().flat_map(|topic| topic.partitions.values().cloned()).collect()
     }
 
-    /// The ids of every topic.
-    pub fn topic_ids(&self) -> Vec<Uuid> {
-        self.topics.read().keys().copied().collect()
-    }
-
     /// The store that the logs are in.
     pub fn store(&self) -> &Store {
         &self.shared.store
