@@ -1,9 +1,11 @@
-//! Helpers of the integration tests: a klamm process of one's own, and real client libraries to point at it.
+//! Helpers of the integration tests: a klamm process of one's own, and real clients and tools to point at it.
 
 mod clients;
 pub mod load;
 mod process;
+mod tools;
 pub mod wire;
 
 pub use clients::{Client, Outcome, SCENARIOS};
-pub use process::{Exit, Klamm, binary, until};
+pub use process::{Exit, Klamm, Target, binary, until};
+pub use tools::{Output, Tools};

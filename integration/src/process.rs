@@ -177,6 +177,27 @@ impl Drop for Klamm {
     }
 }
 
+/// The broker that a test talks to: one of its own, or the one that `KLAMM_TEST_BOOTSTRAP` names, such as an Apache
+/// Kafka that the test is to be checked with.
+#[derive(Debug)]
+pub struct Target {
+    /// Where clients connect.
+    pub bootstrap: String,
+    _own: Option<Klamm>,
+}
+
+impl Target {
+    /// Starts klamm, unless another broker is named.
+    #[must_use]
+    pub fn start() -> Self {
+        if let Ok(bootstrap) = std::env::var("KLAMM_TEST_BOOTSTRAP") {
+            return Self { bootstrap, _own: None };
+        }
+        let klamm = Klamm::spawn(&[]);
+        Self { bootstrap: klamm.bootstrap().to_owned(), _own: Some(klamm) }
+    }
+}
+
 /// The line by which klamm says that it serves.
 struct Ready {
     bootstrap: String,

@@ -1,8 +1,318 @@
-//! The Java console tools of Apache Kafka against klamm.
+//! Apache Kafka's console tools against klamm: what they print is what they print against Apache Kafka.
 
-use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use integration::{Target, Tools, until};
+
+fn start() -> (Target, Tools) {
+    let target = Target::start();
+    let tools = Tools::start(&target.bootstrap);
+    (target, tools)
+}
+
+/// A name that is new in every run.
+fn fresh(name: &str) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_micros());
+    format!("{name}-{now}")
+}
 
 #[test]
-fn the_peer_has_a_project_file() {
-    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/pom.xml").exists());
+fn topics() {
+    let (_target, mut tools) = start();
+    let t = &fresh("topics");
+    tools
+        .run(&format!("kafka-topics --create --topic {t} --partitions 3 --config retention.ms=100000000"))
+        .success()
+        .has(&format!("Created topic {t}."));
+    let again = tools.run(&format!("kafka-topics --create --topic {t}"));
+    again.contains(&format!("Topic '{t}' already exists."));
+    assert_eq!(again.code, 1);
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --if-not-exists")).success();
+    let replicas = tools.run(&format!("kafka-topics --create --topic {t}-2 --replication-factor 3"));
+    replicas.contains("Unable to replicate the partition 3 time(s)");
+    assert_eq!(replicas.code, 1);
+    let name = tools.run("kafka-topics --create --topic not/a/topic");
+    name.contains("Topic name is invalid: 'not/a/topic' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'");
+    tools.run("kafka-topics --list").success().has(t);
+
+    let described = tools.run(&format!("kafka-topics --describe --topic {t}")).success();
+    described
+        .contains("PartitionCount: 3")
+        .contains("ReplicationFactor: 1")
+        .contains("retention.ms=100000000");
+    for partition in 0..3 {
+        described.has(&format!(
+            "Topic: {t} Partition: {partition} Leader: 1 Replicas: 1 Isr: 1 Elr: LastKnownElr:"
+        ));
+    }
+    let _ = tools.run(&format!("kafka-topics --alter --topic {t} --partitions 4")).success();
+    tools.run(&format!("kafka-topics --describe --topic {t}")).success().contains("PartitionCount: 4");
+    let fewer = tools.run(&format!("kafka-topics --alter --topic {t} --partitions 2"));
+    fewer.contains(&format!("The topic {t} currently has 4 partition(s); 2 would not be an increase."));
+    for filter in ["--under-replicated-partitions", "--unavailable-partitions", "--under-min-isr-partitions"]
+    {
+        tools.run(&format!("kafka-topics --describe {filter}")).success().lacks(t);
+    }
+    tools.run("kafka-topics --describe --topics-with-overrides").success().contains(t);
+    let _ = tools.run(&format!("kafka-topics --delete --topic {t}")).success();
+    until("the deleted topic to go", Duration::from_secs(10), || {
+        (!tools.run("kafka-topics --list").success().stdout.contains(t)).then_some(())
+    });
+    let gone = tools.run(&format!("kafka-topics --delete --topic {t}"));
+    gone.contains(&format!("Topic '{t}' does not exist as expected"));
+    assert_eq!(gone.code, 1);
 }
+
+#[test]
+fn records() {
+    let (_target, mut tools) = start();
+    let t = &fresh("records");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 2")).success();
+    let properties = "--reader-property parse.key=true --reader-property parse.headers=true";
+    let input = "h1:a,h1:b\tk1\tv1\nh:x\tk1\tv2\nh:y\tk1\tv3\n";
+    let _ = tools
+        .run_with_input(&format!("kafka-console-producer --topic {t} --sync {properties}"), input)
+        .success();
+    let printed = "--formatter-property print.key=true --formatter-property print.headers=true --formatter-property print.offset=true";
+    let read = format!("kafka-console-consumer --topic {t} --timeout-ms 15000 {printed}");
+    let consumed = tools.run(&format!("{read} --max-messages 3 --from-beginning")).success();
+    consumed.has("Offset:0 h1:a,h1:b k1 v1").has("Offset:1 h:x k1 v2").has("Offset:2 h:y k1 v3");
+    consumed.contains("Processed a total of 3 messages");
+    let _ = tools
+        .run(&format!("{read} --max-messages 3 --from-beginning --group {t}"))
+        .success()
+        .has("Offset:2 h:y k1 v3");
+    tools
+        .run(&format!("kafka-consumer-groups --describe --group {t}"))
+        .success()
+        .contains("has no active members");
+
+    let offsets =
+        |tools: &mut Tools, more: &str| tools.run(&format!("kafka-get-offsets --topic {t} {more}")).success();
+    // Which of the two partitions has the key, the partitioner of the client decides.
+    let full = usize::from(offsets(&mut tools, "").stdout.contains(&format!("{t}:1:3")));
+    let empty = 1 - full;
+    offsets(&mut tools, "").has(&format!("{t}:{full}:3")).has(&format!("{t}:{empty}:0"));
+    offsets(&mut tools, "--time -1").has(&format!("{t}:{full}:3"));
+    offsets(&mut tools, "--time -2").has(&format!("{t}:{full}:0"));
+    offsets(&mut tools, "--time -3").has(&format!("{t}:{full}:2"));
+    offsets(&mut tools, "--time -4").has(&format!("{t}:{full}:0"));
+    offsets(&mut tools, "--time 1000").has(&format!("{t}:{full}:0"));
+    let from = tools.run(&format!("{read} --partition {full} --offset 1 --max-messages 2")).success();
+    from.has("Offset:1 h:x k1 v2").lacks("v1");
+
+    let json = tempfile::NamedTempFile::new().expect("a temporary file");
+    let content =
+        format!(r#"{{"partitions":[{{"topic":"{t}","partition":{full},"offset":2}}],"version":1}}"#);
+    std::fs::write(json.path(), content).expect("a temporary file can be written");
+    let deleted =
+        tools.run(&format!("kafka-delete-records --offset-json-file {}", json.path().display())).success();
+    deleted.has(&format!("partition: {t}-{full} low_watermark: 2"));
+    offsets(&mut tools, "--time -2").has(&format!("{t}:{full}:2"));
+    tools
+        .run(&format!("{read} --partition {full} --offset earliest --max-messages 1"))
+        .success()
+        .has("Offset:2 h:y k1 v3");
+
+    let sizes = tools.run(&format!("kafka-log-dirs --describe --topic-list {t}")).success();
+    sizes
+        .contains("Received log directory information from brokers 1")
+        .contains(&format!("\"partition\":\"{t}-{full}\""))
+        .contains("\"error\":null");
+}
+
+#[test]
+fn load_generators() {
+    let (_target, mut tools) = start();
+    let t = &fresh("load");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 3")).success();
+    let produced = tools.run(&format!("kafka-verifiable-producer --topic {t} --max-messages 100")).success();
+    produced.contains("startup_complete");
+    until("all records of the verifiable producer", Duration::from_secs(20), || {
+        let offsets = tools.run(&format!("kafka-get-offsets --topic {t}")).success();
+        let sum: u64 = offsets.stdout.lines().filter_map(|l| l.rsplit(':').next()?.parse::<u64>().ok()).sum();
+        (sum == 100).then_some(())
+    });
+    let consumed = tools
+        .run(&format!(
+            "kafka-verifiable-consumer --topic {t} --max-messages 100 --group-id {t} --reset-policy earliest"
+        ))
+        .success();
+    consumed.contains("partitions_assigned").contains("offsets_committed").contains("\"success\":true");
+    let perf = tools
+        .run(&format!(
+            "kafka-producer-perf-test --topic {t} --num-records 2000 --record-size 200 --throughput -1"
+        ))
+        .success();
+    perf.contains("2000 records sent");
+    let read = tools
+        .run(&format!("kafka-consumer-perf-test --topic {t} --num-records 2100 --timeout 20000"))
+        .success();
+    read.contains(", 2100, ");
+}
+
+#[test]
+fn groups() {
+    let (_target, mut tools) = start();
+    let t = &fresh("groups");
+    let g = &format!("{t}-group");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 2")).success();
+    let _ = tools
+        .run_with_input(
+            &format!("kafka-console-producer --topic {t} --sync --reader-property parse.key=true"),
+            "k\tv1\nk\tv2\nk\tv3\n",
+        )
+        .success();
+    let full = usize::from(
+        tools.run(&format!("kafka-get-offsets --topic {t}")).success().stdout.contains(&format!("{t}:1:3")),
+    );
+    let empty = 1 - full;
+    let _ = tools.run(&format!("kafka-console-consumer --topic {t} --group {g} --from-beginning --max-messages 3 --timeout-ms 15000")).success();
+
+    let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}")).success();
+    run("--list").has(g);
+    run("--list --state").has(&format!("{g} Empty"));
+    run("--list --type").has(&format!("{g} Classic"));
+    let row = |offset: i64| format!("{g} {t} {full} {offset} 3 {} - - -", 3 - offset);
+    run(&format!("--describe --group {g}")).has(&row(3));
+    run(&format!("--describe --group {g} --offsets"))
+        .has(&row(3))
+        .has(&format!("{g} {t} {empty} 0 0 0 - - -"));
+    run(&format!("--describe --group {g} --members"))
+        .contains(&format!("Consumer group '{g}' has no active members."));
+    run(&format!("--describe --group {g} --state")).contains("Empty").contains("(1)");
+    run("--describe --all-groups").has(&row(3));
+
+    let mut reset = |how: &str, expected: i64| {
+        run(&format!("--reset-offsets --group {g} --topic {t} {how} --execute"))
+            .has(&format!("{g} {t} {full} {expected}"));
+        run(&format!("--describe --group {g}")).has(&row(expected));
+    };
+    reset("--to-earliest", 0);
+    reset("--to-latest", 3);
+    reset("--shift-by -1", 2);
+    reset("--to-datetime 2020-01-01T00:00:00.000", 0);
+    reset("--to-offset 1", 1);
+    reset("--by-duration PT1H", 0);
+    run(&format!("--reset-offsets --group {g} --all-topics --to-latest --dry-run"))
+        .has(&format!("{g} {t} {full} 3"));
+    run(&format!("--reset-offsets --group {g} --all-topics --to-latest --export --dry-run"))
+        .has(&format!("{t},{full},3"));
+    run(&format!("--describe --group {g}")).has(&row(0));
+    run(&format!("--delete-offsets --group {g} --topic {t}:{full}")).has(&format!("{t} {full} Successful"));
+    run(&format!("--delete --group {g}"))
+        .has(&format!("Deletion of requested consumer groups ('{g}') was successful."));
+    run(&format!("--delete --group {g}")).contains("GroupIdNotFoundException: The group id does not exist.");
+    run(&format!("--describe --group {g}"))
+        .contains(&format!("GroupIdNotFoundException: Group {g} not found."));
+    let _ = tools.run("kafka-groups --list").success();
+}
+
+#[test]
+fn configs() {
+    let (_target, mut tools) = start();
+    let t = &fresh("configs");
+    let _ =
+        tools.run(&format!("kafka-topics --create --topic {t} --config retention.ms=100000000")).success();
+    let mut run = |line: &str| tools.run(&format!("kafka-configs {line}"));
+    let topic = format!("--entity-type topics --entity-name {t}");
+    run(&format!("--describe {topic}"))
+        .success()
+        .has("retention.ms=100000000 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:retention.ms=100000000}");
+    run(&format!("--alter {topic} --add-config segment.ms=7200000,cleanup.policy=[compact,delete]"))
+        .success()
+        .has(&format!("Completed updating config for topic {t}."));
+    run(&format!("--describe {topic}")).success().has("cleanup.policy=compact,delete sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:cleanup.policy=compact,delete, DEFAULT_CONFIG:log.cleanup.policy=delete}");
+    let all = run(&format!("--describe {topic} --all")).success();
+    all.has("max.message.bytes=1048588 sensitive=false synonyms={DEFAULT_CONFIG:message.max.bytes=1048588}");
+    all.has("compression.type=producer sensitive=false synonyms={DEFAULT_CONFIG:compression.type=producer}");
+    let _ = run(&format!("--alter {topic} --delete-config segment.ms,cleanup.policy")).success();
+    run(&format!("--describe {topic}")).success().lacks("cleanup.policy");
+    let unknown = run(&format!("--alter {topic} --add-config no.such.config=1"));
+    unknown.contains("Unknown topic config name: no.such.config");
+    assert_eq!(unknown.code, 1);
+    let invalid = run(&format!("--alter {topic} --add-config retention.ms=soon"));
+    invalid.contains("Invalid value soon for configuration retention.ms");
+    assert_eq!(invalid.code, 1);
+
+    run("--describe --entity-type brokers --entity-name 1")
+        .success()
+        .has("Dynamic configs for broker 1 are:");
+    run("--describe --entity-type brokers --entity-name 1 --all")
+        .success()
+        .contains("node.id=1")
+        .contains("num.partitions=1");
+    run("--alter --entity-type brokers --entity-name 1 --add-config log.cleaner.threads=2")
+        .success()
+        .has("Completed updating config for broker 1.");
+    run("--describe --entity-type brokers --entity-name 1")
+        .success()
+        .contains("DYNAMIC_BROKER_CONFIG:log.cleaner.threads=2");
+    let _ =
+        run("--alter --entity-type brokers --entity-name 1 --delete-config log.cleaner.threads").success();
+    run("--alter --entity-type brokers --entity-default --add-config message.max.bytes=1048600")
+        .success()
+        .has("Completed updating default config for brokers in the cluster.");
+    run("--describe --entity-type brokers --entity-default")
+        .success()
+        .contains("DYNAMIC_DEFAULT_BROKER_CONFIG:message.max.bytes=1048600");
+    let _ = run("--alter --entity-type brokers --entity-default --delete-config message.max.bytes").success();
+    run("--describe --entity-type brokers --entity-default").success().lacks("message.max.bytes");
+}
+
+#[test]
+fn cluster() {
+    let (_target, mut tools) = start();
+    let status = tools.run("kafka-metadata-quorum describe --status").success();
+    status
+        .has("LeaderId: 1")
+        .has("MaxFollowerLag: 0")
+        .has("CurrentObservers: []")
+        .contains("CurrentVoters:          [{\"id\": 1");
+    tools.run("kafka-metadata-quorum describe --replication").success().contains("Leader");
+    let features = tools.run("kafka-features describe").success();
+    features.contains("Feature: metadata.version").contains("FinalizedVersionLevel: 4.3-IV0");
+    let id = tools.run("kafka-cluster cluster-id").success();
+    assert_eq!(id.stdout.trim().strip_prefix("Cluster ID: ").map(str::len), Some(22), "{id:?}");
+    tools.run("kafka-cluster list-endpoints").success().contains("unfenced").contains("broker");
+    let versions = tools.run("kafka-broker-api-versions").success();
+    for (name, key, range, usable) in API_VERSIONS {
+        versions.has(&format!("{name}({key}): {range} [usable: {usable}],"));
+    }
+}
+
+/// The versions that Apache Kafka 4.3.1 advertises of the APIs that klamm serves.
+const API_VERSIONS: &[(&str, u8, &str, u8)] = &[
+    ("Produce", 0, "0 to 13", 13),
+    ("Fetch", 1, "4 to 18", 18),
+    ("ListOffsets", 2, "1 to 11", 11),
+    ("Metadata", 3, "0 to 13", 13),
+    ("OffsetCommit", 8, "2 to 10", 10),
+    ("OffsetFetch", 9, "1 to 10", 10),
+    ("FindCoordinator", 10, "0 to 6", 6),
+    ("JoinGroup", 11, "0 to 9", 9),
+    ("Heartbeat", 12, "0 to 4", 4),
+    ("LeaveGroup", 13, "0 to 5", 5),
+    ("SyncGroup", 14, "0 to 5", 5),
+    ("DescribeGroups", 15, "0 to 6", 6),
+    ("ListGroups", 16, "0 to 5", 5),
+    ("ApiVersions", 18, "0 to 4", 4),
+    ("CreateTopics", 19, "2 to 7", 7),
+    ("DeleteTopics", 20, "1 to 6", 6),
+    ("DeleteRecords", 21, "0 to 2", 2),
+    ("InitProducerId", 22, "0 to 5", 5),
+    ("OffsetForLeaderEpoch", 23, "2 to 4", 4),
+    ("DescribeConfigs", 32, "1 to 4", 4),
+    ("AlterConfigs", 33, "0 to 2", 2),
+    ("DescribeLogDirs", 35, "1 to 5", 5),
+    ("CreatePartitions", 37, "0 to 3", 3),
+    ("DeleteGroups", 42, "0 to 2", 2),
+    ("IncrementalAlterConfigs", 44, "0 to 1", 1),
+    ("OffsetDelete", 47, "0", 0),
+    ("DescribeQuorum", 55, "0 to 2", 2),
+    ("UpdateFeatures", 57, "0 to 2", 2),
+    ("DescribeCluster", 60, "0 to 2", 2),
+    ("DescribeProducers", 61, "0", 0),
+    ("ListConfigResources", 74, "0 to 1", 1),
+    ("DescribeTopicPartitions", 75, "0", 0),
+];
