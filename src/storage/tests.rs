@@ -261,6 +261,20 @@ async fn a_closed_store_refuses_writes() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_writer_that_panicked() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let held = hold_up(&store);
+    store.commit_then(Ops::new(), Durability::Process, |_| panic!("a completion fails (this is a test)"));
+    let behind = store.commit(Ops::new(), Durability::Process);
+    drop(held);
+    assert!(behind.await.is_err());
+    assert!(store.commit(Ops::new(), Durability::Process).await.is_err());
+    assert!(store.failure().is_some());
+    store.admit().await;
+}
+
+#[tokio::test]
 async fn a_full_queue_holds_back_who_asks_first() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).unwrap();

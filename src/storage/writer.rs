@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::key::Key;
 use super::ops::{ExtentOp, Op};
 use super::rocks::{Batch, Rocks};
-use super::{Durability, Ops, QUEUE_BYTES};
+use super::{Durability, Ops, QUEUE_BYTES, closed};
 use crate::error::StorageError;
 use crate::types::{Offset, PartitionId, TimestampMs};
 
@@ -120,7 +120,26 @@ impl Drop for Writer {
     }
 }
 
+/// When the thread ends, however it does: nobody waits for a writer that is not there.
+struct LastWill<'a>(&'a Shared);
+
+impl Drop for LastWill<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.stopping = true;
+        queue.failure.get_or_insert_with(closed);
+        self.0.has_failed.store(true, Ordering::Release);
+        // Dropped without a call, as for commits that come later.
+        let dropped = std::mem::take(&mut queue.commits);
+        queue.bytes = 0;
+        drop(queue);
+        drop(dropped);
+        self.0.room.notify_waiters();
+    }
+}
+
 fn run(shared: &Shared, rocks: &Rocks) {
+    let _last_will = LastWill(shared);
     let mut round = Round::default();
     let mut completions = Vec::new();
     loop {
