@@ -106,6 +106,10 @@ fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) ->
             TopicRef::Name(&topic.name)
         };
         let found = resolve::topic(&image, named);
+        // A name of its own: while the one of the request lives, its frame can not be written to in place.
+        let name = TopicName(StrBytes::from_string(topic.name.to_string()));
+        let id = topic.topic_id;
+        drop(topic.name);
         let partitions = topic.partition_data.into_iter().map(|partition| {
             let appended = match (found, refusal) {
                 (_, Some(Refusal::Transactional(code))) => code.into(),
@@ -116,7 +120,7 @@ fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) ->
             (partition.index, appended)
         });
         let partitions = partitions.collect();
-        topics.push(TopicAppends { name: topic.name, id: topic.topic_id, partitions });
+        topics.push(TopicAppends { name, id, partitions });
     }
     Appends { acks: request.acks, topics }
 }

@@ -26,7 +26,7 @@ use crate::log::{Partition, ReadUpTo};
 use crate::metadata::Image;
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::FetchRequest;
-use crate::types::{Offset, ProducerId};
+use crate::types::{LeaderEpoch, Offset, ProducerId};
 
 /// The first version that names topics by id.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -143,6 +143,13 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Whether more than any record is waited for.
+    fn counts_bytes(&self) -> bool {
+        self.min_bytes > 1
+    }
+}
+
 fn session_request(request: FetchRequest, version: i16) -> SessionRequest {
     let uses_topic_ids = version >= TOPIC_IDS_FROM;
     let topic_key =
@@ -213,6 +220,7 @@ impl ReadAll {
 
 async fn read_or_wait(context: &Context, wanted: &[(PartitionKey, Wanted)], limits: &Limits) -> ReadAll {
     let targets = targets(context, wanted, limits);
+    let mut seen = limits.counts_bytes().then(|| Seen::all(&targets));
     let mut read = read_all(&targets, limits);
     if limits.wait_ms_max <= 0 || read.is_enough(limits) {
         return read;
@@ -225,15 +233,65 @@ async fn read_or_wait(context: &Context, wanted: &[(PartitionKey, Wanted)], limi
         for partition in targets.iter().filter_map(|target| target.partition.as_ref().ok()) {
             partition.watch(&changed);
         }
-        read = read_all(&targets, limits);
-        if read.is_enough(limits) {
-            return read;
+        if Seen::is_worth_a_read(&mut seen, &targets, read.bytes, limits) {
+            read = read_all(&targets, limits);
+            if read.is_enough(limits) {
+                return read;
+            }
         }
         tokio::select! {
             () = changed.notified() => {}
-            () = &mut deadline => return read,
-            () = context.broker.stopping.cancelled() => return read,
+            () = &mut deadline => break,
+            () = context.broker.stopping.cancelled() => break,
         }
+    }
+    // Whoever counts bytes may have passed over some that came since.
+    if seen.is_some() { read_all(&targets, limits) } else { read }
+}
+
+/// How a partition was before it was read. A fetch that waits for many bytes counts with it what was appended since,
+/// and does not read everything again for every record.
+#[derive(Clone, Copy)]
+struct Seen {
+    size_bytes: u64,
+    log_start: Offset,
+    leader_epoch: LeaderEpoch,
+    is_deleted: bool,
+}
+
+impl Seen {
+    fn all(targets: &[Target]) -> Vec<Self> {
+        let seen = |partition: &Arc<Partition>| Self {
+            size_bytes: partition.size_bytes(),
+            log_start: partition.offsets().log_start,
+            leader_epoch: partition.leader_epoch(),
+            is_deleted: partition.is_deleted(),
+        };
+        targets.iter().filter_map(|target| target.partition.as_ref().ok()).map(seen).collect()
+    }
+
+    /// Whether another read may find enough, or an error; `seen` moves on if so.
+    fn is_worth_a_read(
+        seen: &mut Option<Vec<Self>>,
+        targets: &[Target],
+        bytes_read: usize,
+        limits: &Limits,
+    ) -> bool {
+        let Some(before) = seen else { return true };
+        let now = Self::all(targets);
+        let changed = |(before, now): (&Self, &Self)| {
+            before.log_start != now.log_start
+                || before.leader_epoch != now.leader_epoch
+                || before.is_deleted != now.is_deleted
+        };
+        let grown =
+            before.iter().zip(&now).map(|(before, now)| now.size_bytes.saturating_sub(before.size_bytes));
+        let worth = bytes_read as u64 + grown.sum::<u64>() >= limits.min_bytes as u64
+            || before.iter().zip(&now).any(changed);
+        if worth {
+            *before = now;
+        }
+        worth
     }
 }
 
