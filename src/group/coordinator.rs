@@ -14,7 +14,7 @@ use super::command::{
 };
 use super::core::{GroupCore, GroupCounts};
 use super::journal::GroupJournal;
-use super::settings::GroupSettings;
+use super::settings::{GROUP_RECORD_BYTES_MAX, GroupSettings};
 use crate::clock::Clock;
 use crate::error::{ErrorCode, StorageError};
 use crate::log::{LogManager, Partition};
@@ -137,7 +137,7 @@ impl GroupCoordinator {
     pub async fn join(&self, request: JoinGroup) -> Result<JoinedGroup, RefusedJoin> {
         let (group_id, member_id) = (request.group_id.clone(), request.member_id.clone());
         let refused = |code| RefusedJoin { code, member_id };
-        if has_long_texts(&request) {
+        if is_too_large(&request) {
             return Err(refused(ErrorCode::InvalidRequest));
         }
         match self.call_for(&group_id, Command::Join(request)).await {
@@ -295,12 +295,13 @@ fn unexpected(reply: Result<Reply, ErrorCode>) -> ErrorCode {
     reply.err().unwrap_or(ErrorCode::UnknownServerError)
 }
 
-fn has_long_texts(request: &JoinGroup) -> bool {
+/// Whether a member could not be written down.
+fn is_too_large(request: &JoinGroup) -> bool {
     let instance = request.group_instance_id.as_deref().unwrap_or_default();
-    let protocols = request.protocols.iter().map(|protocol| &*protocol.name);
-    protocols
-        .chain([&*request.client_id, instance, &*request.protocol_type])
-        .any(|text| text.len() > TEXT_BYTES_MAX)
+    let names = request.protocols.iter().map(|protocol| &*protocol.name);
+    let mut texts = names.chain([&*request.client_id, instance, &*request.protocol_type]);
+    let metadata_bytes: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
+    texts.any(|text| text.len() > TEXT_BYTES_MAX) || metadata_bytes > GROUP_RECORD_BYTES_MAX
 }
 
 /// Java's `String.hashCode` (over UTF-16), made positive as `Utils.abs` does, modulo the partitions.

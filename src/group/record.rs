@@ -103,6 +103,17 @@ pub struct MemberMetadata {
     pub assignment: Bytes,
 }
 
+impl GroupMetadata {
+    /// About how many bytes the record has.
+    pub fn size_bytes(&self) -> usize {
+        let member = |member: &MemberMetadata| {
+            let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();
+            texts + member.subscription.len() + member.assignment.len()
+        };
+        self.members.iter().map(member).sum()
+    }
+}
+
 impl MemberMetadata {
     /// The member. What the record does not hold (other protocols, held requests) it has from `known`.
     pub fn to_member(&self, known: Option<&Arc<Member>>, protocol_name: Option<&Arc<str>>) -> Member {

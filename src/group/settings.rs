@@ -25,6 +25,10 @@ pub struct GroupSettings {
 /// member id yet, so it can not send heartbeats (`CLASSIC_GROUP_NEW_MEMBER_JOIN_TIMEOUT_MS`).
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60 * 1000;
 
+/// The largest record of a group: all its members with their subscriptions and assignments. Kafka's limit is the
+/// topic's `max.message.bytes`, 1 MB; this one only keeps a client from filling the log with a few requests.
+pub const GROUP_RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 impl Default for GroupSettings {
     fn default() -> Self {
         Self {

@@ -43,7 +43,7 @@ impl Draft<'_> {
         InitialDelay { delay_ms, remaining_ms, new_member_added: false }
     }
 
-    fn refuse_held_syncs(&mut self, code: ErrorCode) {
+    pub(super) fn refuse_held_syncs(&mut self, code: ErrorCode) {
         let members: Vec<Arc<str>> = self.group.members.keys().cloned().collect();
         for member_id in members {
             if self.answer_held_sync(&member_id, Err(code)) {

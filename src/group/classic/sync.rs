@@ -9,6 +9,7 @@ use super::draft::Draft;
 use super::group::{Change, ClassicGroup, GroupState, Member};
 use crate::error::ErrorCode;
 use crate::group::command::{Heartbeat, Reply, SyncGroup, SyncedGroup};
+use crate::group::settings::GROUP_RECORD_BYTES_MAX;
 use crate::shard::Token;
 
 impl Draft<'_> {
@@ -51,6 +52,10 @@ impl Draft<'_> {
         let record = self
             .group
             .to_record(self.now_ms, |member| assignments.get(&member.member_id).cloned().unwrap_or_default());
+        if record.size_bytes() > GROUP_RECORD_BYTES_MAX {
+            self.refuse_held_syncs(ErrorCode::UnknownServerError);
+            return self.prepare_rebalance("the assignment is too large to be stored");
+        }
         self.record(record);
         let members: Vec<Arc<Member>> = self.group.members.values().cloned().collect();
         for member in members {

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::TopicConfig;
 use crate::group::command::{CommittedPartition, CommittedTopic, FetchTopic, LeavingMember, Protocol};
 use crate::group::record::Record;
+use crate::group::settings::GROUP_RECORD_BYTES_MAX;
 use crate::log::batch::BatchView;
 use crate::log::{LogSettings, ReadUpTo};
 use crate::storage::{Store, StoreOptions};
@@ -289,4 +290,23 @@ async fn names_that_no_record_can_hold_are_refused() {
     assert_eq!(refused.code, ErrorCode::InvalidGroupId);
     let request = JoinGroup { client_id: long.into(), ..join_request("g", "") };
     assert_eq!(world.groups().join(request).await.unwrap_err().code, ErrorCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn an_assignment_that_is_too_large_is_refused_and_the_group_goes_on() {
+    let world = World::new();
+    let joined = world.group_of_one("g").await;
+    let again = world.groups().join(join_request("g", &joined.member_id)).await.unwrap();
+    let sync = |assignment: Bytes| SyncGroup {
+        group_id: "g".into(),
+        generation_id: again.generation_id,
+        member_id: again.member_id.clone(),
+        assignments: vec![(again.member_id.clone(), assignment)],
+        ..SyncGroup::default()
+    };
+    let huge = Bytes::from(vec![0; GROUP_RECORD_BYTES_MAX]);
+    assert_eq!(world.groups().sync(sync(huge)).await, Err(ErrorCode::UnknownServerError));
+    assert_eq!(world.groups().sync(sync(Bytes::new())).await, Err(ErrorCode::RebalanceInProgress));
+    let third = world.groups().join(join_request("g", &joined.member_id)).await.unwrap();
+    assert_eq!(third.generation_id, again.generation_id + 1);
 }
