@@ -34,6 +34,9 @@ if ! PATH="$KLAMM_CACHE/prometheus/usr/bin:$PATH" command -v prometheus >/dev/nu
   mv "$work/root" "$KLAMM_CACHE/prometheus"
 fi
 
+# Apache Kafka with its console tools, from Maven Central.
+integration/peer/fetch </dev/null || fail "integration/peer/fetch failed; see above."
+
 # A setup that ends with 77 says that this machine cannot have its client (a language that is too old, say). The tests of that client are
 # then left out; where CI is set this is an error, because there nobody would notice.
 for setup in integration/clients/*/setup; do

@@ -53,9 +53,13 @@ pub fn wire_code<T>(result: &Result<T, ApiError>) -> i16 {
 /// What the store can not do. The texts are meant for the operator.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
-    #[error("the data directory {directory} is in use by another process")]
+    #[error(
+        "the data directory {directory} is in use by another process: stop that one, or name another directory"
+    )]
     Locked { directory: PathBuf },
-    #[error("the directory {directory} holds something that is not klamm's: {found}")]
+    #[error(
+        "the directory {directory} holds something that is not klamm's ({found}): name one that is empty or missing"
+    )]
     Foreign { directory: PathBuf, found: String },
     #[error("the data directory {directory} {problem}")]
     Mismatch { directory: PathBuf, problem: String },

@@ -285,3 +285,24 @@ pub fn fetch(connection: &mut Connection, topic: &str, partition: i32, offset: i
         log_start_offset: answer.log_start_offset,
     })
 }
+
+/// Produces one batch with `acks=all` and waits for the answer: the error code and the base offset.
+///
+/// # Errors
+/// When the connection ends.
+pub fn produce(
+    connection: &mut Connection,
+    shape: &Shape,
+    partition: i32,
+    first: Identity,
+) -> io::Result<(i16, i64)> {
+    let encoded = encode(first, shape.batch_records, shape.value_bytes, None);
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(encoded));
+    let topic =
+        TopicProduceData::default().with_name(topic_name(&shape.topic)).with_partition_data(vec![data]);
+    let request =
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+    let response = connection.call(PRODUCE_VERSION, &request)?;
+    let answer = &response.responses[0].partition_responses[0];
+    Ok((answer.error_code, answer.base_offset))
+}

@@ -253,7 +253,7 @@ pub(super) fn for_each_batch(
     let mut next = offsets.log_start;
     while next < offsets.log_end {
         let read = log.read(next, READ_BYTES, true, ReadUpTo::LogEnd);
-        let read = read.map_err(|error| StorageError::Read(format!("the metadata log: {error}")))?;
+        let read = read.map_err(|error| StorageError::Damaged(format!("the metadata log: {error}")))?;
         let before = next;
         for bytes in &read.batches {
             for batch in BatchView::all(bytes) {

@@ -21,6 +21,9 @@ const FORMAT: u32 = 1;
 const VERSION: &str = "1";
 const FILE: &str = "meta.properties";
 const STORE: &str = "store";
+/// What helps against damage.
+pub(super) const RESTORE: &str =
+    "nothing was changed: restore the data directory from a copy, or name another one";
 /// The longest `meta.properties` that is read.
 const FILE_BYTES: u64 = 64 << 10;
 
@@ -128,7 +131,7 @@ fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
     };
     let damaged = |name: &str| {
         let file = directory.join(FILE);
-        StorageError::Damaged(format!("{} has no valid {name}", file.display()))
+        StorageError::Damaged(format!("{} has no valid {name}; {RESTORE}", file.display()))
     };
     let Some(format) = value("klamm.format") else {
         let found = format!("{FILE} of another broker");
@@ -154,10 +157,16 @@ fn check(directory: &Path, found: &MetaProperties, options: &StoreOptions) -> Re
     if let Some(expected) = &options.cluster_id
         && *expected != found.cluster_id
     {
-        return mismatch(format!("belongs to cluster {}, not to {expected}", found.cluster_id));
+        return mismatch(format!(
+            "belongs to cluster {}, not to {expected}: set CLUSTER_ID to the former, or name another directory",
+            found.cluster_id
+        ));
     }
     if found.node_id != options.node_id {
-        return mismatch(format!("belongs to node {}, not to {}", found.node_id, options.node_id));
+        return mismatch(format!(
+            "belongs to node {0}, not to {1}: set node.id={0}, or name another directory",
+            found.node_id, options.node_id
+        ));
     }
     Ok(())
 }
@@ -170,7 +179,7 @@ fn check_store(directory: &Path) -> io::Result<Result<(), StorageError>> {
         return Ok(Ok(()));
     }
     let current = store.join("CURRENT");
-    Ok(Err(StorageError::Damaged(format!("{} is missing", current.display()))))
+    Ok(Err(StorageError::Damaged(format!("{} is missing; {RESTORE}", current.display()))))
 }
 
 /// Whether a store was being created when its process ended: nothing is in it yet but files that

@@ -98,7 +98,8 @@ impl Store {
             Some(stored) if stored == stated => Ok(()),
             Some(_) => Err(StorageError::Mismatch {
                 directory: self.shared.directory.clone(),
-                problem: "has a meta.properties file that is not its own".to_owned(),
+                problem: "has a meta.properties file that is not its own: undo the change of that file"
+                    .to_owned(),
             }),
             None => {
                 let mut ops = Ops::new();

@@ -16,6 +16,7 @@ use rocksdb::{
 };
 
 use super::Durability;
+use super::directory::RESTORE;
 use crate::error::StorageError;
 
 pub(super) type Batch = WriteBatch;
@@ -208,7 +209,7 @@ fn open_error(directory: &Path, error: &rocksdb::Error) -> StorageError {
     }
     let means_damage = [ErrorKind::Corruption, ErrorKind::InvalidArgument, ErrorKind::NotFound];
     if means_damage.contains(&error.kind()) || text.contains("No such file") {
-        StorageError::Damaged(text)
+        StorageError::Damaged(format!("{} ({}); {RESTORE}", text.trim_end(), directory.display()))
     } else {
         StorageError::Read(text)
     }
@@ -216,10 +217,11 @@ fn open_error(directory: &Path, error: &rocksdb::Error) -> StorageError {
 
 /// A read error: what RocksDB finds damaged is named so, as only a restore helps.
 pub(super) fn read_error(error: &rocksdb::Error) -> StorageError {
-    if error.kind() == ErrorKind::Corruption {
-        StorageError::Damaged(error.to_string())
+    let text = error.to_string();
+    if error.kind() == ErrorKind::Corruption || text.contains("No such file") {
+        StorageError::Damaged(text)
     } else {
-        StorageError::Read(error.to_string())
+        StorageError::Read(text)
     }
 }
 

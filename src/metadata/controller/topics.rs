@@ -153,7 +153,7 @@ fn automatic(
     };
     let placed = place(context.image, partitions, replicas, context.random);
     placed.map_err(|why| {
-        let text = format!("Partitions with {replicas} replica(s) are not possible: {why}");
+        let text = format!("Unable to replicate the partition {replicas} time(s): {why}");
         ApiError::with(ErrorCode::InvalidReplicationFactor, text)
     })
 }
