@@ -119,6 +119,26 @@ async fn a_frame_above_the_configured_limit_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn requests_beyond_the_memory_for_them_wait_for_those_before_them() {
+    let limits = [("socket.request.max.bytes", "2000"), ("queued.max.request.bytes", "2000")];
+    let server = Server::with(&limits).await;
+    let mut client = server.connect().await;
+    let topic = client.create_topic(1, &[]).await;
+    let value = "x".repeat(1500);
+    let mut stream = Vec::new();
+    for number in 0..50 {
+        let frame = request_frame(9, number, &produce_request(9, &topic, 0, Some(batch(&[&value]))));
+        stream.extend(u32::try_from(frame.len()).unwrap().to_be_bytes());
+        stream.extend(frame);
+    }
+    client.send_raw(&stream).await;
+    for number in 0..50_i32 {
+        assert_eq!(client.receive_frame().await.unwrap()[..4], number.to_be_bytes());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_address_has_as_many_connections_as_it_may() {
     let server = Server::with(&[("max.connections.per.ip", "2")]).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);

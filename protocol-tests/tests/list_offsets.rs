@@ -1,6 +1,4 @@
 //! ListOffsets, DeleteRecords and OffsetForLeaderEpoch: where things are in a log.
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{

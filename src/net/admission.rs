@@ -24,9 +24,9 @@ impl ConnectionLimits {
         let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
         let mut per_ip_max = config.max_connections_per_ip;
         if !config.max_connections_per_ip_overrides.is_empty() {
-            let named = config.connection_limits_by_address().into_iter();
+            let mut named = config.connection_limits_by_address().into_iter().rev();
             // A name instead of an address would have to be looked up at every connection.
-            let own = named.filter(|(name, _)| name.parse() == Ok(address.to_canonical())).last();
+            let own = named.find(|(name, _)| name.parse() == Ok(address.to_canonical()));
             per_ip_max = own.map_or(per_ip_max, |(_, limit)| limit);
         }
         Self { connections_max: count(config.max_connections), connections_per_ip_max: count(per_ip_max) }
@@ -115,23 +115,32 @@ impl RequestMemory {
         Self((bytes_max > 0).then(pool))
     }
 
+    /// Takes `bytes`, if any memory is left.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<TakenMemory> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let Some(pool) = &self.0 else { return Some(TakenMemory { pool: None, bytes }) };
+        let mut available = pool.available_bytes.lock();
+        if *available <= 0 {
+            return None;
+        }
+        *available -= bytes;
+        if *available > 0 {
+            // Another one may wait.
+            pool.freed.notify_one();
+        }
+        Some(TakenMemory { pool: Some(Arc::clone(pool)), bytes })
+    }
+
     /// Waits until memory is left and takes `bytes` of it.
     pub(crate) async fn take(&self, bytes: usize) -> TakenMemory {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let Some(pool) = &self.0 else { return TakenMemory { pool: None, bytes } };
         loop {
-            let freed = pool.freed.notified();
-            {
-                let mut available = pool.available_bytes.lock();
-                if *available > 0 {
-                    *available -= bytes;
-                    if *available > 0 {
-                        pool.freed.notify_one();
-                    }
-                    return TakenMemory { pool: Some(Arc::clone(pool)), bytes };
-                }
+            let freed = self.0.as_ref().map(|pool| pool.freed.notified());
+            if let Some(taken) = self.try_take(bytes) {
+                return taken;
             }
-            freed.await;
+            if let Some(freed) = freed {
+                freed.await;
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::codec::FramedRead;
@@ -53,7 +54,7 @@ pub(super) async fn serve(
 }
 
 /// How a connection ended where nothing was wrong.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum End {
     Client,
     Idle,
@@ -133,6 +134,10 @@ struct Session {
     /// A request that starts when all of `in_flight` has been answered.
     waiting: Option<Read>,
     outbox: Outbox,
+    /// Memory for the frame that is being read.
+    memory: Option<TakenMemory>,
+    /// Waits for that memory; nothing is read until it is there.
+    taking: Option<BoxFuture<'static, TakenMemory>>,
     last_active_ms: TimestampMs,
     /// The client sends nothing more, or nothing more is to be read from it.
     reading_ended: Option<End>,
@@ -148,6 +153,8 @@ impl Session {
             in_flight: VecDeque::new(),
             waiting: None,
             outbox: Outbox::default(),
+            memory: None,
+            taking: None,
             last_active_ms,
             reading_ended: None,
         }
@@ -156,35 +163,41 @@ impl Session {
     async fn run(mut self, stream: TcpStream) -> Result<End, Failure> {
         let (reader, mut writer) = stream.into_split();
         let mut frames = FramedRead::new(reader, FrameCodec::new(self.options.request_bytes_max));
-        let stopping = self.options.stopping.child_token();
         let clock = self.broker.clock.clone();
-        let mut idle = pin!(idle_deadline(&clock, self.last_active_ms, self.options.idle_ms_max));
-        let mut drained = pin!(drain_deadline(stopping.clone(), self.options.drain));
-        let mut memory: Option<TakenMemory> = None;
+        let mut silence = pin!(idle_deadline(&clock, self.last_active_ms, self.options.idle_ms_max));
+        // The end of this connection, be it the broker's or its own.
+        let ending = self.options.stopping.child_token();
+        let mut lingered = pin!(linger(ending.clone(), self.options.drain));
         loop {
             self.start_waiting().await?;
-            if self.in_flight.is_empty() && self.waiting.is_none() && self.outbox.is_empty() {
-                if let Some(end) = self.reading_ended {
-                    return Ok(end);
-                }
+            let is_done = self.in_flight.is_empty() && self.waiting.is_none() && self.outbox.is_empty();
+            if is_done && let Some(end) = self.reading_ended {
+                return Ok(end);
             }
             let may_read = self.may_read();
             tokio::select! {
                 biased;
                 outcome = first_outcome(&mut self.in_flight) => self.answered(outcome?),
+                memory = taken(&mut self.taking) => {
+                    self.taking = None;
+                    self.memory = Some(memory);
+                }
                 frame = frames.next(), if may_read => match frame.transpose()? {
-                    None => self.reading_ended = Some(End::Client),
-                    Some(Inbound::Announced(bytes)) => memory = Some(self.options.memory.take(bytes).await),
-                    Some(Inbound::Frame(frame)) => self.received(frame, memory.take()).await?,
+                    None => {
+                        self.reading_ended = Some(End::Client);
+                        ending.cancel();
+                    }
+                    Some(Inbound::Announced(bytes)) => self.announced(bytes),
+                    Some(Inbound::Frame(frame)) => self.received(frame).await?,
                 },
                 written = self.outbox.write(&mut writer), if !self.outbox.is_empty() => written?,
-                () = stopping.cancelled(), if self.reading_ended.is_none() => {
+                () = ending.cancelled(), if self.reading_ended.is_none() => {
                     self.reading_ended = Some(End::Stopped);
                 }
-                () = &mut drained => return Ok(End::Stopped),
-                () = &mut idle => match self.idle_since(clock.now_ms()) {
+                () = &mut lingered => return Ok(self.reading_ended.unwrap_or(End::Stopped)),
+                () = &mut silence => match self.idle_since(clock.now_ms()) {
                     None => return Ok(End::Idle),
-                    Some(since_ms) => idle.set(idle_deadline(&clock, since_ms, self.options.idle_ms_max)),
+                    Some(since_ms) => silence.set(idle_deadline(&clock, since_ms, self.options.idle_ms_max)),
                 },
             }
         }
@@ -192,15 +205,27 @@ impl Session {
 
     fn may_read(&self) -> bool {
         self.waiting.is_none()
+            && self.taking.is_none()
             && self.reading_ended.is_none()
             && self.in_flight.len() < REQUESTS_IN_FLIGHT_MAX
             && self.outbox.bytes < UNWRITTEN_BYTES_MAX
     }
 
-    /// Takes a frame in: starts it, or keeps it until what is before it is done.
-    async fn received(&mut self, frame: Bytes, memory: Option<TakenMemory>) -> Result<(), Failure> {
+    /// Gets memory for the frame that comes next. Where that takes time, answers go out meanwhile: they may be what
+    /// the memory is waiting for.
+    fn announced(&mut self, bytes: usize) {
         self.last_active_ms = self.broker.clock.now_ms();
-        let Some(memory) = memory else {
+        self.memory = self.options.memory.try_take(bytes);
+        if self.memory.is_none() {
+            let memory = self.options.memory.clone();
+            self.taking = Some(Box::pin(async move { memory.take(bytes).await }));
+        }
+    }
+
+    /// Takes a frame in: starts it, or keeps it until what is before it is done.
+    async fn received(&mut self, frame: Bytes) -> Result<(), Failure> {
+        self.last_active_ms = self.broker.clock.now_ms();
+        let Some(memory) = self.memory.take() else {
             return Err(Failure::Protocol("a frame without a length".to_owned()));
         };
         let read = Read { request: Request::parse(frame)?, memory, received: Instant::now() };
@@ -290,9 +315,18 @@ async fn idle_deadline(clock: &Clock, since_ms: TimestampMs, idle_ms_max: i64) {
     clock.sleep_until(since_ms.saturating_add(idle_ms_max)).await;
 }
 
-async fn drain_deadline(stopping: CancellationToken, drain: Duration) {
-    stopping.cancelled().await;
-    tokio::time::sleep(drain).await;
+/// Waits for memory, where some is waited for.
+async fn taken(taking: &mut Option<BoxFuture<'static, TakenMemory>>) -> TakenMemory {
+    match taking {
+        Some(taking) => taking.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long what is in flight may still take once the end has begun.
+async fn linger(ending: CancellationToken, at_most: Duration) {
+    ending.cancelled().await;
+    tokio::time::sleep(at_most).await;
 }
 
 /// Encoded responses that wait to be written. Several small ones leave in one system call.

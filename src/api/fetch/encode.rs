@@ -182,12 +182,17 @@ impl Writer {
         }
     }
 
+    /// Seven bits a byte, the lowest first.
     fn uvarint(&mut self, mut value: usize) {
-        while value >= 0x80 {
-            self.bytes.put_u8((value & 0x7f) as u8 | 0x80);
+        loop {
+            let [low, ..] = value.to_le_bytes();
             value >>= 7;
+            if value == 0 {
+                self.bytes.put_u8(low & 0x7f);
+                return;
+            }
+            self.bytes.put_u8(low | 0x80);
         }
-        self.bytes.put_u8((value & 0x7f) as u8);
     }
 
     /// Cuts what was written at the places where records belong.
