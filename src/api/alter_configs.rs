@@ -23,7 +23,7 @@ pub(super) async fn handle(
     Ok(alter(&context.broker.metadata, request).await)
 }
 
-async fn alter(metadata: &Metadata, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub(super) async fn alter(metadata: &Metadata, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let mut read: Vec<_> = request.resources.iter().map(replacement).collect();
     refuse_duplicates(
         &mut read,

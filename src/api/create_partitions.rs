@@ -21,7 +21,10 @@ pub(super) async fn handle(
     Ok(create(&context.broker.metadata, request).await)
 }
 
-async fn create(metadata: &Metadata, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub(super) async fn create(
+    metadata: &Metadata,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
     let mut times: HashMap<String, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.to_string()).or_default() += 1;

@@ -26,7 +26,7 @@ pub(super) async fn handle(
     Ok(create(&context.broker.metadata, request).await)
 }
 
-async fn create(metadata: &Metadata, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(super) async fn create(metadata: &Metadata, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let mut times: HashMap<String, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.to_string()).or_default() += 1;
@@ -99,6 +99,7 @@ fn answer(
     };
     CreatableTopicResult::default()
         .with_name(text(topic.name.clone()).into())
+        .with_error_message(None)
         .with_topic_id(created.topic_id)
         .with_num_partitions(created.partitions)
         .with_replication_factor(created.replication_factor)

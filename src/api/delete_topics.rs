@@ -34,7 +34,11 @@ struct Asked {
     result: Result<(), ApiError>,
 }
 
-async fn delete(metadata: &Metadata, request: DeleteTopicsRequest, version: i16) -> DeleteTopicsResponse {
+pub(super) async fn delete(
+    metadata: &Metadata,
+    request: DeleteTopicsRequest,
+    version: i16,
+) -> DeleteTopicsResponse {
     let mut asked = read(request, version);
     if metadata.broker_config().delete_topic_enable {
         refuse_duplicates(&mut asked);

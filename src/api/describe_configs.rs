@@ -27,7 +27,7 @@ pub(super) async fn handle(
     Ok(describe_all(&context.broker.metadata, &request))
 }
 
-fn describe_all(metadata: &Metadata, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) fn describe_all(metadata: &Metadata, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     // One resource of an unknown type spoils the whole request.
     let unknown = request.resources.iter().find(|one| ResourceType::from_id(one.resource_type).is_none());
     let spoilt = unknown.map(|resource| {

@@ -26,7 +26,7 @@ pub(super) async fn handle(
     Ok(describe(&context.broker.metadata, request, version).await)
 }
 
-async fn describe(
+pub(super) async fn describe(
     metadata: &Metadata,
     request: DescribeQuorumRequest,
     version: i16,

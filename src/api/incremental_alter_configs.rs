@@ -25,7 +25,7 @@ pub(super) async fn handle(
     Ok(alter(&context.broker.metadata, request).await)
 }
 
-async fn alter(
+pub(super) async fn alter(
     metadata: &Metadata,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {

@@ -26,7 +26,7 @@ pub(super) async fn handle(
     Ok(list(&context.broker.metadata.image(), &request.resource_types, version))
 }
 
-fn list(image: &Image, asked: &[i8], version: i16) -> ListConfigResourcesResponse {
+pub(super) fn list(image: &Image, asked: &[i8], version: i16) -> ListConfigResourcesResponse {
     let supported = if version == 0 { &[ResourceType::ClientMetrics][..] } else { &ALL[..] };
     if asked.iter().any(|id| !supported.iter().any(|kind| kind.id() == *id)) {
         return ListConfigResourcesResponse::default().with_error_code(ErrorCode::UnsupportedVersion.code());

@@ -209,6 +209,8 @@ fn entry(key: i16) -> Option<&'static ApiEntry> {
 }
 
 #[cfg(test)]
+mod admin_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -22,7 +22,11 @@ pub(super) async fn handle(
     Ok(update(&context.broker.metadata, request, version).await)
 }
 
-async fn update(metadata: &Metadata, request: UpdateFeaturesRequest, version: i16) -> UpdateFeaturesResponse {
+pub(super) async fn update(
+    metadata: &Metadata,
+    request: UpdateFeaturesRequest,
+    version: i16,
+) -> UpdateFeaturesResponse {
     let updates: Vec<FeatureUpdate> = request
         .feature_updates
         .iter()
@@ -40,7 +44,7 @@ async fn update(metadata: &Metadata, request: UpdateFeaturesRequest, version: i1
         .collect();
     let result = metadata.update_features(updates, request.validate_only).await;
     let (code, message) = code_and_message(&result);
-    let mut response = UpdateFeaturesResponse::default().with_error_code(code);
+    let mut response = UpdateFeaturesResponse::default().with_error_code(code).with_error_message(None);
     if let Some(message) = message {
         let all = format!("No feature was updated, because of this one: {}", message.as_str());
         response = response.with_error_message(Some(text(all)));

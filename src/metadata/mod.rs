@@ -23,4 +23,4 @@ pub use image::{ConfigResource, Image, PartitionImage, ResourceType, TopicImage}
 pub use publisher::ImageListener;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,17 +16,27 @@ use crate::storage::{Store, StoreOptions};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
 use std::sync::Arc;
 
-struct Node {
-    metadata: Arc<Metadata>,
-    logs: Arc<LogManager>,
+/// A broker's metadata in a directory, without a broker around it.
+pub(crate) struct Node {
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) logs: Arc<LogManager>,
 }
 
 impl Node {
-    async fn start(directory: &Path) -> Self {
+    pub(crate) async fn start(directory: &Path) -> Self {
         Self::start_on(directory, 9_092).await
     }
 
+    pub(crate) async fn start_with(directory: &Path, config: &[(&str, &str)]) -> Self {
+        Self::start_as(directory, 9_092, config).await
+    }
+
     async fn start_on(directory: &Path, port: u16) -> Self {
+        Self::start_as(directory, port, &[]).await
+    }
+
+    async fn start_as(directory: &Path, port: u16, config: &[(&str, &str)]) -> Self {
+        let values = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let store_options = StoreOptions { node_id: 1, cluster_id: None };
         let store = Store::open(directory, &store_options).unwrap();
         let clock = Clock::virtual_at(1_000);
@@ -37,7 +47,7 @@ impl Node {
             store,
             logs: Arc::clone(&logs),
             clock,
-            config: Arc::new(BrokerConfig::default()),
+            config: Arc::new(BrokerConfig::from_static(values.collect()).unwrap()),
             endpoints: vec![endpoint],
             // Each life of a process has another one.
             seed: rand::random(),
@@ -45,11 +55,11 @@ impl Node {
         Self { metadata: Metadata::open(options).await.unwrap(), logs }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.metadata.shutdown().await;
     }
 
-    async fn create(&self, name: &str, partitions: i32) -> uuid::Uuid {
+    pub(crate) async fn create(&self, name: &str, partitions: i32) -> uuid::Uuid {
         let topic = NewTopic { partitions, ..NewTopic::with_defaults(name) };
         self.metadata.create_topics(vec![topic], false).await.remove(0).unwrap().topic_id
     }
