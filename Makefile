@@ -36,7 +36,9 @@ run: build ## Build and serve Kafka on 127.0.0.1:9092; installs what the build n
 
 .PHONY: build
 build: setup rocksdb ## The release binary: target/release/klamm
+	@scripts/dependencies.sh restore $(TARGET_DIR) || echo "The dependencies could not be copied, see above; they are compiled." >&2
 	cargo build --release --locked
+	@scripts/dependencies.sh save $(TARGET_DIR) || echo "The dependencies could not be kept, see above; another clone compiles them." >&2
 
 .PHONY: test
 test: setup-test test-unit test-protocol test-integration ## Everything: installs the test clients, then unit, protocol and integration tests
