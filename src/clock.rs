@@ -1,7 +1,10 @@
 //! Time, always passed in: the system's, or a virtual one that stands until it is moved.
+//!
+//! There are two readings. The wall clock dates records; it may jump, when somebody sets it or a laptop wakes up. The
+//! steady clock measures how long something takes; deadlines are in it, so that no jump ends every session at once.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
@@ -13,14 +16,15 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    /// The steady clock counts from here.
+    System(Instant),
     Virtual(Arc<watch::Sender<TimestampMs>>),
 }
 
 impl Clock {
     /// The time of the operating system.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(Source::System(Instant::now()))
     }
 
     /// A clock that shows `now_ms` until [`Clock::advance`] moves it.
@@ -28,13 +32,20 @@ impl Clock {
         Self(Source::Virtual(Arc::new(watch::Sender::new(now_ms))))
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// The wall clock: milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> TimestampMs {
         match &self.0 {
-            Source::System => {
-                let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                TimestampMs::try_from(elapsed.as_millis()).unwrap_or(TimestampMs::MAX)
+            Source::System(_) => {
+                milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
             }
+            Source::Virtual(now) => *now.borrow(),
+        }
+    }
+
+    /// The steady clock: milliseconds since some moment, never set back and never set forward.
+    pub fn steady_ms(&self) -> i64 {
+        match &self.0 {
+            Source::System(start) => milliseconds(start.elapsed()),
             Source::Virtual(now) => *now.borrow(),
         }
     }
@@ -45,19 +56,17 @@ impl Clock {
     /// On the system clock, which nobody can move.
     pub fn advance(&self, by_ms: i64) {
         match &self.0 {
-            Source::System => panic!("the system clock can not be moved"),
+            Source::System(_) => panic!("the system clock can not be moved"),
             Source::Virtual(now) => now.send_modify(|now| *now += by_ms),
         }
     }
 
-    /// Waits until the clock shows `deadline_ms` or later. Safe to cancel.
-    pub async fn sleep_until(&self, deadline_ms: TimestampMs) {
+    /// Waits until the steady clock shows `deadline_ms`. Safe to cancel.
+    pub async fn sleep_until(&self, deadline_ms: i64) {
         match &self.0 {
-            Source::System => {
-                // The wall clock may be set back while we wait, so look again after each sleep.
-                loop {
-                    let left_ms = deadline_ms.saturating_sub(self.now_ms());
-                    let Ok(left_ms @ 1..) = u64::try_from(left_ms) else { return };
+            Source::System(_) => {
+                let left_ms = deadline_ms.saturating_sub(self.steady_ms());
+                if let Ok(left_ms @ 1..) = u64::try_from(left_ms) {
                     tokio::time::sleep(Duration::from_millis(left_ms)).await;
                 }
             }
@@ -67,6 +76,10 @@ impl Clock {
             }
         }
     }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -221,11 +221,11 @@ impl LogManager {
     /// gives back the space of what was deleted. Never ends; dropping it stops it.
     pub async fn run_retention(self: Arc<Self>, interval_ms: i64) {
         let clock = self.shared.clock.clone();
-        let mut next_ms = clock.now_ms();
+        let mut next_ms = clock.steady_ms();
         loop {
-            if clock.now_ms() >= next_ms {
+            if clock.steady_ms() >= next_ms {
                 self.apply_retention();
-                next_ms = clock.now_ms().saturating_add(interval_ms);
+                next_ms = clock.steady_ms().saturating_add(interval_ms);
             }
             if self.shared.has_garbage.swap(false, Ordering::Relaxed) {
                 self.reclaim().await;
@@ -233,7 +233,7 @@ impl LogManager {
             tokio::select! {
                 () = clock.sleep_until(next_ms) => {}
                 () = self.shared.garbage.notified() => {
-                    clock.sleep_until(clock.now_ms().saturating_add(RECLAIM_DELAY_MS)).await;
+                    clock.sleep_until(clock.steady_ms().saturating_add(RECLAIM_DELAY_MS)).await;
                 }
             }
         }

@@ -25,7 +25,6 @@ use super::listener::NetOptions;
 use crate::api::{ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Request, Running};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, RequestTimes};
-use crate::types::TimestampMs;
 
 /// Requests of one connection that may run at once. Clients send five (`max.in.flight.requests.per.connection`) or,
 /// with librdkafka and acks=0, as many as fit; more in flight would not be faster, only larger.
@@ -138,14 +137,14 @@ struct Session {
     memory: Option<TakenMemory>,
     /// Waits for that memory; nothing is read until it is there.
     taking: Option<BoxFuture<'static, TakenMemory>>,
-    last_active_ms: TimestampMs,
+    last_active_ms: i64,
     /// The client sends nothing more, or nothing more is to be read from it.
     reading_ended: Option<End>,
 }
 
 impl Session {
     fn new(connection: Arc<Connection>, broker: Arc<BrokerHandles>, options: NetOptions) -> Self {
-        let last_active_ms = broker.clock.now_ms();
+        let last_active_ms = broker.clock.steady_ms();
         Self {
             connection,
             broker,
@@ -195,7 +194,7 @@ impl Session {
                     self.reading_ended = Some(End::Stopped);
                 }
                 () = &mut lingered => return Ok(self.reading_ended.unwrap_or(End::Stopped)),
-                () = &mut silence => match self.idle_since(clock.now_ms()) {
+                () = &mut silence => match self.idle_since(clock.steady_ms()) {
                     None => return Ok(End::Idle),
                     Some(since_ms) => silence.set(idle_deadline(&clock, since_ms, self.options.idle_ms_max)),
                 },
@@ -214,7 +213,7 @@ impl Session {
     /// Gets memory for the frame that comes next. Where that takes time, answers go out meanwhile: they may be what
     /// the memory is waiting for.
     fn announced(&mut self, bytes: usize) {
-        self.last_active_ms = self.broker.clock.now_ms();
+        self.last_active_ms = self.broker.clock.steady_ms();
         self.memory = self.options.memory.try_take(bytes);
         if self.memory.is_none() {
             let memory = self.options.memory.clone();
@@ -224,7 +223,7 @@ impl Session {
 
     /// Takes a frame in: starts it, or keeps it until what is before it is done.
     async fn received(&mut self, frame: Bytes) -> Result<(), Failure> {
-        self.last_active_ms = self.broker.clock.now_ms();
+        self.last_active_ms = self.broker.clock.steady_ms();
         let Some(memory) = self.memory.take() else {
             return Err(Failure::Protocol("a frame without a length".to_owned()));
         };
@@ -286,14 +285,14 @@ impl Session {
         if let Some(answered) = self.in_flight.pop_front() {
             answered.observe(&self.broker.metrics);
         }
-        self.last_active_ms = self.broker.clock.now_ms();
+        self.last_active_ms = self.broker.clock.steady_ms();
         if let Some(response) = response {
             self.outbox.push(response);
         }
     }
 
     /// Since when nothing has happened, as far as that is not too long ago; `None` where it is.
-    fn idle_since(&self, now_ms: TimestampMs) -> Option<TimestampMs> {
+    fn idle_since(&self, now_ms: i64) -> Option<i64> {
         if !self.in_flight.is_empty() {
             return Some(now_ms);
         }
@@ -308,7 +307,7 @@ async fn first_outcome(in_flight: &mut VecDeque<InFlight>) -> Result<Option<Enco
     std::future::poll_fn(|task| first.poll(task)).await
 }
 
-async fn idle_deadline(clock: &Clock, since_ms: TimestampMs, idle_ms_max: i64) {
+async fn idle_deadline(clock: &Clock, since_ms: i64, idle_ms_max: i64) {
     if idle_ms_max < 0 {
         std::future::pending::<()>().await;
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::timers::Timers;
-use super::{Core, Decision, Journal, PendingAppend, Token};
+use super::{Core, Decision, Journal, PendingAppend, TimerChange, Token};
 use crate::clock::Clock;
 use crate::error::ErrorCode;
 
@@ -122,7 +122,7 @@ impl<C: Core> Runner<C> {
 
     async fn refuse_for(&mut self, delay_ms: i64) -> Option<()> {
         let clock = self.clock.clone();
-        let mut over = std::pin::pin!(clock.sleep_until(clock.now_ms() + delay_ms));
+        let mut over = std::pin::pin!(clock.sleep_until(clock.steady_ms() + delay_ms));
         loop {
             tokio::select! {
                 biased;
@@ -138,7 +138,8 @@ impl<C: Core> Runner<C> {
 
     async fn serve(&mut self, live: &mut Live<C>) -> End {
         let mut batch = Vec::new();
-        if live.carry_out_all(|live| live.start(self.clock.now_ms()), self.clock.now_ms()).is_err() {
+        let now = Now::of(&self.clock);
+        if live.carry_out_all(|live| live.start(now), now).is_err() {
             return End::AppendFailed;
         }
         loop {
@@ -163,10 +164,34 @@ impl<C: Core> Runner<C> {
                 () = self.clock.sleep_until(deadline_ms.unwrap_or(i64::MAX)),
                     if has_room && deadline_ms.is_some() => {}
             }
-            let now_ms = self.clock.now_ms();
-            if live.carry_out_all(|live| live.decide(now_ms, &mut batch), now_ms).is_err() {
+            let now = Now::of(&self.clock);
+            if live.carry_out_all(|live| live.decide(now, &mut batch), now).is_err() {
                 return End::AppendFailed;
             }
+        }
+    }
+}
+
+/// One moment on both clocks: cores are told the wall clock, which dates what they write; their deadlines run on the
+/// steady one.
+#[derive(Clone, Copy)]
+struct Now {
+    wall_ms: i64,
+    steady_ms: i64,
+}
+
+impl Now {
+    fn of(clock: &Clock) -> Self {
+        Self { wall_ms: clock.now_ms(), steady_ms: clock.steady_ms() }
+    }
+
+    fn on_steady_clock<T>(self, change: TimerChange<T>) -> TimerChange<T> {
+        match change {
+            TimerChange::Arm { timer, deadline_ms } => {
+                let left_ms = deadline_ms.saturating_sub(self.wall_ms);
+                TimerChange::Arm { timer, deadline_ms: self.steady_ms.saturating_add(left_ms) }
+            }
+            TimerChange::Cancel { timer } => TimerChange::Cancel { timer },
         }
     }
 }
@@ -214,33 +239,33 @@ impl<C: Core> Live<C> {
         }
     }
 
-    fn start(&mut self, now_ms: i64) {
-        let decision = self.core.start(now_ms);
-        self.replay(decision);
+    fn start(&mut self, now: Now) {
+        let decision = self.core.start(now.wall_ms);
+        self.replay(now, decision);
     }
 
     /// Deadlines that have passed come first, then the commands in their order.
-    fn decide(&mut self, now_ms: i64, batch: &mut Vec<Envelope<C>>) {
-        while let Some(timer) = self.timers.pop_due(now_ms) {
-            let decision = self.core.expire(now_ms, &timer);
-            self.replay(decision);
+    fn decide(&mut self, now: Now, batch: &mut Vec<Envelope<C>>) {
+        while let Some(timer) = self.timers.pop_due(now.steady_ms) {
+            let decision = self.core.expire(now.wall_ms, &timer);
+            self.replay(now, decision);
         }
         for envelope in batch.drain(..) {
             self.next_token += 1;
             let token = Token(self.next_token);
             self.held.insert(token, envelope.caller);
-            let decision = self.core.decide(now_ms, token, envelope.command);
-            self.replay(decision);
+            let decision = self.core.decide(now.wall_ms, token, envelope.command);
+            self.replay(now, decision);
         }
     }
 
-    fn replay(&mut self, decision: Decision<C>) {
+    fn replay(&mut self, now: Now, decision: Decision<C>) {
         for event in decision.events {
             self.core.replay(&event);
             self.events.push(event);
         }
         for change in decision.timers {
-            self.timers.change(change);
+            self.timers.change(now.on_steady_clock(change));
         }
         for (token, reply) in decision.replies {
             if let Some(caller) = self.held.remove(&token) {
@@ -250,10 +275,10 @@ impl<C: Core> Live<C> {
     }
 
     /// Appends what `work` decided. Its replies leave when everything so far is durable.
-    fn carry_out_all(&mut self, work: impl FnOnce(&mut Self), now_ms: i64) -> Result<(), ()> {
+    fn carry_out_all(&mut self, work: impl FnOnce(&mut Self), now: Now) -> Result<(), ()> {
         work(self);
         let events = std::mem::take(&mut self.events);
-        let appended = self.journal.append(now_ms, &events);
+        let appended = self.journal.append(now.wall_ms, &events);
         let answers = std::mem::take(&mut self.answers);
         match appended {
             Ok(Some(pending)) => self.in_flight.push_back(InFlight { pending, answers }),

@@ -226,7 +226,8 @@ async fn read_or_wait(context: &Context, wanted: &[(PartitionKey, Wanted)], limi
         return read;
     }
     let clock = &context.broker.clock;
-    let mut deadline = std::pin::pin!(clock.sleep_until(clock.now_ms().saturating_add(limits.wait_ms_max)));
+    let mut deadline =
+        std::pin::pin!(clock.sleep_until(clock.steady_ms().saturating_add(limits.wait_ms_max)));
     let changed = Arc::new(Notify::new());
     loop {
         // What happens between this and the read is seen by the read, what happens later wakes us.
