@@ -190,8 +190,8 @@ async fn a_little_that_stays_does_not_hold_on_to_much_that_goes() {
     drop(goes);
     world.logs().delete_topic(TOPIC_ID).unwrap();
     let left = blob_bytes(&world);
-    // The newer half of the files is left alone: of seven files, four.
-    assert!(left * 3 < before * 2, "{left} of {before}");
+    // The newer half of the files is left alone, and files are not all of one size.
+    assert!(left * 5 < before * 4, "{left} of {before}");
     drop(stays);
     world.reopen();
     let stays = world.logs().get(Uuid::from_u128(5), 0).unwrap();
