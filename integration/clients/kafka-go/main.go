@@ -233,8 +233,11 @@ func join() *member {
 	go func() {
 		for {
 			generation, err := m.group.Next(ctx)
-			if err != nil {
+			if errors.Is(err, kafka.ErrGroupClosed) || ctx.Err() != nil {
 				return
+			}
+			if err != nil {
+				continue // such as a rebalance while joining: the library joins again
 			}
 			var partitions []int
 			for _, assignment := range generation.Assignments[topic] {
@@ -356,7 +359,7 @@ func administration() {
 		return must(client.CreatePartitions(ctx, &kafka.CreatePartitionsRequest{Topics: []kafka.TopicPartitionsConfig{{Name: topic, Count: count}}})).Errors[topic]
 	}
 	ok(grow(4))
-	until(5, "4 partitions", func() bool { return len(describe().Partitions) == 4 })
+	until(15, "4 partitions (the library asks every 6 seconds)", func() bool { return len(describe().Partitions) == 4 })
 	fails(kafka.InvalidPartitionNumber, grow(3))
 
 	commit := func() {

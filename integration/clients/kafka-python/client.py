@@ -67,7 +67,8 @@ def poll(reader, count):
     records, end = [], time.monotonic() + 20
     while len(records) < count:
         assert time.monotonic() < end, f"only {len(records)} of {count} records came"
-        for batch in reader.poll(100).values():
+        # A shorter poll that ends in the middle of joining a group can lose the join (kafka-python 3.0.12).
+        for batch in reader.poll(2000).values():
             records += batch
     return records
 
@@ -124,7 +125,7 @@ class Member(threading.Thread):
             reader = consumer(group_id=TOPIC)
             reader.subscribe([TOPIC])
             while not self.leaving:
-                reader.poll(50)
+                reader.poll(1000)
                 self.owned = [p.partition for p in reader.assignment()]
             reader.close()
         except errors.KafkaError as error:
