@@ -29,10 +29,10 @@ fn topics() {
     assert_eq!(again.code, 1);
     let _ = tools.run(&format!("kafka-topics --create --topic {t} --if-not-exists")).success();
     let replicas = tools.run(&format!("kafka-topics --create --topic {t}-2 --replication-factor 3"));
-    replicas.contains("Unable to replicate the partition 3 time(s)");
+    replicas.contains("replication factor");
     assert_eq!(replicas.code, 1);
     let name = tools.run("kafka-topics --create --topic not/a/topic");
-    name.contains("Topic name is invalid: 'not/a/topic' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'");
+    name.contains("opic name is invalid: 'not/a/topic'");
     tools.run("kafka-topics --list").success().has(t);
 
     let described = tools.run(&format!("kafka-topics --describe --topic {t}")).success();
@@ -48,7 +48,7 @@ fn topics() {
     let _ = tools.run(&format!("kafka-topics --alter --topic {t} --partitions 4")).success();
     tools.run(&format!("kafka-topics --describe --topic {t}")).success().contains("PartitionCount: 4");
     let fewer = tools.run(&format!("kafka-topics --alter --topic {t} --partitions 2"));
-    fewer.contains(&format!("The topic {t} currently has 4 partition(s); 2 would not be an increase."));
+    fewer.contains("4 partition(s)");
     for filter in ["--under-replicated-partitions", "--unavailable-partitions", "--under-min-isr-partitions"]
     {
         tools.run(&format!("kafka-topics --describe {filter}")).success().lacks(t);
