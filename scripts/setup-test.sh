@@ -37,6 +37,9 @@ fi
 # Apache Kafka with its console tools, from Maven Central.
 integration/peer/fetch </dev/null || fail "integration/peer/fetch failed; see above."
 
+# Apache Kafka itself, for its console tools.
+integration/peer/fetch </dev/null || fail "integration/peer/fetch failed; see above."
+
 # A setup that ends with 77 says that this machine cannot have its client (a language that is too old, say). The tests of that client are
 # then left out; where CI is set this is an error, because there nobody would notice.
 for setup in integration/clients/*/setup; do
