@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::dynamic::{self, ConfigResource};
 use crate::config::key::ConfigError;
@@ -35,6 +35,8 @@ Examples:
   klamm --listen IN://0.0.0.0:19092 --listen OUT://0.0.0.0:9092 \\
         --advertise IN://kafka:19092 --advertise OUT://localhost:9092
   klamm --config server.properties --override log.retention.hours=1
+  klamm export-metadata --data-dir DIR --to OUT
+                                             the metadata log for Kafka's tools
 
 Data:
   In --data-dir; else in log.dirs or log.dir of the configuration; else in
@@ -59,11 +61,14 @@ Configuration:
     after_long_help = EXAMPLES
 )]
 pub struct Options {
+    /// Without one, klamm serves
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Where the data lives [default: ~/.local/share/klamm]
-    #[arg(long, value_name = "DIR", env = "KLAMM_DATA_DIR", conflicts_with = "ephemeral")]
+    #[arg(long, value_name = "DIR", env = "KLAMM_DATA_DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// Keep the data in a temporary directory that is removed at exit
-    #[arg(long, env = "KLAMM_EPHEMERAL")]
+    #[arg(long, env = "KLAMM_EPHEMERAL", conflicts_with = "data_dir")]
     pub ephemeral: bool,
     /// Where to listen for clients; repeatable [default: 127.0.0.1:9092]
     #[arg(long, value_name = "[NAME://]HOST:PORT", env = "KLAMM_LISTEN", value_delimiter = ',')]
@@ -79,7 +84,7 @@ pub struct Options {
     #[arg(long = "topic", value_name = "NAME[:PARTITIONS[:KEY=VALUE…]]")]
     pub topics: Vec<String>,
     /// A Kafka server.properties
-    #[arg(long, value_name = "FILE", env = "KLAMM_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "KLAMM_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// One key of the configuration; repeatable (variable: KLAMM_OVERRIDE, separated by semicolons)
     #[arg(long = "override", value_name = "KEY=VALUE")]
@@ -87,6 +92,20 @@ pub struct Options {
     /// How log lines are written
     #[arg(long, value_name = "FORMAT", env = "KLAMM_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+}
+
+/// What klamm does besides serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Write the metadata log of a data directory as a file that Kafka's tools read
+    ///
+    /// No broker may run on the directory. `kafka-dump-log.sh --cluster-metadata-decoder --files FILE` and
+    /// `kafka-metadata-shell.sh --snapshot FILE` read what is written.
+    ExportMetadata {
+        /// The directory to write 00000000000000000000.log into
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
 }
 
 const DEFAULT_ADMIN: &str = "127.0.0.1:9404";

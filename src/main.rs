@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use klamm::broker::{Broker, DataDirectory, Settings, StartError};
-use klamm::cli::{self, LogFormat, Options};
+use klamm::cli::{self, Command, LogFormat, Options};
 use klamm::clock::Clock;
 use klamm::metadata::command::NewTopic;
+use klamm::quorum::export::export_directory;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +27,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     start_logging(settings.log_format);
+    if let Some(Command::ExportMetadata { to }) = &options.command {
+        return export_metadata(&settings, to);
+    }
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -42,6 +47,17 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "klamm: {error}");
     ExitCode::FAILURE
+}
+
+fn export_metadata(settings: &cli::Settings, to: &Path) -> ExitCode {
+    match export_directory(&settings.data_dir, settings.broker.node_id, to) {
+        Ok(path) => {
+            // Where standard output is closed, nobody waits for the line.
+            let _ = writeln!(io::stdout(), "{}", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
 }
 
 fn start_logging(format: LogFormat) {

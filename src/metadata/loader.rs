@@ -80,6 +80,7 @@ impl Default for Loader {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test")]
 
+    use super::super::image::PartitionImage;
     use super::super::record::{
         AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord,
         RemoveTopicRecord,
@@ -125,5 +126,36 @@ mod tests {
         assert!(matches!(error, LoadError::Image { offset: 1, .. }));
         let error = loader.replay(2, 1, bytes::Bytes::from_static(b"\x07")).unwrap_err();
         assert!(matches!(error, LoadError::Record { offset: 2, source: RecordError::Frame(7) }));
+    }
+
+    /// The records of an Apache Kafka 4.3.1 with one node, without those that say nothing: it made a topic, took a
+    /// configuration, gave out producer ids, was stopped and started, was killed and started, and was stopped.
+    const KAFKA_LOG: &str = include_str!("kafka_log.txt");
+
+    #[test]
+    fn a_log_of_kafka_gives_what_kafka_described() {
+        let mut loader = Loader::new();
+        for line in KAFKA_LOG.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let digits = fields[2].as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+            let value = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+            loader.replay(fields[0].parse().unwrap(), fields[1].parse().unwrap(), value).unwrap();
+        }
+        let (image, in_transaction) = loader.finish();
+        assert!(!in_transaction);
+        assert_eq!((image.offset, image.epoch, image.metadata_version()), (466, 3, Some(30)));
+        assert_eq!(image.feature("group.version"), 1);
+        let broker = &image.brokers[&1];
+        assert!(broker.fenced && broker.in_controlled_shutdown, "it was stopped in the end");
+        assert_eq!(image.next_producer_id, 1_000);
+        let topic = image.topics.get("alpha").unwrap();
+        assert_eq!(crate::types::kafka_id(topic.id), "uyC9qHbpTOqG5OJP84pE0w");
+        for (_, partition) in topic.partitions() {
+            let PartitionImage { leader, leader_epoch, elr, last_known_elr, .. } = partition;
+            assert_eq!((*leader, *leader_epoch), (-1, 5));
+            assert_eq!((elr.as_slice(), last_known_elr.as_slice()), (&[1][..], &[1][..]));
+        }
+        let config = image.config(&crate::metadata::ConfigResource::topic("alpha")).unwrap();
+        assert_eq!(config["retention.ms"], "1000");
     }
 }

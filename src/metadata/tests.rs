@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::log::{LogManager, LogSettings, Partition};
 use crate::metadata::record::Record;
-use crate::quorum::export::export;
+use crate::quorum::export::{export, export_directory};
 use crate::storage::{Store, StoreOptions};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
 use std::sync::Arc;
@@ -218,10 +218,16 @@ async fn the_exported_log_is_the_log() {
     let out = directory.path().join("out");
     let path = export(&node.log(), &out).unwrap();
     assert_eq!(path.file_name().unwrap(), "00000000000000000000.log");
-    let written = std::fs::read(path).unwrap();
+    let written = std::fs::read(&path).unwrap();
     let read = node.log().read(0, 1 << 20, true, crate::log::ReadUpTo::LogEnd).unwrap();
     assert_eq!(written, read.batches.concat());
     node.stop().await;
+
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(std::fs::read(export_directory(directory.path(), 1, &out).unwrap()).unwrap(), written);
+    let missing = export_directory(&directory.path().join("no"), 1, &out).unwrap_err();
+    assert!(missing.to_string().ends_with("holds no metadata log"), "{missing}");
+    assert!(!directory.path().join("no").exists());
 }
 
 #[test]
