@@ -14,7 +14,8 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::controller::{Context, Decision, Settings};
+use super::controller::features::METADATA_VERSION_LATEST;
+use super::controller::{Context, Decision, RECORDS_PER_REQUEST_MAX, Settings};
 use super::handle::Shared;
 use super::image::{Delta, Image};
 use super::publisher::{Publisher, broker_config};
@@ -26,8 +27,8 @@ use crate::quorum::driver::QuorumDescription;
 
 /// How many commands share one wait for the disk.
 const ROUND_JOBS_MAX: usize = 256;
-/// How many records go into one batch; what is larger and not one command's is cut.
-const BATCH_RECORDS_MAX: usize = 10_000;
+/// How many records go into one batch. Only what a starting broker writes about its many partitions is cut.
+const BATCH_RECORDS_MAX: usize = RECORDS_PER_REQUEST_MAX;
 
 /// What the controller is asked.
 pub(super) enum Job {
@@ -116,8 +117,7 @@ impl Active {
     pub(super) fn append(&mut self, records: Vec<Record>) -> Result<Vec<PendingAppend>, ApiError> {
         let mut appends = Vec::new();
         for records in records.chunks(BATCH_RECORDS_MAX) {
-            let metadata_version =
-                self.head.metadata_version().unwrap_or(super::controller::features::METADATA_VERSION_LATEST);
+            let metadata_version = self.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
             let encode = |record: &Record| record.encode(record.version_at(metadata_version));
             let values: Vec<Bytes> =
                 records.iter().map(encode).collect::<Result<_, _>>().map_err(|error| {

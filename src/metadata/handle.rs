@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::active::{Answer, Job, blocking};
 use super::command::{ConfigChange, ConfigReplacement, CreatedTopic, FeatureUpdate, NewPartitions, NewTopic};
-use super::controller::{Context, Decision, Results, Settings, configs, features, producer_ids, topics};
+use super::controller::{
+    Context, Decision, RECORDS_PER_REQUEST_MAX, Results, Settings, configs, features, producer_ids, topics,
+};
 use super::image::{Delta, Endpoint, Image};
 use super::publisher::{ImageListener, broker_config, topic_config};
 use super::start::start;
@@ -270,6 +272,16 @@ impl Metadata {
         let (sender, replied) = oneshot::channel();
         let job = Job::Decide(Box::new(move |context| {
             let Decision { records, reply } = decide(context);
+            if records.len() > RECORDS_PER_REQUEST_MAX {
+                // A request is one batch, so that it is written as a whole or not at all.
+                let text =
+                    format!("the request would need more than {RECORDS_PER_REQUEST_MAX} metadata records");
+                let refused: Answer = Box::new(move |_| {
+                    // Whoever asked may have gone.
+                    let _ = sender.send(Err(ApiError::with(ErrorCode::PolicyViolation, text)));
+                });
+                return Decision::reply(refused);
+            }
             let answer: Answer = Box::new(move |outcome| {
                 // Whoever asked may have gone.
                 let _ = sender.send(outcome.map(|()| reply));

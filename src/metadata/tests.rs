@@ -9,6 +9,7 @@ use super::image::Endpoint;
 use super::*;
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
+use crate::error::ErrorCode;
 use crate::log::{LogManager, LogSettings, Partition};
 use crate::metadata::record::Record;
 use crate::quorum::export::{export, export_directory};
@@ -211,6 +212,39 @@ async fn a_broker_value_reaches_the_topics_that_have_none_of_their_own() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_what_could_not_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    node.create("t", 1).await;
+    let before = node.metadata.image();
+    node.logs.store().fail_writes();
+    for name in ["a", "b"] {
+        let created = node.metadata.create_topics(vec![NewTopic::with_defaults(name)], false).await.remove(0);
+        assert_eq!(created.unwrap_err().code, ErrorCode::KafkaStorageError);
+    }
+    assert_eq!(node.metadata.image(), before);
+    node.stop().await;
+
+    let node = Node::start(directory.path()).await;
+    assert_eq!(node.metadata.image().topics.len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_for_one_batch_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    for name in ["a", "b"] {
+        node.create(name, 1).await;
+    }
+    let more = |name: &str| NewPartitions { topic: name.to_owned(), count: 6_000, assignments: None };
+    let results = node.metadata.create_partitions(vec![more("a"), more("b")], false).await;
+    assert!(results.iter().all(|result| result.as_ref().unwrap_err().code == ErrorCode::PolicyViolation));
+    assert_eq!(node.metadata.image().topics.partition_count(), 2);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn the_exported_log_is_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path()).await;
@@ -238,7 +272,7 @@ fn a_command_after_the_end_is_told_so() {
         let node = Node::start(directory.path()).await;
         node.metadata.shutdown().await;
         let error = node.metadata.allocate_producer_ids().await.unwrap_err();
-        assert_eq!(error.code, crate::error::ErrorCode::NotController);
+        assert_eq!(error.code, ErrorCode::NotController);
         assert!(!kafka_id(node.metadata.directory_id()).is_empty());
     });
 }
