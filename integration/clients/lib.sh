@@ -45,10 +45,23 @@ python_environment() {
   "$CACHE/venv/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary :all: -r "$HERE/requirements.txt"
 }
 
+# The go command: the system's, which fetches a newer one by itself where go.mod asks for it; before Go 1.21 (Debian 12) it does not, and
+# then it is fetched here, as the Go module that it is published as (modules carry no executable bits).
+go_command() {
+  case "$(go env GOVERSION)" in go1.[0-9] | go1.[0-9].* | go1.1[0-9]* | go1.20*) ;; *) echo go; return ;; esac
+  local toolchain
+  toolchain="golang.org/toolchain@v0.0.1-go1.26.8.$(go env GOOS)-$(go env GOARCH)"
+  toolchain="$(cd "$CACHE" && GOFLAGS=-mod=mod go mod download -json "$toolchain" | sed -n 's/^.*"Dir": "\(.*\)".*$/\1/p')"
+  [ -d "$toolchain" ] || die "please install Go 1.26 or newer (https://go.dev/dl)"
+  find "$toolchain/bin" "$toolchain/pkg/tool" -type f -exec chmod +x {} +
+  echo "$toolchain/bin/go"
+}
 # Builds the Go program of a client into the cache.
 go_program() {
   need go "please install Go 1.26 or newer (https://go.dev/dl)"
-  (cd "$HERE" && go build -mod=readonly -o "$CACHE/client" .)
+  local go
+  go="$(go_command)"
+  (cd "$HERE" && "$go" build -mod=readonly -o "$CACHE/client" .)
 }
 
 # Installs the locked npm packages of a client into the cache, with no install scripts.
