@@ -149,6 +149,7 @@ fn expressions(dashboard: &Path) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a test tells its counts")]
 fn every_expression_of_the_dashboards_returns_data() {
     let klamm = Klamm::spawn(&["--topic", "loaded:3"]);
     let directory = tempfile::tempdir().expect("a temporary directory");
