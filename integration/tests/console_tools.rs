@@ -1,8 +1,9 @@
 //! Apache Kafka's console tools against klamm: what they print is what they print against Apache Kafka.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use integration::{Target, Tools, until};
+use integration::{Klamm, Target, Tools, binary, until};
 
 fn start() -> (Target, Tools) {
     let target = Target::start();
@@ -279,6 +280,40 @@ fn cluster() {
     for (name, key, range, usable) in API_VERSIONS {
         versions.has(&format!("{name}({key}): {range} [usable: {usable}],"));
     }
+}
+
+/// What klamm writes for them, Kafka's own tools read.
+#[test]
+fn exported_metadata() {
+    if std::env::var_os("KLAMM_TEST_BOOTSTRAP").is_some() {
+        return;
+    }
+    let mut klamm = Klamm::spawn(&["--topic", "exported:3:retention.ms=100000000"]);
+    let mut tools = Tools::start(klamm.bootstrap());
+    assert!(klamm.terminate().success());
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let exported = Command::new(binary())
+        .arg("--data-dir")
+        .arg(klamm.data_dir())
+        .args(["export-metadata", "--to"])
+        .arg(out.path())
+        .output()
+        .expect("the klamm binary can be started");
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let file = out.path().join("00000000000000000000.log");
+    assert!(String::from_utf8_lossy(&exported.stdout).contains(&*file.to_string_lossy()), "{exported:?}");
+    let dumped =
+        tools.run(&format!("kafka-dump-log --cluster-metadata-decoder --files {}", file.display())).success();
+    dumped
+        .contains("Log starting offset: 0")
+        .contains(r#""type":"TOPIC_RECORD","version":0,"data":{"name":"exported""#)
+        .contains(r#""type":"CONFIG_RECORD""#)
+        .contains(r#""name":"retention.ms","value":"100000000""#)
+        .contains(r#""type":"REGISTER_BROKER_RECORD""#)
+        .contains(r#""type":"FEATURE_LEVEL_RECORD""#)
+        .contains("LeaderChange")
+        .lacks("isvalid: false");
+    assert_eq!(dumped.stdout.matches(r#""type":"PARTITION_RECORD""#).count(), 3, "{}", dumped.stdout);
 }
 
 /// The versions that Apache Kafka 4.3.1 advertises of the APIs that klamm serves.

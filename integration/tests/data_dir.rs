@@ -157,6 +157,18 @@ fn a_second_process_on_the_same_directory_is_refused() {
 }
 
 #[test]
+fn the_metadata_log_is_exported_from_a_directory_of_ours_that_is_not_in_use() {
+    let scratch = TempDir::new().expect("a temporary directory");
+    let out = scratch.path().join("out");
+    let export = ["export-metadata", "--to", out.to_str().expect("a temporary path is text")];
+    refuses_directory(&scratch.path().join("missing"), &export, &[], &["holds no metadata log"]);
+    let broker = Klamm::spawn(&[]);
+    let used = broker.data_dir().to_str().expect("a temporary path is text");
+    refuses(&[&["--data-dir", used], &export[..]].concat(), &[], &["in use by another process"]);
+    assert!(!scratch.path().join("missing").exists() && !out.exists());
+}
+
+#[test]
 fn a_foreign_directory_is_left_alone() {
     let scratch = TempDir::new().expect("a temporary directory");
     fs::write(scratch.path().join("thesis.txt"), "years of work").expect("a file");
