@@ -168,6 +168,22 @@ impl Klamm {
     }
 }
 
+impl Klamm {
+    /// Starts it again as [`Self::restart`] does, and kills it after so long, whatever it is doing then.
+    ///
+    /// # Panics
+    /// When it can not be started, or has ended by itself.
+    pub fn stumble(&mut self, after: Duration) {
+        let admin = self.admin_url.trim_start_matches("http://");
+        let mut command = command(&self.data_dir, &self.bootstrap, admin, &self.arguments, &self.stderr);
+        self.child = command.stdout(Stdio::null()).spawn().expect("the klamm binary can be started");
+        thread::sleep(after);
+        let ended = self.child.try_wait().expect("the state of a child");
+        assert!(ended.is_none(), "klamm ended by itself with {ended:?}:\n{}", self.stderr());
+        self.kill9();
+    }
+}
+
 impl Drop for Klamm {
     fn drop(&mut self) {
         self.kill9();
@@ -214,6 +230,18 @@ impl Ready {
     }
 }
 
+fn command(data_dir: &Path, listen: &str, admin: &str, arguments: &[String], stderr: &Path) -> Command {
+    let log = File::options().create(true).append(true).open(stderr).expect("a file for standard error");
+    let mut command = Command::new(binary());
+    command
+        .args(["--listen", listen, "--admin-listen", admin, "--data-dir"])
+        .arg(data_dir)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(log);
+    command
+}
+
 fn launch(
     data_dir: &Path,
     listen: &str,
@@ -221,14 +249,8 @@ fn launch(
     arguments: &[String],
     stderr: &Path,
 ) -> Result<(Child, Ready), Exit> {
-    let log = File::options().create(true).append(true).open(stderr).expect("a file for standard error");
-    let mut child = Command::new(binary())
-        .args(["--listen", listen, "--admin-listen", admin, "--data-dir"])
-        .arg(data_dir)
-        .args(arguments)
-        .stdin(Stdio::null())
+    let mut child = command(data_dir, listen, admin, arguments, stderr)
         .stdout(Stdio::piped())
-        .stderr(log)
         .spawn()
         .expect("the klamm binary can be started");
     let lines = BufReader::new(child.stdout.take().expect("standard output is a pipe")).lines();

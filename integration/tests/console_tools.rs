@@ -1,6 +1,6 @@
 //! Apache Kafka's console tools against klamm: what they print is what they print against Apache Kafka.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use integration::{Klamm, Target, Tools, binary, until};
@@ -207,6 +207,46 @@ fn groups() {
     run(&format!("--describe --group {g}"))
         .contains(&format!("GroupIdNotFoundException: Group {g} not found."));
     let _ = tools.run("kafka-groups --list").success();
+}
+
+/// A consumer that is there, gone with the value.
+struct Member(Child);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn groups_with_a_member() {
+    let (target, mut tools) = start();
+    let t = &fresh("member");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 2")).success();
+    let mut kcat = Command::new("kcat");
+    let kcat = kcat.args(["-q", "-b", &target.bootstrap, "-X", "client.id=here", "-G", t, t]);
+    let member = kcat.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("kcat can be started");
+    let member = Member(member);
+    let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}"));
+    until("a stable group", Duration::from_secs(30), || {
+        run(&format!("--describe --group {t} --state")).stdout.contains("Stable").then_some(())
+    });
+    run(&format!("--describe --group {t} --state")).success().contains("range").contains(" 1");
+    let members = run(&format!("--describe --group {t} --members --verbose")).success();
+    let row = members.stdout.lines().find(|line| line.starts_with(t.as_str())).unwrap_or_default();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert!(words.len() > 4 && words[1].starts_with("here-"), "{members:?}");
+    assert_eq!((words[2], words[3], words[4]), ("/127.0.0.1", "here", "2"), "{members:?}");
+    members.contains(&format!("{t}:0,1"));
+    let offsets = run(&format!("--describe --group {t}")).success();
+    assert!(offsets.stdout.contains("/127.0.0.1"), "{offsets:?}");
+    let reset = run(&format!("--reset-offsets --group {t} --topic {t} --to-earliest --execute"));
+    reset.contains("inactive, but the current state is Stable");
+    run(&format!("--delete --group {t}")).contains("GroupNotEmptyException");
+    run(&format!("--delete-offsets --group {t} --topic {t}")).contains("GroupSubscribedToTopicException");
+    drop(member);
 }
 
 #[test]

@@ -356,10 +356,10 @@ fn nothing_acknowledged_is_lost_when_killed() {
             Producer::new(number, number < IDEMPOTENT, shape)
         })
         .collect();
-    let mut read = 0;
+    let (mut read, mut stumbles) = (0, 0);
     thread::scope(|scope| {
         let _finish = Finish(&shared.gate);
-        let (shared, broker, read) = (&shared, &mut broker, &mut read);
+        let (shared, broker) = (&shared, &mut broker);
         let mut threads: Vec<_> =
             producers.iter_mut().map(|producer| scope.spawn(move || shared.produce(producer))).collect();
         threads.push(scope.spawn(move || shared.consume()));
@@ -377,9 +377,14 @@ fn nothing_acknowledged_is_lost_when_killed() {
             });
             shared.gate.set(|state| state.open = false);
             broker.kill9();
+            if kill % 4 == 0 {
+                // A kill while it reads what the last one left.
+                broker.stumble(Duration::from_millis(random.below(120)));
+                stumbles += 1;
+            }
             broker.restart();
             if kill % 3 == 0 {
-                *read += shared.check(kill % 30 == 0);
+                read += shared.check(kill % 30 == 0);
             }
             shared.gate.set(|state| (state.life, state.open) = (state.life + 1, true));
         }
@@ -388,7 +393,7 @@ fn nothing_acknowledged_is_lost_when_killed() {
     let ledger = lock(&shared.ledger);
     let records: usize = ledger.seen.iter().map(Vec::len).sum();
     say(&format!(
-        "{kills} kills (seed {seed}): {} batches and {} commits acknowledged, {records} records there in order and once, {read} read again",
+        "{kills} kills and {stumbles} more at the start (seed {seed}): {} batches and {} commits acknowledged, {records} records there in order and once, {read} read again",
         shared.batches.load(Ordering::SeqCst),
         shared.committed.load(Ordering::SeqCst),
     ));
