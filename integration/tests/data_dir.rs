@@ -247,6 +247,36 @@ fn a_damaged_store_is_refused_as_it_is() {
     }
 }
 
+/// A write-ahead log that is damaged in the middle is like one that ends there: what comes before it is served, whole.
+#[test]
+fn a_damaged_write_ahead_log_counts_up_to_the_damage() {
+    let mut broker = Klamm::spawn(&["--topic", TOPIC]);
+    let mut connection = Connection::open(broker.bootstrap()).expect("the broker serves");
+    for count in 0..100 {
+        let first = Identity { producer: 0, count };
+        assert_eq!(
+            produce(&mut connection, &shape(1, 1000), 0, first).expect("an answer"),
+            (0, i64::from(count))
+        );
+    }
+    broker.kill9();
+    let logs = of_store(broker.data_dir(), ".log");
+    let log = logs.iter().max_by_key(|path| path.metadata().map_or(0, |metadata| metadata.len()));
+    let log = log.expect("a write-ahead log");
+    let mut bytes = fs::read(log).expect("the write-ahead log");
+    let wanted = b"count=50 ";
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).expect("the record");
+    bytes[at] ^= 0x55;
+    fs::write(log, bytes).expect("the damaged log");
+    broker.restart();
+    let found = read_all(broker.bootstrap());
+    assert_eq!(found.len(), 50);
+    assert!(found.iter().zip(0..).all(|(identity, count)| identity.count == count), "{found:?}");
+    let mut connection = Connection::open(broker.bootstrap()).expect("the broker serves");
+    let next = Identity { producer: 0, count: 100 };
+    assert_eq!(produce(&mut connection, &shape(1, 10), 0, next).expect("an answer"), (0, 50));
+}
+
 #[test]
 fn a_directory_that_can_not_be_written_is_named() {
     let scratch = TempDir::new().expect("a temporary directory");
