@@ -51,9 +51,23 @@ pub struct Settings {
     pub cluster_id: Option<String>,
     /// Topics that are created at the start, as far as they are not there.
     pub topics: Vec<NewTopic>,
-    /// The address of the HTTP side; `None` for none.
-    pub admin: Option<(String, u16)>,
+    /// Where metrics and health are served over HTTP.
+    pub admin: AdminListen,
 }
+
+/// Where metrics and health are served over HTTP.
+#[derive(Clone, Debug)]
+pub enum AdminListen {
+    /// Nowhere.
+    Off,
+    /// On 127.0.0.1:9404; where another process has that port, on a free one, so that a second broker starts.
+    Default,
+    /// On this host and port.
+    At(String, u16),
+}
+
+/// What [`AdminListen::Default`] tries first.
+const DEFAULT_ADMIN: (&str, u16) = ("127.0.0.1", 9404);
 
 /// Where a broker keeps its data.
 #[derive(Clone, Debug)]
@@ -116,10 +130,7 @@ impl Broker {
             send_buffer_bytes: config.socket_send_buffer_bytes,
         };
         let listeners = bind(settings.listeners, sockets).await?;
-        let admin = match &settings.admin {
-            Some((host, port)) => Some(bind_one(host, *port, sockets).await?),
-            None => None,
-        };
+        let admin = bind_admin(settings.admin, sockets).await?;
         let (data, temporary) = match settings.data {
             DataDirectory::Kept(path) => (path, None),
             DataDirectory::Temporary(parent) => {
@@ -213,6 +224,24 @@ async fn bind_one(
         Ok((socket, local))
     });
     bound.map_err(|error| StartError::Bind { address: host_port(host, port), error })
+}
+
+async fn bind_admin(
+    listen: AdminListen,
+    sockets: SocketOptions,
+) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let (host, port) = DEFAULT_ADMIN;
+    match listen {
+        AdminListen::Off => Ok(None),
+        AdminListen::At(host, port) => bind_one(&host, port, sockets).await.map(Some),
+        AdminListen::Default => match bind_one(host, port, sockets).await {
+            Err(StartError::Bind { address, error }) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                tracing::warn!("{address} is in use: metrics and health are served on a free port");
+                bind_one(host, 0, sockets).await.map(Some)
+            }
+            bound => bound.map(Some),
+        },
+    }
 }
 
 async fn bind(listeners: Vec<ListenerConfig>, options: SocketOptions) -> Result<Vec<Bound>, StartError> {

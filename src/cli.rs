@@ -76,8 +76,9 @@ pub struct Options {
     /// What to tell clients to connect to; repeatable [default: the address that they used]
     #[arg(long, value_name = "[NAME://]HOST:PORT", env = "KLAMM_ADVERTISE", value_delimiter = ',')]
     pub advertise: Vec<String>,
-    /// Where to serve /metrics, /healthz and /readyz over HTTP
-    #[arg(long, value_name = "HOST:PORT", env = "KLAMM_ADMIN_LISTEN", default_value = DEFAULT_ADMIN)]
+    /// Where to serve /metrics, /healthz and /readyz over HTTP [default: 127.0.0.1:9404, or a free port where that is
+    /// in use]
+    #[arg(long, value_name = "HOST:PORT", env = "KLAMM_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
     /// A topic to create at the start if it is missing: orders, orders:3, orders:3:compact,
     /// orders:3:retention.ms=60000; repeatable (variable: KLAMM_TOPICS, separated by commas)
@@ -108,8 +109,6 @@ pub enum Command {
     },
 }
 
-const DEFAULT_ADMIN: &str = "127.0.0.1:9404";
-
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -129,8 +128,8 @@ pub struct Settings {
     pub ephemeral: bool,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// Host and port of the HTTP side.
-    pub admin_listen: (String, u16),
+    /// Host and port of the HTTP side, where they are given.
+    pub admin_listen: Option<(String, u16)>,
     /// Topics to create if they are missing.
     pub topics: Vec<SeedTopic>,
     pub log_format: LogFormat,
@@ -171,9 +170,9 @@ impl Options {
             values.insert("advertised.listeners".to_owned(), advertised);
         }
         let broker = BrokerConfig::from_static(values)?;
-        let admin = self.admin_listen.as_deref().unwrap_or(DEFAULT_ADMIN);
-        let admin_listen = listener::parse_host_port(admin)
-            .map_err(|error| ConfigError(format!("--admin-listen: {error}")))?;
+        let admin_listen = self.admin_listen.as_deref().filter(|address| !address.is_empty());
+        let admin_listen = admin_listen.map(listener::parse_host_port).transpose();
+        let admin_listen = admin_listen.map_err(|error| ConfigError(format!("--admin-listen: {error}")))?;
         Ok(Settings {
             listeners: listener::listeners(&broker)?,
             topics: self.seed_topics(environment, &broker)?,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use klamm::broker::{Broker, DataDirectory, Settings, StartError};
+use klamm::broker::{AdminListen, Broker, DataDirectory, Settings, StartError};
 use klamm::cli::{self, Command, LogFormat, Options};
 use klamm::clock::Clock;
 use klamm::metadata::command::NewTopic;
@@ -86,7 +86,10 @@ fn broker_settings(settings: cli::Settings) -> Settings {
         },
         cluster_id: settings.cluster_id,
         topics: settings.topics.into_iter().map(topic).collect(),
-        admin: Some(settings.admin_listen),
+        admin: match settings.admin_listen {
+            Some((host, port)) => AdminListen::At(host, port),
+            None => AdminListen::Default,
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::protocol::StrBytes;
-use klamm::broker::{Broker, DataDirectory, Settings};
+use klamm::broker::{AdminListen, Broker, DataDirectory, Settings};
 use klamm::clock::Clock;
 use klamm::config::BrokerConfig;
 use klamm::config::listener::listeners;
@@ -55,7 +55,7 @@ impl Server {
             data: DataDirectory::Temporary(std::env::temp_dir()),
             cluster_id: None,
             topics: Vec::new(),
-            admin: None,
+            admin: AdminListen::Off,
         };
         let broker = Broker::start(settings, clock).await.unwrap();
         Self { address: broker.kafka_addr().to_string(), broker: Some(broker) }
