@@ -150,7 +150,8 @@ impl Klamm {
     /// # Panics
     /// When it does not stop in time.
     pub fn terminate(&mut self) -> ExitStatus {
-        let sent = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status();
+        // The shell's own `kill`: a small system has no program of that name.
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.pid())).status();
         assert!(sent.is_ok_and(|status| status.success()), "could not send SIGTERM");
         until("klamm to stop after SIGTERM", PATIENCE, || self.child.try_wait().ok().flatten())
     }
