@@ -13,6 +13,10 @@ command -v go >/dev/null || missing="$missing golang-go"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+# What the clients are compiled with that wrap librdkafka.
+command -v pkg-config >/dev/null || missing="$missing pkg-config"
+[ -f /usr/include/zlib.h ] || missing="$missing zlib1g-dev"
+[ -f /usr/include/zstd.h ] || missing="$missing libzstd-dev"
 # shellcheck disable=SC2086 # words
 [ -z "$missing" ] || install_packages $missing
 
@@ -35,9 +39,6 @@ if ! PATH="$KLAMM_CACHE/prometheus/usr/bin:$PATH" command -v prometheus >/dev/nu
 fi
 
 # Apache Kafka with its console tools, from Maven Central.
-integration/peer/fetch </dev/null || fail "integration/peer/fetch failed; see above."
-
-# Apache Kafka itself, for its console tools.
 integration/peer/fetch </dev/null || fail "integration/peer/fetch failed; see above."
 
 # A setup that ends with 77 says that this machine cannot have its client (a language that is too old, say). The tests of that client are

@@ -72,6 +72,6 @@ npm_packages() {
 }
 # Node.js itself may be one of the packages, where the client needs a newer one than the system has.
 run_node() {
-  local node; node="$(ls -d "$CACHE"/node_modules/node-*/bin/node 2>/dev/null | head -1)"
+  local node; node="$(ls -d "$CACHE"/node_modules/node-*/bin/node 2>/dev/null | head -1 || true)"
   NODE_PATH="$CACHE/node_modules" exec "${node:-node}" --no-warnings "$HERE/client.js" "${ARGS[@]}"
 }

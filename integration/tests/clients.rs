@@ -114,6 +114,8 @@ clients! {
     kafka_go: "kafka-go",
     kafkajs: "kafkajs",
     platformatic_kafka: "platformatic-kafka",
+    confluent_kafka_javascript: "confluent-kafka-javascript",
+    rdkafka_rust: "rdkafka-rust",
 }
 
 /// Shows what is not tested, so that nothing is left out in silence.
