@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 action="$1"
 release="$2/release"
 cache="${KLAMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/klamm}"
-key="$({ rustc -vV; cat Cargo.lock Cargo.toml .cargo/*.toml; } | cksum | cut -d ' ' -f 1)"
+# No more than decides what most of them are compiled to.
+key="$({ rustc -vV; cat Cargo.lock .cargo/*.toml; awk '/^\[/ { on = /^\[profile/ } on' Cargo.toml; } | cksum | cut -d ' ' -f 1)"
 kept="$cache/dependencies-$key"
 parts=".fingerprint build deps"
 
