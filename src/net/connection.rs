@@ -5,16 +5,15 @@
 //! aside, and nothing more is read until it starts: what a client can make us hold is bounded.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
@@ -22,19 +21,17 @@ use tokio_util::sync::CancellationToken;
 use super::admission::TakenMemory;
 use super::codec::{FrameCodec, FrameError, Inbound};
 use super::listener::NetOptions;
+use super::outbox::{Measured, Outbox};
 use crate::api::{ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Request, Running};
 use crate::clock::Clock;
-use crate::metrics::{Metrics, RequestTimes};
+use crate::metrics::RequestTimes;
 
 /// Requests of one connection that may run at once. Clients send five (`max.in.flight.requests.per.connection`) or,
 /// with librdkafka and acks=0, as many as fit; more in flight would not be faster, only larger.
 const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 
 /// While more response bytes than this wait to be written, no request is started.
-const UNWRITTEN_BYTES_MAX: usize = 1024 * 1024;
-
-/// Chunks given to one write: the largest that every operating system takes is 1024, and the gain ends long before.
-const CHUNKS_PER_WRITE_MAX: usize = 64;
+const UNWRITTEN_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Serves a connection until the client leaves, breaks the protocol, idles for too long, or the broker stops.
 pub(super) async fn serve(
@@ -114,14 +111,15 @@ impl InFlight {
         polled
     }
 
-    fn observe(&self, metrics: &Metrics) {
+    /// Where its time went until now, when its response is there.
+    fn measured(&self) -> Measured {
         let times = RequestTimes {
             request_queue: self.started.duration_since(self.received),
             local: self.local,
             remote: self.started.elapsed().saturating_sub(self.local),
             ..RequestTimes::default()
         };
-        metrics.request(self.api.key, self.api.name, self.api.max).observe(self.version, &times);
+        Measured { api: self.api, version: self.version, times }
     }
 }
 
@@ -162,7 +160,7 @@ impl Session {
     async fn run(mut self, stream: TcpStream) -> Result<End, Failure> {
         let (reader, mut writer) = stream.into_split();
         let mut frames = FramedRead::new(reader, FrameCodec::new(self.options.request_bytes_max));
-        let clock = self.broker.clock.clone();
+        let (clock, metrics) = (self.broker.clock.clone(), Arc::clone(&self.broker.metrics));
         let mut silence = pin!(idle_deadline(&clock, self.last_active_ms, self.options.idle_ms_max));
         // The end of this connection, be it the broker's or its own.
         let ending = self.options.stopping.child_token();
@@ -189,7 +187,7 @@ impl Session {
                     Some(Inbound::Announced(bytes)) => self.announced(bytes),
                     Some(Inbound::Frame(frame)) => self.received(frame).await?,
                 },
-                written = self.outbox.write(&mut writer), if !self.outbox.is_empty() => written?,
+                written = self.outbox.write(&mut writer, &metrics), if !self.outbox.is_empty() => written?,
                 () = ending.cancelled(), if self.reading_ended.is_none() => {
                     self.reading_ended = Some(End::Stopped);
                 }
@@ -207,7 +205,7 @@ impl Session {
             && self.taking.is_none()
             && self.reading_ended.is_none()
             && self.in_flight.len() < REQUESTS_IN_FLIGHT_MAX
-            && self.outbox.bytes < UNWRITTEN_BYTES_MAX
+            && self.outbox.bytes() < UNWRITTEN_BYTES_MAX
     }
 
     /// Gets memory for the frame that comes next. Where that takes time, answers go out meanwhile: they may be what
@@ -242,7 +240,7 @@ impl Session {
     }
 
     async fn start_waiting(&mut self) -> Result<(), Failure> {
-        if self.outbox.bytes >= UNWRITTEN_BYTES_MAX {
+        if self.outbox.bytes() >= UNWRITTEN_BYTES_MAX {
             return Ok(());
         }
         match self.waiting.take() {
@@ -282,12 +280,11 @@ impl Session {
     }
 
     fn answered(&mut self, response: Option<Encoded>) {
-        if let Some(answered) = self.in_flight.pop_front() {
-            answered.observe(&self.broker.metrics);
-        }
         self.last_active_ms = self.broker.clock.steady_ms();
-        if let Some(response) = response {
-            self.outbox.push(response);
+        let Some(answered) = self.in_flight.pop_front() else { return };
+        match response {
+            Some(response) => self.outbox.push(response, answered.measured()),
+            None => answered.measured().observe(&self.broker.metrics),
         }
     }
 
@@ -326,57 +323,4 @@ async fn taken(taking: &mut Option<BoxFuture<'static, TakenMemory>>) -> TakenMem
 async fn linger(ending: CancellationToken, at_most: Duration) {
     ending.cancelled().await;
     tokio::time::sleep(at_most).await;
-}
-
-/// Encoded responses that wait to be written. Several small ones leave in one system call.
-#[derive(Default)]
-struct Outbox {
-    chunks: VecDeque<Bytes>,
-    bytes: usize,
-}
-
-impl Outbox {
-    fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    fn push(&mut self, response: Encoded) {
-        for chunk in response.into_chunks() {
-            if !chunk.is_empty() {
-                self.bytes += chunk.len();
-                self.chunks.push_back(chunk);
-            }
-        }
-    }
-
-    /// Writes as much as the socket takes at once. Safe to cancel: bytes are forgotten only when they are written.
-    async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let written = std::future::poll_fn(|task| {
-            let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE_MAX];
-            let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-                *slice = IoSlice::new(chunk);
-                count += 1;
-            }
-            Pin::new(&mut *writer).poll_write_vectored(task, &slices[..count])
-        })
-        .await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.advance(written);
-        Ok(())
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        self.bytes -= written;
-        while let Some(first) = self.chunks.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                return;
-            }
-            written -= first.len();
-            self.chunks.pop_front();
-        }
-    }
 }

@@ -8,3 +8,4 @@ pub(crate) mod admission;
 mod codec;
 mod connection;
 pub(crate) mod listener;
+mod outbox;
