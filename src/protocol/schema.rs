@@ -1,6 +1,6 @@
 //! One macro that declares message bodies and log records: `schema!`.
 //!
-//! ```ignore
+//! ```text
 //! schema! {
 //!     /// One partition (PartitionRecord).
 //!     pub struct PartitionRecord, versions 0..=2, flexible 0.. {
