@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::Admin;
 use crate::group::command::{FetchOffsets, GroupFilter};
 use crate::group::coordinator::GroupCoordinator;
-use crate::log::Partition;
+use crate::log::{LogManager, Partition};
 use crate::metadata::{Image, Metadata, PartitionImage};
 use crate::metrics::{Sheet, table};
 use crate::types::Offset;
@@ -54,7 +54,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_broker(&sheet, idle, admin.is_ready());
     put_cluster(&sheet, &image);
     put_quorum(&sheet, &admin.metadata).await;
-    put_topics(&sheet, &image, &admin.metadata);
+    put_topics(&sheet, &image, &admin.logs);
     put_logs(&sheet, &partitions);
     put_groups(&sheet, &admin.groups, &partitions).await;
     admin.metrics.render() + &sheet.render()
@@ -148,17 +148,17 @@ async fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
 }
 
 /// What the image says about each partition, and how many of them need attention.
-fn put_topics(sheet: &Sheet, image: &Image, metadata: &Metadata) {
+fn put_topics(sheet: &Sheet, image: &Image, logs: &LogManager) {
     let (mut partitions, mut under_replicated, mut under_min_isr) = (0, 0, 0);
     for topic in image.topics.iter() {
         sheet.put(&table::TOPIC_PARTITIONS, &[&topic.name], topic.partition_count().into());
-        let min_isr = i64::from(metadata.topic_config(&topic.name).min_insync_replicas);
         for (number, partition) in topic.partitions() {
-            let number = number.to_string();
-            let labels = [&*topic.name, number.as_str()];
+            let label = number.to_string();
+            let labels = [&*topic.name, label.as_str()];
             let (in_sync, replicas) = (count(partition.isr.len()), count(partition.replicas.len()));
-            // More than there are replicas is never asked of a partition.
-            let min_isr = min_isr.min(replicas);
+            // The log has the topic's configuration at hand. More than there are replicas is never asked for.
+            let log = logs.get(topic.id, number);
+            let min_isr = log.map_or(1, |log| i64::from(log.config().min_insync_replicas)).min(replicas);
             partitions += 1;
             under_replicated += i64::from(in_sync < replicas);
             under_min_isr += i64::from(in_sync < min_isr);

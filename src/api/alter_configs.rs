@@ -8,7 +8,7 @@ use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceRespon
 
 use super::context::{Context, Disconnect};
 use super::incremental_alter_configs::{alterable, refuse_duplicates};
-use super::outcome::code_and_message;
+use super::outcome::{code_and_message, in_order};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Metadata;
 use crate::metadata::command::ConfigReplacement;
@@ -30,10 +30,8 @@ pub(super) async fn alter(metadata: &Metadata, request: AlterConfigsRequest) -> 
         request.resources.iter().map(|one| (one.resource_type, one.resource_name.as_str())),
     );
     let replacements: Vec<_> = read.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
-    let mut results = metadata.alter_configs(replacements, request.validate_only).await.into_iter();
-    let answer = |(resource, read): (AlterConfigsResource, Result<ConfigReplacement, ApiError>)| {
-        let unanswered = || Err(ErrorCode::UnknownServerError.into());
-        let result = read.and_then(|_| results.next().unwrap_or_else(unanswered));
+    let results = metadata.alter_configs(replacements, request.validate_only).await;
+    let answer = |(resource, result): (AlterConfigsResource, Result<(), ApiError>)| {
         let (code, message) = code_and_message(&result);
         AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
@@ -41,7 +39,7 @@ pub(super) async fn alter(metadata: &Metadata, request: AlterConfigsRequest) -> 
             .with_error_code(code)
             .with_error_message(message)
     };
-    let responses = request.resources.into_iter().zip(read).map(answer).collect();
+    let responses = request.resources.into_iter().zip(in_order(read, results)).map(answer).collect();
     AlterConfigsResponse::default().with_responses(responses)
 }
 

@@ -10,7 +10,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsRes
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 
 use super::context::{Context, Disconnect};
-use super::outcome::code_and_message;
+use super::outcome::{code_and_message, in_order};
 use crate::config::dynamic::read_ops;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::ConfigChange;
@@ -35,10 +35,8 @@ pub(super) async fn alter(
         request.resources.iter().map(|one| (one.resource_type, one.resource_name.as_str())),
     );
     let changes: Vec<_> = read.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
-    let mut results = metadata.incremental_alter_configs(changes, request.validate_only).await.into_iter();
-    let answer = |(resource, read): (AlterConfigsResource, Result<ConfigChange, ApiError>)| {
-        let unanswered = || Err(ErrorCode::UnknownServerError.into());
-        let result = read.and_then(|_| results.next().unwrap_or_else(unanswered));
+    let results = metadata.incremental_alter_configs(changes, request.validate_only).await;
+    let answer = |(resource, result): (AlterConfigsResource, Result<(), ApiError>)| {
         let (code, message) = code_and_message(&result);
         AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
@@ -46,7 +44,7 @@ pub(super) async fn alter(
             .with_error_code(code)
             .with_error_message(message)
     };
-    let responses = request.resources.into_iter().zip(read).map(answer).collect();
+    let responses = request.resources.into_iter().zip(in_order(read, results)).map(answer).collect();
     IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 

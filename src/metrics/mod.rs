@@ -10,13 +10,13 @@ mod sheet;
 pub mod table;
 mod topic;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::RwLock;
-use std::collections::HashMap;
 
 pub use request::{RequestMetrics, RequestTimes};
 pub use sheet::Sheet;
