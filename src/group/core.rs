@@ -3,21 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::classic::draft::Draft;
 use super::classic::{Change, ClassicGroup, GroupState};
-use super::command::{
-    Command, DescribedGroup, GroupFilter, Heartbeat, JoinGroup, LeaveGroup, ListedGroup, RefusedJoin, Reply,
-    SyncGroup,
-};
+use super::command::{Command, DescribedGroup, GroupFilter, ListedGroup, Reply};
+use super::kind::Group;
 use super::offsets::Offsets;
 use super::record::Record;
 use super::settings::GroupSettings;
 use crate::error::ErrorCode;
 use crate::shard::{Core, Decision, TimerChange, Token};
 use crate::types::TimestampMs;
-
-/// The type that ListGroups gives to groups of the classic protocol.
-const CLASSIC_GROUP_TYPE: &str = "classic";
 
 /// A change of a shard's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +39,7 @@ pub enum Timer {
 #[derive(Clone, Debug)]
 pub struct GroupCore {
     pub(super) settings: Arc<GroupSettings>,
-    pub(super) groups: BTreeMap<Arc<str>, ClassicGroup>,
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) offsets: Offsets,
 }
 
@@ -59,6 +53,7 @@ impl GroupCore {
     pub(super) fn count_groups(&self) -> GroupCounts {
         let mut counts = GroupCounts { offsets: self.offsets.count(), ..GroupCounts::default() };
         for group in self.groups.values() {
+            let Group::Classic(group) = group;
             match group.state {
                 GroupState::Empty => counts.empty += 1,
                 GroupState::PreparingRebalance => counts.preparing_rebalance += 1,
@@ -70,81 +65,9 @@ impl GroupCore {
         counts
     }
 
-    fn draft(&self, now_ms: TimestampMs, group: &ClassicGroup) -> Draft<'_> {
-        Draft::new(&self.settings, now_ms, group.clone())
-    }
-
-    fn join(&self, now_ms: TimestampMs, token: Token, request: JoinGroup) -> Decision<Self> {
-        let refuse = |code| {
-            let refused = RefusedJoin { code, member_id: request.member_id.clone() };
-            Decision::reply(token, Reply::Join(Err(refused)))
-        };
-        let timeouts = self.settings.min_session_timeout_ms..=self.settings.max_session_timeout_ms;
-        if request.group_id.is_empty() {
-            return refuse(ErrorCode::InvalidGroupId);
-        }
-        if !timeouts.contains(&request.session_timeout_ms) {
-            return refuse(ErrorCode::InvalidSessionTimeout);
-        }
-        let mut draft = match self.groups.get(&request.group_id) {
-            Some(group) => self.draft(now_ms, group),
-            None if request.member_id.is_empty() => {
-                let mut draft = self.draft(now_ms, &ClassicGroup::simple(request.group_id.clone(), now_ms));
-                draft.create();
-                draft
-            }
-            None => return refuse(ErrorCode::UnknownMemberId),
-        };
-        draft.join(token, request);
-        draft.finish()
-    }
-
-    fn sync(&self, now_ms: TimestampMs, token: Token, request: SyncGroup) -> Decision<Self> {
-        let refuse = |code| Decision::reply(token, Reply::Sync(Err(code)));
-        if request.group_id.is_empty() {
-            return refuse(ErrorCode::InvalidGroupId);
-        }
-        match self.groups.get(&request.group_id) {
-            Some(group) if group.state != GroupState::Empty => {
-                let mut draft = self.draft(now_ms, group);
-                draft.sync(token, request);
-                draft.finish()
-            }
-            Some(_) | None => refuse(ErrorCode::UnknownMemberId),
-        }
-    }
-
-    fn heartbeat(&self, now_ms: TimestampMs, token: Token, request: &Heartbeat) -> Decision<Self> {
-        let refuse = |code| Decision::reply(token, Reply::Heartbeat(Err(code)));
-        if request.group_id.is_empty() {
-            return refuse(ErrorCode::InvalidGroupId);
-        }
-        let Some(group) = self.groups.get(&request.group_id) else {
-            return refuse(ErrorCode::UnknownMemberId);
-        };
-        let mut draft = self.draft(now_ms, group);
-        let alive = draft.heartbeat(request);
-        let mut decision = draft.finish();
-        decision.replies.push((token, Reply::Heartbeat(alive)));
-        decision
-    }
-
-    fn leave(&self, now_ms: TimestampMs, token: Token, request: LeaveGroup) -> Decision<Self> {
-        if request.group_id.is_empty() {
-            return Decision::reply(token, Reply::Leave(Err(ErrorCode::InvalidGroupId)));
-        }
-        let unknown = ClassicGroup::simple(request.group_id.clone(), now_ms);
-        let group = self.groups.get(&request.group_id).unwrap_or(&unknown);
-        let mut draft = self.draft(now_ms, group);
-        let left = draft.leave(request.members);
-        let mut decision = draft.finish();
-        decision.replies.push((token, Reply::Leave(Ok(left))));
-        decision
-    }
-
     fn describe(&self, group_ids: Vec<Arc<str>>) -> Vec<DescribedGroup> {
         let describe = |group_id: Arc<str>| {
-            let group = self.groups.get(&group_id).map(ClassicGroup::describe);
+            let group = self.groups.get(&group_id).map(|Group::Classic(group)| group.describe());
             DescribedGroup { group_id, group }
         };
         group_ids.into_iter().map(describe).collect()
@@ -154,13 +77,7 @@ impl GroupCore {
         let wanted = |filter: &[String], name: &str| {
             filter.is_empty() || filter.iter().any(|wish| wish.trim().eq_ignore_ascii_case(name))
         };
-        let listed = |group: &ClassicGroup| ListedGroup {
-            group_id: group.group_id.clone(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            state: group.state.name(),
-            group_type: CLASSIC_GROUP_TYPE,
-        };
-        let groups = self.groups.values().map(listed);
+        let groups = self.groups.values().map(Group::listed);
         groups.filter(|g| wanted(&filter.states, g.state) && wanted(&filter.types, g.group_type)).collect()
     }
 
@@ -168,12 +85,10 @@ impl GroupCore {
         let mut decision = Decision::default();
         let mut results = Vec::with_capacity(group_ids.len());
         for group_id in group_ids {
-            let error = match self.groups.get(&group_id).map(|group| group.state) {
-                None | Some(GroupState::Dead) => Some(ErrorCode::GroupIdNotFound),
-                Some(GroupState::Empty) => None,
-                Some(
-                    GroupState::PreparingRebalance | GroupState::CompletingRebalance | GroupState::Stable,
-                ) => Some(ErrorCode::NonEmptyGroup),
+            let error = match self.groups.get(&group_id) {
+                Some(group) if group.is_empty() => None,
+                Some(_) => Some(ErrorCode::NonEmptyGroup),
+                None => Some(ErrorCode::GroupIdNotFound),
             };
             if error.is_none() {
                 decision.events.extend(self.offsets.delete_all(&group_id));
@@ -188,20 +103,16 @@ impl GroupCore {
     /// Writes that an empty group is gone.
     pub(super) fn delete_group(&self, group_id: &Arc<str>, decision: &mut Decision<Self>) {
         let Some(group) = self.groups.get(group_id) else { return };
-        let cancel = |member_id: &Arc<str>| TimerChange::Cancel {
-            timer: Timer::Session { group_id: group_id.clone(), member_id: member_id.clone() },
-        };
-        decision.timers.extend(group.pending_members.iter().map(cancel));
-        decision.events.push(Event::Record(Record::Group { group_id: group_id.clone(), value: None }));
+        group.delete(decision);
     }
 
     /// Forgets old offsets, and empty groups without any (`cleanupGroupMetadata`).
     fn expire_offsets(&self, now_ms: TimestampMs) -> Decision<Self> {
         let mut decision = Decision::default();
         for (group_id, group) in &self.groups {
-            let expired = self.offsets.expire(group, now_ms, self.settings.offsets_retention_ms);
+            let expired = self.offsets.expire(group_id, group, now_ms, self.settings.offsets_retention_ms);
             decision.events.extend(expired.tombstones);
-            if expired.nothing_left && group.state == GroupState::Empty {
+            if expired.nothing_left && group.is_empty() {
                 self.delete_group(group_id, &mut decision);
             }
         }
@@ -212,18 +123,6 @@ impl GroupCore {
     fn next_expiration(&self, now_ms: TimestampMs) -> TimerChange<Timer> {
         let deadline_ms = now_ms.saturating_add(self.settings.offsets_retention_check_interval_ms);
         TimerChange::Arm { timer: Timer::Expiration, deadline_ms }
-    }
-
-    pub(super) fn with_group(
-        &self,
-        now_ms: TimestampMs,
-        group_id: &str,
-        decide: impl FnOnce(&mut Draft<'_>),
-    ) -> Decision<Self> {
-        let Some(group) = self.groups.get(group_id) else { return Decision::default() };
-        let mut draft = self.draft(now_ms, group);
-        decide(&mut draft);
-        draft.finish()
     }
 }
 
@@ -237,14 +136,9 @@ impl Core for GroupCore {
     fn start(&self, now_ms: TimestampMs) -> Decision<Self> {
         let mut decision = Decision { timers: vec![self.next_expiration(now_ms)], ..Decision::default() };
         for group in self.groups.values() {
-            let mut draft = self.draft(now_ms, group);
-            for member_id in group.members.keys() {
-                draft.touch(member_id);
-            }
-            if group.members.len() > self.settings.max_size {
-                draft.prepare_rebalance("the group is larger than group.max.size");
-            }
-            let started = draft.finish();
+            let started = match group {
+                Group::Classic(group) => self.start_classic(now_ms, group),
+            };
             decision.events.extend(started.events);
             decision.timers.extend(started.timers);
         }
@@ -279,13 +173,13 @@ impl Core for GroupCore {
     fn expire(&self, now_ms: TimestampMs, timer: &Timer) -> Decision<Self> {
         match timer {
             Timer::Session { group_id, member_id } => {
-                self.with_group(now_ms, group_id, |draft| draft.session_expired(member_id))
+                self.with_classic(now_ms, group_id, |draft| draft.session_expired(member_id))
             }
             Timer::Join { group_id } => {
-                self.with_group(now_ms, group_id, |draft| draft.join_deadline_passed())
+                self.with_classic(now_ms, group_id, |draft| draft.join_deadline_passed())
             }
             Timer::Sync { group_id } => {
-                self.with_group(now_ms, group_id, |draft| draft.sync_deadline_passed())
+                self.with_classic(now_ms, group_id, |draft| draft.sync_deadline_passed())
             }
             Timer::Expiration => self.expire_offsets(now_ms),
         }
@@ -294,15 +188,17 @@ impl Core for GroupCore {
     fn replay(&mut self, event: &Event) {
         match event {
             Event::Record(Record::Group { group_id, value: Some(value) }) => {
-                let group = ClassicGroup::from_record(group_id, self.groups.get(group_id), value);
-                self.groups.insert(group_id.clone(), group);
+                let before = self.groups.get(group_id).map(|Group::Classic(group)| group);
+                let group = ClassicGroup::from_record(group_id, before, value);
+                self.groups.insert(group_id.clone(), Group::Classic(group));
             }
             Event::Record(Record::Group { group_id, value: None }) => {
                 self.groups.remove(group_id);
             }
             Event::Record(Record::Offset { group_id, topic, partition, value: Some(offset) }) => {
                 // Who commits without being a member of a group makes a simple group.
-                let simple = || ClassicGroup::simple(group_id.clone(), offset.commit_timestamp_ms);
+                let simple =
+                    || Group::Classic(ClassicGroup::simple(group_id.clone(), offset.commit_timestamp_ms));
                 self.groups.entry(group_id.clone()).or_insert_with(simple);
                 self.offsets.put(group_id, topic, *partition, offset.clone());
             }
@@ -310,7 +206,7 @@ impl Core for GroupCore {
                 self.offsets.remove(group_id, topic, *partition);
             }
             Event::Classic { group_id, change } => {
-                if let Some(group) = self.groups.get_mut(group_id) {
+                if let Some(Group::Classic(group)) = self.groups.get_mut(group_id) {
                     group.replay(change);
                 }
             }

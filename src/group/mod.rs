@@ -6,6 +6,7 @@
 //! - [`coordinator`]: the handle that the API files call; starts shards where there is something to coordinate;
 //! - [`core`]: all groups of a shard, as a deterministic [`Core`](crate::shard::Core);
 //! - [`classic`]: the classic group protocol, a group at a time;
+//! - `kind`: a group of either protocol;
 //! - `journal`: where records go: the log, and the view from which a shard is loaded;
 //! - [`offsets`]: committed offsets, their retention and deletion;
 //! - [`record`]: the records, in Kafka's bytes;
@@ -16,6 +17,7 @@ pub mod command;
 pub mod coordinator;
 pub mod core;
 mod journal;
+mod kind;
 pub mod offsets;
 pub mod record;
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::classic::{ClassicGroup, GroupState};
+use super::classic::GroupState;
 use super::command::{
     CommitOffsets, CommittedOffset, CommittedPartition, DeleteOffsets, DeletedTopic, FetchOffsets,
     FetchTopic, FetchedPartition, FetchedTopic, Reply, TopicOutcome,
 };
 use super::core::{Event, GroupCore};
+use super::kind::{ExpirationCondition, Group};
 use super::record::Record;
 use crate::error::ErrorCode;
 use crate::shard::{Decision, Token};
@@ -99,11 +100,17 @@ impl Offsets {
 
     /// Tombstones for a group's offsets that nobody has used for long (KIP-211): not those of topics that it is
     /// subscribed to; while it has members, counted from the commit; when it is empty, from when it became so.
-    pub(super) fn expire(&self, group: &ClassicGroup, now_ms: TimestampMs, retention_ms: i64) -> Expired {
-        let Some(topics) = self.by_group.get(&group.group_id) else {
+    pub(super) fn expire(
+        &self,
+        group_id: &Arc<str>,
+        group: &Group,
+        now_ms: TimestampMs,
+        retention_ms: i64,
+    ) -> Expired {
+        let Some(topics) = self.by_group.get(group_id) else {
             return Expired { tombstones: Vec::new(), nothing_left: true };
         };
-        let Some(condition) = ExpirationCondition::of(group) else {
+        let Some(condition) = group.expiration_condition() else {
             return Expired { tombstones: Vec::new(), nothing_left: false };
         };
         let mut expired = Expired { tombstones: Vec::new(), nothing_left: true };
@@ -111,7 +118,7 @@ impl Offsets {
             let subscribed = group.is_subscribed_to(topic);
             for (partition, offset) in partitions {
                 if !subscribed && condition.is_expired(offset, now_ms, retention_ms) {
-                    expired.tombstones.push(tombstone(&group.group_id, topic, *partition));
+                    expired.tombstones.push(tombstone(group_id, topic, *partition));
                 } else {
                     expired.nothing_left = false;
                 }
@@ -121,29 +128,7 @@ impl Offsets {
     }
 }
 
-/// From when an offset's retention counts (`OffsetExpirationCondition`).
-#[derive(Clone, Copy, Debug)]
-enum ExpirationCondition {
-    SinceCommit,
-    SinceEmpty(TimestampMs),
-}
-
 impl ExpirationCondition {
-    /// `None`: nothing expires now.
-    fn of(group: &ClassicGroup) -> Option<Self> {
-        match group.state {
-            _ if group.protocol_type.is_none() => Some(Self::SinceCommit),
-            GroupState::Empty => Some(group.state_since_ms.map_or(Self::SinceCommit, Self::SinceEmpty)),
-            GroupState::Stable if group.uses_consumer_protocol() && group.subscribed_topics.is_some() => {
-                Some(Self::SinceCommit)
-            }
-            GroupState::Stable
-            | GroupState::PreparingRebalance
-            | GroupState::CompletingRebalance
-            | GroupState::Dead => None,
-        }
-    }
-
     fn is_expired(self, offset: &CommittedOffset, now_ms: TimestampMs, retention_ms: i64) -> bool {
         if offset.expire_timestamp_ms != -1 {
             return now_ms >= offset.expire_timestamp_ms;
@@ -253,31 +238,16 @@ impl GroupCore {
         let Some(group) = self.groups.get(&request.group_id) else {
             return if request.generation_id < 0 { Ok(()) } else { Err(request.unknown_group) };
         };
-        let empty = group.state == GroupState::Empty;
-        if request.generation_id < 0 && empty {
-            return Ok(());
-        }
-        if request.generation_id >= 0 || !request.member_id.is_empty() || request.group_instance_id.is_some()
-        {
-            group.validate_member(&request.member_id, request.group_instance_id.as_deref())?;
-            if request.generation_id != group.generation_id {
-                return Err(ErrorCode::IllegalGeneration);
-            }
-        } else if !empty {
-            return Err(ErrorCode::UnknownMemberId);
-        }
-        if group.state == GroupState::CompletingRebalance {
-            // The member knows the new generation, but not what is its own in it.
-            return Err(ErrorCode::RebalanceInProgress);
-        }
-        Ok(())
+        group.validate_commit(request)
     }
 
     /// A commit is a sign of life, except while the group completes a rebalance.
     fn commit_keeps_session(&self, now_ms: TimestampMs, request: &CommitOffsets) -> Decision<Self> {
         match self.groups.get(&request.group_id) {
-            Some(group) if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) => {
-                self.with_group(now_ms, &request.group_id, |draft| draft.touch(&request.member_id))
+            Some(Group::Classic(group))
+                if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) =>
+            {
+                self.with_classic(now_ms, &request.group_id, |draft| draft.touch(&request.member_id))
             }
             Some(_) | None => Decision::default(),
         }
@@ -291,9 +261,8 @@ impl GroupCore {
         let Some(group) = self.groups.get(&request.group_id) else {
             return refuse(ErrorCode::GroupIdNotFound);
         };
-        if group.state != GroupState::Empty && !group.uses_consumer_protocol() {
-            // What members of other types subscribe to is not known.
-            return refuse(ErrorCode::NonEmptyGroup);
+        if let Err(code) = group.validate_offset_delete() {
+            return refuse(code);
         }
         let mut decision = Decision::default();
         let mut outcomes = Vec::with_capacity(request.topics.len());

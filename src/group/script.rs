@@ -20,6 +20,7 @@ use super::command::{
     SyncGroup, TopicOutcome,
 };
 use super::core::{Event, GroupCore, Timer};
+use super::kind::Group;
 use super::record::Record;
 use super::settings::GroupSettings;
 use crate::error::ErrorCode;
@@ -466,13 +467,14 @@ impl Scripted for GroupCore {
     fn show_state(&self) -> String {
         let mut out = String::new();
         for group in self.groups.values() {
+            let Group::Classic(group) = group;
             show_group(group, &mut out);
         }
         out
     }
 
     fn check(&self) {
-        self.groups.values().for_each(ClassicGroup::check);
+        self.groups.values().for_each(|Group::Classic(group)| group.check());
     }
 }
 

@@ -13,6 +13,7 @@ use super::command::{
     JoinGroup, LeaveGroup, LeavingMember, Protocol, Reply, SyncGroup,
 };
 use super::core::{Event, GroupCore, Timer};
+use super::kind::Group;
 use super::settings::GroupSettings;
 use crate::error::ErrorCode;
 use crate::shard::timers::Timers;
@@ -134,7 +135,7 @@ impl World {
 
     fn check(&mut self) {
         let mut generations = BTreeMap::new();
-        for group in self.core.groups.values() {
+        for Group::Classic(group) in self.core.groups.values() {
             group.check();
             let before = self.generations.get(&group.group_id).copied().unwrap_or(0);
             assert!(group.generation_id >= before, "a generation was taken back");
@@ -144,9 +145,9 @@ impl World {
         let ids = |core: &GroupCore| core.groups.keys().cloned().collect::<BTreeSet<_>>();
         assert_eq!(ids(&self.core), ids(&self.written), "a restart would find other groups");
         assert_eq!(self.core.offsets, self.written.offsets, "a restart would find other offsets");
-        for (group_id, group) in &self.core.groups {
+        for (group_id, Group::Classic(group)) in &self.core.groups {
             let settled = matches!(group.state, GroupState::Stable | GroupState::Empty);
-            if let Some(written) = self.written.groups.get(group_id).filter(|_| settled) {
+            if let Some(Group::Classic(written)) = self.written.groups.get(group_id).filter(|_| settled) {
                 assert_eq!(lasting(group), lasting(written), "a restart would find another group");
             }
         }
@@ -174,7 +175,12 @@ impl World {
     fn restart(&mut self) {
         self.held.clear();
         self.core = self.written.clone();
-        self.generations = self.core.groups.values().map(|g| (g.group_id.clone(), g.generation_id)).collect();
+        self.generations = self
+            .core
+            .groups
+            .values()
+            .map(|Group::Classic(g)| (g.group_id.clone(), g.generation_id))
+            .collect();
         self.start();
     }
 
@@ -324,7 +330,7 @@ proptest! {
         // Left alone, every group comes to rest: nobody is held for ever, nobody stays a member.
         world.advance(1_000_000);
         assert!(world.held.is_empty(), "somebody was never answered: {:?}", world.held);
-        assert!(world.core.groups.values().all(|group| group.state == GroupState::Empty));
+        assert!(world.core.groups.values().all(Group::is_empty));
         assert_eq!(world.settings.max_size, max_size);
         world.advance(1_000_000);
         assert!(world.core.groups.is_empty(), "an empty group without offsets stayed");

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use imbl::{OrdMap, OrdSet};
 
 use crate::error::ErrorCode;
-use crate::group::command::{GroupDescription, JoinedMember, MemberDescription, Protocol};
+use crate::group::command::{CommitOffsets, GroupDescription, JoinedMember, MemberDescription, Protocol};
 use crate::group::record::{GroupMetadata, MemberMetadata};
 use crate::shard::Token;
 use crate::types::TimestampMs;
@@ -252,6 +252,28 @@ impl ClassicGroup {
             }
         }
         self.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)
+    }
+
+    /// Whether the caller may commit offsets: a member of this generation, or anybody while the group is empty.
+    pub fn validate_commit(&self, request: &CommitOffsets) -> Result<(), ErrorCode> {
+        let empty = self.state == GroupState::Empty;
+        if request.generation_id < 0 && empty {
+            return Ok(());
+        }
+        if request.generation_id >= 0 || !request.member_id.is_empty() || request.group_instance_id.is_some()
+        {
+            self.validate_member(&request.member_id, request.group_instance_id.as_deref())?;
+            if request.generation_id != self.generation_id {
+                return Err(ErrorCode::IllegalGeneration);
+            }
+        } else if !empty {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        if self.state == GroupState::CompletingRebalance {
+            // The member knows the new generation, but not what is its own in it.
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        Ok(())
     }
 
     /// Everybody, as the leader needs it.

@@ -10,6 +10,7 @@
 //! ```
 //! - [`group`]: the state of one group, and how a [`Change`] or a record changes it;
 //! - [`draft`]: a decision in the making, which works on a cheap copy of the group and lists the changes;
+//! - `requests`: the requests, brought to their group;
 //! - [`join`], [`sync`], [`leave`], [`rebalance`]: the decisions.
 
 pub(super) mod draft;
@@ -19,6 +20,7 @@ mod invariants;
 mod join;
 mod leave;
 mod rebalance;
+mod requests;
 mod sync;
 
 pub use group::{Change, ClassicGroup, GroupState, Member};
