@@ -34,6 +34,10 @@ pub const LOG_APPEND_TIME: i16 = 1 << 3;
 pub const TRANSACTIONAL: i16 = 1 << 4;
 /// Attribute: holds control records.
 pub const CONTROL: i16 = 1 << 5;
+/// Control type of the marker of an aborted transaction.
+pub const CONTROL_ABORT: i16 = 0;
+/// Control type of the marker of a committed transaction.
+pub const CONTROL_COMMIT: i16 = 1;
 
 /// What is wrong with the bytes of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

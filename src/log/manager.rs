@@ -12,6 +12,7 @@ use super::epochs::Epochs;
 use super::partition::{Partition, Shared, Stored};
 use super::producers::Producers;
 use super::state::{PartitionState, Segment, decode_name, encode_name};
+use super::transactions::partitions_with_aborted;
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::StorageError;
@@ -184,6 +185,7 @@ impl LogManager {
             ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
             ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
             ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
+            ops.delete_prefix(&KeyPrefix::AbortedTransactionsOf { partition });
             ops.delete_prefix(&KeyPrefix::ExtentsOf { partition });
             ops.delete_prefix(&KeyPrefix::TimeIndexOf { partition });
         }
@@ -286,6 +288,10 @@ impl Loaded {
                 loaded.add(&key, &value).ok_or_else(|| damaged(&format!("{key:?}")))?;
             }
         }
+        for partition in partitions_with_aborted(store)? {
+            let log_end = loaded.states.get(&partition).map_or(0, |state| state.log_end);
+            loaded.producers.entry(partition).or_default().transactions.load_aborted(log_end);
+        }
         Ok(loaded)
     }
 
@@ -310,6 +316,7 @@ impl Loaded {
             | Key::QuorumState
             | Key::NextPartitionId
             | Key::Partition { .. }
+            | Key::AbortedTransaction { .. }
             | Key::Group { .. }
             | Key::GroupOffset { .. } => return None,
         }

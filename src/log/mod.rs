@@ -10,6 +10,9 @@
 //!   nothing to repair.
 //! - The high watermark moves when a write is stored; then those who [`Partition::watch`] are
 //!   woken. Batches on their way are not visible.
+//! - Transactions: `transactions` knows where those without a marker start, which is where readers of
+//!   committed records end, and keeps the index of the aborted ones; `verification` sees to it that
+//!   none begins here without its coordinator's knowledge.
 //! - [`batch`] reads and writes record batches, [`compression`] is what they are compressed with.
 
 pub mod batch;
@@ -24,15 +27,19 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod types;
 mod validate;
 mod varint;
+mod verification;
 mod walk;
 
 pub use crate::storage::Ops;
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
+pub use transactions::{AbortedTransaction, Marker};
 pub use types::{
     ActiveProducer, AppendError, Appended, FoundOffset, Isolation, OffsetQuery, Offsets, Origin, Read,
     ReadUpTo,
 };
+pub use verification::{TransactionalBatch, Verification};

@@ -19,6 +19,7 @@ use super::settings::LogConfig;
 use super::state::{PartitionState, Segment};
 use super::types::{ActiveProducer, AppendError, Appended, Offsets, Origin};
 use super::validate::{Valid, into_mut, validate};
+use super::verification::{GuardNumber, Verification};
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::{ApiError, ErrorCode, StorageError};
@@ -172,21 +173,49 @@ impl Partition {
         origin: Origin,
         extra: Ops,
     ) -> Result<PendingAppend, AppendError> {
+        self.append_guarded(batch, origin, extra, None)
+    }
+
+    /// The same for a batch that had to be verified: it may begin a transaction here.
+    ///
+    /// # Errors
+    /// Likewise; `INVALID_TXN_STATE` where its transaction was ended meanwhile.
+    pub fn append_verified(
+        self: &Arc<Self>,
+        batch: Bytes,
+        origin: Origin,
+        extra: Ops,
+        verification: &Verification,
+    ) -> Result<PendingAppend, AppendError> {
+        self.append_guarded(batch, origin, extra, verification.guard())
+    }
+
+    fn append_guarded(
+        self: &Arc<Self>,
+        batch: Bytes,
+        origin: Origin,
+        extra: Ops,
+        guard: Option<GuardNumber>,
+    ) -> Result<PendingAppend, AppendError> {
         let with_start =
             |error: AppendError| AppendError { log_start_offset: self.inner.lock().log_start, ..error };
         let config = self.config.load();
         let now_ms = self.shared.clock.now_ms();
         let valid = validate(batch, origin, &config.1, &self.name, now_ms).map_err(with_start)?;
-        self.enqueue(valid, origin, extra, &config.1, now_ms).map_err(with_start)
+        let check =
+            |producers: &Producers, batch: &BatchView| producers.check(batch, origin, guard, &self.name);
+        self.enqueue(valid, origin, extra, &config.1, now_ms, check).map_err(with_start)
     }
 
-    fn enqueue(
+    /// Gives a batch offsets and queues it, if `check` lets it.
+    pub(super) fn enqueue(
         self: &Arc<Self>,
         valid: Valid,
         origin: Origin,
         extra: Ops,
         config: &LogConfig,
         now_ms: TimestampMs,
+        check: impl FnOnce(&Producers, &BatchView) -> Result<Verdict, AppendError>,
     ) -> Result<PendingAppend, AppendError> {
         let Valid { batch, log_append_time } = valid;
         let bytes = batch.len() as u64;
@@ -200,7 +229,7 @@ impl Partition {
             );
             return Err(AppendError::with(ErrorCode::RecordListTooLarge, message));
         }
-        if let Verdict::Duplicate(known) = inner.producers.check(&batch, origin, &self.name)? {
+        if let Verdict::Duplicate(known) = check(&inner.producers, &batch)? {
             let appended = Appended {
                 base_offset: known.base_offset(),
                 last_offset: known.last_offset,
@@ -219,9 +248,7 @@ impl Partition {
         let leader_epoch = inner.leader_epoch;
         let changes = inner.epochs.assign(leader_epoch, base_offset);
         put_epochs(&mut ops, self.id, changes);
-        if let Some((producer_id, value)) = inner.producers.update(&batch, base_offset) {
-            ops.put(&Key::Producer { partition: self.id, producer_id }, value);
-        }
+        inner.producers.update(&batch, base_offset, self.id, &mut ops);
         inner.log_end = last_offset + 1;
         let grown_to = (max_timestamp > inner.grown_to).then_some(max_timestamp);
         inner.grown_to = grown_to.unwrap_or(inner.grown_to);
@@ -284,6 +311,7 @@ impl Partition {
         let high_watermark = inner.stored_end;
         if high_watermark > inner.high_watermark {
             inner.high_watermark = high_watermark;
+            inner.producers.transactions.on_high_watermark(high_watermark);
             inner.wake();
         }
     }
@@ -395,10 +423,12 @@ pub(super) fn put_epochs(ops: &mut Ops, partition: PartitionId, changes: EpochCh
 
 impl Inner {
     pub(super) fn offsets(&self) -> Offsets {
+        let first_unstable = self.producers.transactions.first_unstable();
+        let last_stable = first_unstable.map_or(self.high_watermark, |offset| offset.max(self.log_start));
         Offsets {
             log_start: self.log_start,
             high_watermark: self.high_watermark,
-            last_stable: self.high_watermark,
+            last_stable: last_stable.min(self.high_watermark),
             log_end: self.log_end,
         }
     }

@@ -1,15 +1,18 @@
-//! Idempotent producers: what each wrote last, so that a batch that is sent again is not appended
-//! again, and one that is missing is noticed (Kafka's `ProducerStateManager`,
-//! `ProducerAppendInfo`).
+//! Idempotent and transactional producers: what each wrote last, so that a batch that is sent again
+//! is not appended again, one that is missing is noticed, and one of a transaction that nobody
+//! coordinates is refused (Kafka's `ProducerStateManager`, `ProducerAppendInfo`).
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::batch::{BatchView, add_sequence};
+use super::transactions::{AbortedTransaction, Marker, Transactions};
 use super::types::{ActiveProducer, AppendError, Origin};
+use super::verification::{GuardNumber, Verifications};
 use crate::error::ErrorCode;
-use crate::types::{Offset, ProducerEpoch, ProducerId, TimestampMs};
+use crate::storage::{Key, Ops};
+use crate::types::{Offset, PartitionId, ProducerEpoch, ProducerId, TimestampMs};
 
 /// How many batches are remembered. Producers have no more requests than these in flight.
 const BATCHES: usize = 5;
@@ -55,23 +58,28 @@ pub(super) enum Verdict {
     Duplicate(KnownBatch),
 }
 
-/// The producers of a partition.
+/// The producers of a partition, and their transactions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Producers(HashMap<ProducerId, Producer>);
+pub(super) struct Producers {
+    by_id: HashMap<ProducerId, Producer>,
+    pub(super) transactions: Transactions,
+    pub(super) verifications: Verifications,
+}
 
 impl Producers {
-    /// Decides what to do with a batch.
+    /// Decides what to do with a batch. `guard` says that the coordinator knows of its transaction.
     pub(super) fn check(
         &self,
         batch: &BatchView,
         origin: Origin,
+        guard: Option<GuardNumber>,
         partition: &str,
     ) -> Result<Verdict, AppendError> {
         let id = batch.producer_id();
         if id < 0 || origin == Origin::Internal {
             return Ok(Verdict::Append);
         }
-        let known = self.0.get(&id);
+        let known = self.by_id.get(&id);
         let epoch = batch.producer_epoch();
         let (first, last) = (batch.base_sequence(), batch.last_sequence());
         if let Some(producer) = known
@@ -83,39 +91,165 @@ impl Producers {
                 return Ok(Verdict::Duplicate(*known));
             }
         }
-        if let Some(producer) = known
-            && epoch < producer.epoch
-        {
-            let message = format!(
-                "Epoch of producer {id} in {partition} is {epoch}, which is smaller than the last \
-                 seen epoch {}",
-                producer.epoch
-            );
-            return Err(AppendError::with(ErrorCode::InvalidProducerEpoch, message));
-        }
-        let in_transaction = known.is_some_and(|producer| producer.transaction_start.is_some());
-        if batch.is_transactional() && !in_transaction && !batch.is_control() {
+        self.check_epoch(id, epoch, partition)?;
+        let begins = batch.is_transactional() && !self.has_ongoing_transaction(id, epoch);
+        if begins && !self.verifications.allows(id, guard) {
             let message = "Record was not part of an ongoing transaction";
             return Err(AppendError::with(ErrorCode::InvalidTxnState, message));
         }
         if origin == Origin::Client {
-            check_sequence(id, epoch, first, known, partition)?;
+            self.check_sequence(id, epoch, first, partition)?;
+        }
+        let in_transaction = known.is_some_and(|producer| producer.transaction_start.is_some());
+        if in_transaction && !batch.is_transactional() {
+            let message = format!("Expected transactional write from producer {id} in partition {partition}");
+            return Err(AppendError::with(ErrorCode::InvalidTxnState, message));
         }
         Ok(Verdict::Append)
     }
 
-    /// Remembers a batch that is appended, and answers what is stored of its producer.
-    pub(super) fn update(&mut self, batch: &BatchView, base_offset: Offset) -> Option<(ProducerId, Bytes)> {
-        let id = batch.producer_id();
-        if id < 0 || batch.is_control() {
-            return None;
+    fn check_sequence(
+        &self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        first: i32,
+        partition: &str,
+    ) -> Result<(), AppendError> {
+        let known = self.by_id.get(&id);
+        let out_of_order = |message| Err(AppendError::with(ErrorCode::OutOfOrderSequenceNumber, message));
+        if let Some(guard) = self.verifications.guard(id) {
+            // A producer of the newer protocol starts each transaction with a new epoch, and at 0.
+            let has_written = known.is_some_and(|producer| !producer.batches.is_empty());
+            if guard.supports_epoch_bump && first != 0 && !has_written {
+                return out_of_order(format!(
+                    "Invalid sequence number for producer {id} in partition {partition}: {first} (incoming \
+                     seq. number). Expected sequence 0 for transactions v2 idempotent producer with no \
+                     existing state."
+                ));
+            }
+            if first > guard.lowest_sequence {
+                return out_of_order(format!(
+                    "Out of order sequence number for producer {id} in partition {partition}: {first} \
+                     (incoming seq. number), {} (earliest seen sequence)",
+                    guard.lowest_sequence
+                ));
+            }
         }
-        let epoch = batch.producer_epoch();
-        let timestamp = batch.max_timestamp();
-        let producer = self.0.entry(id).or_insert_with(|| Producer {
+        // Whoever is not known may start anywhere: what it wrote before may have been deleted.
+        let Some(producer) = known else { return Ok(()) };
+        if producer.epoch != epoch {
+            if first == 0 {
+                return Ok(());
+            }
+            return out_of_order(format!(
+                "Invalid sequence number for new epoch of producer {id} in partition {partition}: \
+                 {epoch} (request epoch), {first} (seq. number), {} (current producer epoch)",
+                producer.epoch
+            ));
+        }
+        let last = producer.batches.back().map_or(-1, |batch| batch.last_sequence);
+        let expected = if last == -1 { 0 } else { add_sequence(last, 1) };
+        if first == expected {
+            return Ok(());
+        }
+        out_of_order(format!(
+            "Out of order sequence number for producer {id} in partition {partition}: {first} \
+             (incoming seq. number), {last} (current end sequence number)"
+        ))
+    }
+
+    /// Refuses a producer that another one with its id has fenced.
+    pub(super) fn check_epoch(
+        &self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        partition: &str,
+    ) -> Result<(), AppendError> {
+        match self.by_id.get(&id) {
+            Some(producer) if epoch < producer.epoch => {
+                let message = format!(
+                    "Epoch of producer {id} in {partition} is {epoch}, which is smaller than the last \
+                     seen epoch {}",
+                    producer.epoch
+                );
+                Err(AppendError::with(ErrorCode::InvalidProducerEpoch, message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the producer has records without a marker here. Under a newer epoch its transaction
+    /// may have ended elsewhere, so that epoch has none.
+    pub(super) fn has_ongoing_transaction(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
+        let producer = self.by_id.get(&id);
+        producer.is_some_and(|producer| producer.transaction_start.is_some() && producer.epoch == epoch)
+    }
+
+    /// Decides whether a marker may end the producer's transaction.
+    pub(super) fn check_marker(&self, marker: &Marker, partition: &str) -> Result<(), AppendError> {
+        let Some(producer) = self.by_id.get(&marker.producer_id) else { return Ok(()) };
+        let (id, epoch, version) = (marker.producer_id, marker.producer_epoch, marker.transaction_version);
+        // Since version 2 every transaction ends with a new epoch, so that one of the same is late.
+        let bumps = version >= 2;
+        let is_old = if bumps { epoch <= producer.epoch } else { epoch < producer.epoch };
+        // The same marker again, after a restart of the coordinator, does no harm (KAFKA-19999); nor
+        // does one for a producer whose epochs are used up.
+        let is_repeated = bumps
+            && epoch == producer.epoch
+            && (producer.transaction_start.is_none() || epoch == ProducerEpoch::MAX);
+        if is_old && !is_repeated {
+            let message = format!(
+                "Epoch of producer {id} in {partition} is {epoch}, which is {} the last seen epoch {} \
+                 (TV{version})",
+                if bumps { "<=" } else { "<" },
+                producer.epoch
+            );
+            return Err(AppendError::with(ErrorCode::InvalidProducerEpoch, message));
+        }
+        if producer.coordinator_epoch > marker.coordinator_epoch {
+            let message = format!(
+                "Invalid coordinator epoch for producerId {id} in partition {partition}: {} (zombie), {} \
+                 (current)",
+                marker.coordinator_epoch, producer.coordinator_epoch
+            );
+            return Err(AppendError::with(ErrorCode::TransactionCoordinatorFenced, message));
+        }
+        Ok(())
+    }
+
+    /// Remembers a batch that is appended, and writes what is stored of it.
+    pub(super) fn update(
+        &mut self,
+        batch: &BatchView,
+        base_offset: Offset,
+        partition: PartitionId,
+        ops: &mut Ops,
+    ) {
+        let producer_id = batch.producer_id();
+        if producer_id < 0 {
+            return;
+        }
+        let producer = if batch.is_control() {
+            let Some(marker) = Marker::of(batch) else { return };
+            self.end_transaction(&marker, base_offset, batch.max_timestamp(), partition, ops)
+        } else {
+            self.add_batch(batch, base_offset)
+        };
+        ops.put(&Key::Producer { partition, producer_id }, producer);
+        if batch.is_transactional() {
+            self.verifications.appended(producer_id, batch.producer_epoch(), batch.is_control());
+        }
+    }
+
+    fn producer(
+        by_id: &mut HashMap<ProducerId, Producer>,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> &mut Producer {
+        let producer = by_id.entry(id).or_insert_with(|| Producer {
             epoch,
             coordinator_epoch: -1,
-            last_timestamp: timestamp,
+            last_timestamp: -1,
             transaction_start: None,
             batches: VecDeque::with_capacity(BATCHES),
         });
@@ -123,6 +257,12 @@ impl Producers {
             producer.epoch = epoch;
             producer.batches.clear();
         }
+        producer
+    }
+
+    fn add_batch(&mut self, batch: &BatchView, base_offset: Offset) -> Bytes {
+        let (id, timestamp) = (batch.producer_id(), batch.max_timestamp());
+        let producer = Self::producer(&mut self.by_id, id, batch.producer_epoch());
         if producer.batches.len() == BATCHES {
             producer.batches.pop_front();
         }
@@ -134,19 +274,51 @@ impl Producers {
             timestamp,
         });
         producer.last_timestamp = timestamp;
-        Some((id, encode(producer)))
+        if batch.is_transactional() && producer.transaction_start.is_none() {
+            producer.transaction_start = Some(base_offset);
+            self.transactions.begin(base_offset, id);
+        }
+        encode(producer)
+    }
+
+    fn end_transaction(
+        &mut self,
+        marker: &Marker,
+        offset: Offset,
+        timestamp: TimestampMs,
+        partition: PartitionId,
+        ops: &mut Ops,
+    ) -> Bytes {
+        let producer = Self::producer(&mut self.by_id, marker.producer_id, marker.producer_epoch);
+        producer.coordinator_epoch = marker.coordinator_epoch;
+        producer.last_timestamp = timestamp;
+        // A marker without records before it says nothing to readers.
+        if let Some(first_offset) = producer.transaction_start.take() {
+            let last_stable = self.transactions.end(first_offset, offset);
+            if !marker.is_commit {
+                let producer_id = marker.producer_id;
+                let aborted =
+                    AbortedTransaction { producer_id, first_offset, last_offset: offset, last_stable };
+                self.transactions.add_aborted(&aborted, partition, ops);
+            }
+        }
+        encode(producer)
     }
 
     /// Takes a producer from the store; `None` where the bytes are none.
     pub(super) fn load(&mut self, id: ProducerId, value: &[u8]) -> Option<()> {
-        self.0.insert(id, decode(value)?);
+        let producer = decode(value)?;
+        if let Some(first_offset) = producer.transaction_start {
+            self.transactions.begin(first_offset, id);
+        }
+        self.by_id.insert(id, producer);
         Some(())
     }
 
     /// Forgets the producers that wrote nothing for as long as this, and names them.
     pub(super) fn expire(&mut self, now_ms: TimestampMs, expiration_ms: i64) -> Vec<ProducerId> {
         let expired: Vec<_> = self
-            .0
+            .by_id
             .iter()
             .filter(|(_, producer)| {
                 producer.transaction_start.is_none()
@@ -155,15 +327,16 @@ impl Producers {
             .map(|(id, _)| *id)
             .collect();
         for id in &expired {
-            self.0.remove(id);
+            self.by_id.remove(id);
         }
+        self.verifications.expire(now_ms, expiration_ms);
         expired
     }
 
     /// What DescribeProducers says.
     pub(super) fn describe(&self) -> Vec<ActiveProducer> {
         let mut all: Vec<_> = self
-            .0
+            .by_id
             .iter()
             .map(|(id, producer)| ActiveProducer {
                 producer_id: *id,
@@ -177,37 +350,6 @@ impl Producers {
         all.sort_unstable_by_key(|producer| producer.producer_id);
         all
     }
-}
-
-fn check_sequence(
-    id: ProducerId,
-    epoch: ProducerEpoch,
-    first: i32,
-    known: Option<&Producer>,
-    partition: &str,
-) -> Result<(), AppendError> {
-    // Whoever is not known may start anywhere: what it wrote before may have been deleted.
-    let Some(producer) = known else { return Ok(()) };
-    let out_of_order = |message| Err(AppendError::with(ErrorCode::OutOfOrderSequenceNumber, message));
-    if producer.epoch != epoch {
-        if first == 0 {
-            return Ok(());
-        }
-        return out_of_order(format!(
-            "Invalid sequence number for new epoch of producer {id} in partition {partition}: \
-             {epoch} (request epoch), {first} (seq. number), {} (current producer epoch)",
-            producer.epoch
-        ));
-    }
-    let last = producer.batches.back().map_or(-1, |batch| batch.last_sequence);
-    let expected = if last == -1 { 0 } else { add_sequence(last, 1) };
-    if first == expected {
-        return Ok(());
-    }
-    out_of_order(format!(
-        "Out of order sequence number for producer {id} in partition {partition}: {first} \
-         (incoming seq. number), {last} (current end sequence number)"
-    ))
 }
 
 /// The layout's version.

@@ -73,6 +73,9 @@ impl Partition {
                 }
             }
         }
+        if read.aborted.is_some() {
+            read.aborted = Some(self.aborted_within(offset, &read.batches)?);
+        }
         Ok(read)
     }
 

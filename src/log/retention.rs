@@ -126,6 +126,7 @@ impl Partition {
         }
         let changes = inner.epochs.truncate_front(before);
         put_epochs(&mut ops, partition, changes);
+        inner.producers.transactions.trim_aborted(partition, before, &mut ops);
         ops.put(&Key::PartitionState { partition }, inner.state().encode());
         inner.wake();
         self.shared.store.commit(ops, Durability::Process)

@@ -48,6 +48,7 @@ const PARTITION_STATE: u8 = 0x11;
 const SEGMENT: u8 = 0x12;
 const LEADER_EPOCH: u8 = 0x13;
 const PRODUCER: u8 = 0x14;
+const ABORTED_TRANSACTION: u8 = 0x15;
 
 const GROUP: u8 = 0;
 const GROUP_OFFSET: u8 = 1;
@@ -76,6 +77,9 @@ pub enum Key {
     LeaderEpoch { partition: PartitionId, epoch: LeaderEpoch },
     /// The last batches of a producer. `meta`: 0x14, partition id u32, producer id i64.
     Producer { partition: PartitionId, producer_id: ProducerId },
+    /// An aborted transaction, by the offset of its marker. `meta`: 0x15, partition id u32, last
+    /// offset i64.
+    AbortedTransaction { partition: PartitionId, last_offset: Offset },
     /// A group's state. `groups`: partition of `__consumer_offsets` i32, 0, group.
     Group { offsets_partition: i32, group: String },
     /// A committed offset. `groups`: partition of `__consumer_offsets` i32, 1, length of the group
@@ -97,7 +101,8 @@ impl Key {
             | Self::PartitionState { .. }
             | Self::Segment { .. }
             | Self::LeaderEpoch { .. }
-            | Self::Producer { .. } => Family::Meta,
+            | Self::Producer { .. }
+            | Self::AbortedTransaction { .. } => Family::Meta,
         }
     }
 
@@ -140,6 +145,11 @@ impl Key {
                 out.push(PRODUCER);
                 put_partition(&mut out, *partition);
                 out.extend_from_slice(&producer_id.to_be_bytes());
+            }
+            Self::AbortedTransaction { partition, last_offset } => {
+                out.push(ABORTED_TRANSACTION);
+                put_partition(&mut out, *partition);
+                out.extend_from_slice(&last_offset.to_be_bytes());
             }
             Self::Group { offsets_partition, group } => {
                 out.extend_from_slice(&offsets_partition.to_be_bytes());
@@ -198,6 +208,9 @@ impl Key {
             SEGMENT => Self::Segment { partition: input.partition()?, base_offset: input.i64()? },
             LEADER_EPOCH => Self::LeaderEpoch { partition: input.partition()?, epoch: input.i32()? },
             PRODUCER => Self::Producer { partition: input.partition()?, producer_id: input.i64()? },
+            ABORTED_TRANSACTION => {
+                Self::AbortedTransaction { partition: input.partition()?, last_offset: input.i64()? }
+            }
             _ => return None,
         })
     }
@@ -224,6 +237,10 @@ pub enum KeyPrefix {
     Producers,
     /// Every [`Key::Producer`] of a partition.
     ProducersOf { partition: PartitionId },
+    /// Every [`Key::AbortedTransaction`].
+    AbortedTransactions,
+    /// Every [`Key::AbortedTransaction`] of a partition.
+    AbortedTransactionsOf { partition: PartitionId },
     /// Every [`Key::Extent`] of a partition.
     ExtentsOf { partition: PartitionId },
     /// Every [`Key::TimeIndex`] of a partition.
@@ -256,7 +273,9 @@ impl KeyPrefix {
             | Self::LeaderEpochs
             | Self::LeaderEpochsOf { .. }
             | Self::Producers
-            | Self::ProducersOf { .. } => Family::Meta,
+            | Self::ProducersOf { .. }
+            | Self::AbortedTransactions
+            | Self::AbortedTransactionsOf { .. } => Family::Meta,
         }
     }
 
@@ -284,6 +303,11 @@ impl KeyPrefix {
             Self::Producers => out.push(PRODUCER),
             Self::ProducersOf { partition } => {
                 out.push(PRODUCER);
+                put_partition(&mut out, *partition);
+            }
+            Self::AbortedTransactions => out.push(ABORTED_TRANSACTION),
+            Self::AbortedTransactionsOf { partition } => {
+                out.push(ABORTED_TRANSACTION);
                 put_partition(&mut out, *partition);
             }
             Self::ExtentsOf { partition } | Self::TimeIndexOf { partition } => {
@@ -386,6 +410,7 @@ mod tests {
             Key::Segment { partition, base_offset: 5 },
             Key::LeaderEpoch { partition, epoch: 4 },
             Key::Producer { partition, producer_id: 1_000 },
+            Key::AbortedTransaction { partition, last_offset: 70 },
             Key::Group { offsets_partition: 49, group: group() },
             Key::GroupOffset { offsets_partition: 49, group: group(), topic: "t".into(), partition: 2 },
         ]

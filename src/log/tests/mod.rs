@@ -5,6 +5,7 @@ mod append;
 mod damage;
 mod retention;
 mod time;
+mod transactions;
 mod validate;
 
 use std::sync::Arc;
