@@ -50,6 +50,7 @@ use bytes::Bytes;
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::*;
 
+pub(crate) use crate::log::Gathering;
 pub(crate) use context::{BrokerHandles, Connection, Context, Disconnect, Listener};
 pub(crate) use request::{Encoded, Request, Running};
 

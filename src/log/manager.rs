@@ -16,7 +16,7 @@ use super::transactions::partitions_with_aborted;
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::StorageError;
-use crate::storage::{Durability, Key, KeyPrefix, Ops, Store};
+use crate::storage::{Durability, Gathering, Key, KeyPrefix, Ops, Store};
 use crate::types::{LeaderEpoch, Offset, PartitionId};
 
 /// What holds for every log of a broker.
@@ -217,6 +217,11 @@ impl LogManager {
     /// wait: see the chapter of [`crate::storage`].
     pub async fn admit(&self) {
         self.shared.store.admit().await;
+    }
+
+    /// Keeps appends back, so that those that come in together are written together.
+    pub fn gather(&self) -> Gathering {
+        self.shared.store.gather()
     }
 
     /// Removes old records and the state of silent producers, now and every `interval_ms`, and

@@ -34,7 +34,7 @@ mod varint;
 mod verification;
 mod walk;
 
-pub use crate::storage::Ops;
+pub use crate::storage::{Gathering, Ops};
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
 pub use transactions::{AbortedTransaction, Marker};

@@ -22,7 +22,9 @@ use super::admission::TakenMemory;
 use super::codec::{FrameCodec, FrameError, Inbound};
 use super::listener::NetOptions;
 use super::outbox::{Measured, Outbox};
-use crate::api::{ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Request, Running};
+use crate::api::{
+    ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Gathering, Request, Running,
+};
 use crate::clock::Clock;
 use crate::metrics::RequestTimes;
 
@@ -135,6 +137,8 @@ struct Session {
     memory: Option<TakenMemory>,
     /// Waits for that memory; nothing is read until it is there.
     taking: Option<BoxFuture<'static, TakenMemory>>,
+    /// Appends that are kept back until nothing more can be read.
+    gathering: Option<Gathering>,
     last_active_ms: i64,
     /// The client sends nothing more, or nothing more is to be read from it.
     reading_ended: Option<End>,
@@ -152,6 +156,7 @@ impl Session {
             outbox: Outbox::default(),
             memory: None,
             taking: None,
+            gathering: None,
             last_active_ms,
             reading_ended: None,
         }
@@ -188,6 +193,7 @@ impl Session {
                     Some(Inbound::Frame(frame)) => self.received(frame).await?,
                 },
                 written = self.outbox.write(&mut writer, &metrics), if !self.outbox.is_empty() => written?,
+                () = gathered(&mut self.gathering) => self.gathering = None,
                 () = ending.cancelled(), if self.reading_ended.is_none() => {
                     self.reading_ended = Some(End::Stopped);
                 }
@@ -263,10 +269,13 @@ impl Session {
         if api.pipelined {
             // Appending does not wait, so whoever appends waits here while the store is behind.
             self.broker.logs.admit().await;
+            self.gathering.get_or_insert_with(|| self.broker.logs.gather());
         }
         let started = Instant::now();
         let running = request.start(context)?;
         let local = started.elapsed();
+        // Where there is much, the writer works on it while more is read.
+        self.gathering.take_if(|gathering| gathering.has_much());
         self.in_flight.push_back(InFlight {
             running,
             api,
@@ -309,6 +318,12 @@ async fn idle_deadline(clock: &Clock, since_ms: i64, idle_ms_max: i64) {
         std::future::pending::<()>().await;
     }
     clock.sleep_until(since_ms.saturating_add(idle_ms_max)).await;
+}
+
+/// Waits until other connections that have something to append have done so too, and writes it.
+async fn gathered(gathering: &mut Option<Gathering>) {
+    let Some(gathering) = gathering else { return std::future::pending().await };
+    std::future::poll_fn(|task| gathering.poll_write(task)).await;
 }
 
 /// Waits for memory, where some is waited for.

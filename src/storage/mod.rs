@@ -7,6 +7,8 @@
 //!   ([`Ops::extent`]), keeps the last of several values of one key, and writes it all in one
 //!   atomic step: group commit, which costs an idle store no latency. It syncs when one of the
 //!   round's commits asks for [`Durability::Disk`].
+//! - A [`Gathering`] keeps what is committed in the queue until the requests that came in together
+//!   have all been looked at, and then one of them writes the round, without waking a thread.
 //! - After a failed write nothing is written until the store is opened again: what is in memory
 //!   may be ahead of what is stored, and a later write that succeeded would leave a hole. Reads
 //!   go on.
@@ -17,6 +19,7 @@
 
 mod directory;
 mod extents;
+mod gather;
 pub mod key;
 mod ops;
 mod rocks;
@@ -36,6 +39,7 @@ use crate::error::StorageError;
 use crate::types::{NodeId, Offset, PartitionId};
 pub use directory::MetaProperties;
 pub use extents::Extents;
+pub use gather::Gathering;
 pub use key::{Key, KeyPrefix};
 pub use ops::Ops;
 use rocks::Rocks;
@@ -198,6 +202,11 @@ impl Store {
     /// Waits until the queue has room; see the module's chapter.
     pub async fn admit(&self) {
         self.shared.writer.admit().await;
+    }
+
+    /// Keeps what is committed from now on in the queue until the gathering is written or dropped.
+    pub fn gather(&self) -> Gathering {
+        Gathering::begin(&self.shared)
     }
 
     /// Why nothing can be written any more, if a write has failed.

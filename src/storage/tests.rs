@@ -296,6 +296,65 @@ async fn a_full_queue_holds_back_who_asks_first() {
     waiting.await.unwrap();
 }
 
+/// The name of the thread that writes what is committed in a gathering, by what `commit` commits and how it ends.
+async fn who_writes(commit: impl FnOnce(&Store), is_dropped: bool) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let (sender, receiver) = oneshot::channel();
+    let mut gathering = store.gather();
+    store.commit_then(Ops::new(), Durability::Process, move |result| {
+        result.unwrap();
+        sender.send(std::thread::current().name().unwrap_or_default().to_owned()).unwrap();
+    });
+    commit(&store);
+    if is_dropped {
+        drop(gathering);
+    } else {
+        std::future::poll_fn(|task| gathering.poll_write(task)).await;
+    }
+    receiver.await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_gathered_is_written_where_it_was_gathered() {
+    let here = std::thread::current().name().unwrap_or_default().to_owned();
+    assert_eq!(who_writes(|_| {}, false).await, here);
+    assert_eq!(who_writes(|_| {}, true).await, "klamm-writer");
+}
+
+#[tokio::test]
+async fn much_and_what_must_be_synced_is_left_to_the_writer_thread() {
+    let large = |store: &Store| {
+        let mut ops = Ops::new();
+        ops.extent(PartitionId(1), 0, Bytes::from(vec![1; 100_000]), None);
+        store.commit_then(ops, Durability::Process, |result| result.unwrap());
+        assert!(store.gather().has_much());
+    };
+    let synced = |store: &Store| store.commit_then(Ops::new(), Durability::Disk, |result| result.unwrap());
+    assert_eq!(who_writes(large, false).await, "klamm-writer");
+    assert_eq!(who_writes(synced, false).await, "klamm-writer");
+}
+
+#[tokio::test]
+async fn several_gatherings_write_everything_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let tasks = (0..50).map(|number| {
+        let (store, order) = (store.clone(), Arc::clone(&order));
+        async move {
+            let mut gathering = store.gather();
+            let mut ops = Ops::new();
+            ops.extent(PartitionId(1), number, Bytes::from_static(b"batch"), None);
+            store.commit_then(ops, Durability::Process, move |_| order.lock().push(number));
+            std::future::poll_fn(|task| gathering.poll_write(task)).await;
+        }
+    });
+    futures_util::future::join_all(tasks).await;
+    store.commit(Ops::new(), Durability::Process).await.unwrap();
+    assert_eq!(*order.lock(), (0..50).collect::<Vec<_>>());
+}
+
 /// RocksDB takes its CRC32C from the compiler's flags (see `.cargo/config.toml`): without them
 /// every byte that is written costs fifteen times as much.
 #[test]

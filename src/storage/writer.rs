@@ -1,4 +1,8 @@
-//! The one thread that writes: takes what is queued, joins it, writes it in one step.
+//! Writes: takes what is queued, joins it, writes it in one step.
+//!
+//! One round is written at a time, in the order of the queue. The writer thread does it, except for a small round that
+//! a [`Gathering`](super::Gathering) writes where it is: to wake a thread and to be woken by it costs several times
+//! what the write of a small batch does.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::key::Key;
@@ -19,6 +23,8 @@ use crate::types::{Offset, PartitionId, TimestampMs};
 /// How many bytes one round takes at most. A round is one write to the log of RocksDB: large
 /// enough to make its fixed cost small, small enough to keep the queue behind it moving.
 const ROUND_BYTES: usize = 8 << 20;
+/// A gathering leaves more than this to the writer thread, which can work on it while requests come in.
+const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// How large joined extents get. One that is read is read whole, so this bounds what a read of
 /// one small batch costs.
 const EXTENT_BYTES: usize = 1 << 20;
@@ -36,16 +42,29 @@ struct Queue {
     commits: VecDeque<Commit>,
     /// The bytes of what is queued and of the round that is being written.
     bytes: usize,
+    /// How many gatherings will look at what is queued.
+    gatherings: usize,
+    /// Whether a round is being written.
+    is_writing: bool,
     stopping: bool,
     failure: Option<StorageError>,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
+    rocks: Arc<Rocks>,
+    desk: Mutex<Desk>,
     /// Whether there is a failure, to be looked at without the lock.
     has_failed: AtomicBool,
     work: Condvar,
     room: Notify,
+}
+
+/// What a round is prepared on: kept, so that its memory is.
+#[derive(Default)]
+struct Desk {
+    round: Round,
+    completions: Vec<Then>,
 }
 
 /// The handle of the writer thread. Stops it when dropped, after everything queued is written.
@@ -58,6 +77,8 @@ impl Writer {
     pub(super) fn start(rocks: Arc<Rocks>) -> Result<Self, StorageError> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
+            rocks,
+            desk: Mutex::default(),
             has_failed: AtomicBool::new(false),
             work: Condvar::new(),
             room: Notify::new(),
@@ -65,7 +86,7 @@ impl Writer {
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("klamm-writer".to_owned())
-            .spawn(move || run(&for_thread, &rocks))
+            .spawn(move || run(&for_thread))
             .map_err(|error| StorageError::Write(format!("no thread for the writer: {error}")))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
@@ -78,8 +99,45 @@ impl Writer {
         }
         queue.bytes += ops.bytes;
         queue.commits.push_back(Commit { ops, durability, then });
+        let is_gathered = queue.gatherings > 0;
         drop(queue);
-        self.shared.work.notify_one();
+        if !is_gathered {
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// From now until [`Self::end_gathering`], what is queued stays in the queue.
+    pub(super) fn begin_gathering(&self) {
+        self.shared.queue.lock().gatherings += 1;
+    }
+
+    /// Whether more is queued than a gathering writes.
+    pub(super) fn has_much(&self) -> bool {
+        self.shared.queue.lock().bytes > GATHERED_BYTES_MAX
+    }
+
+    /// Has what is queued written: here, if `may_write` and it is little and nobody writes, by the thread otherwise.
+    pub(super) fn end_gathering(&self, may_write: bool) {
+        let mut queue = self.shared.queue.lock();
+        queue.gatherings -= 1;
+        if queue.commits.is_empty() || queue.is_writing {
+            // Whoever writes looks at the queue when he is done.
+            return;
+        }
+        let is_small = may_write
+            && queue.bytes <= GATHERED_BYTES_MAX
+            && queue.commits.iter().all(|commit| commit.durability == Durability::Process);
+        if !is_small {
+            drop(queue);
+            self.shared.work.notify_one();
+            return;
+        }
+        let queue = write_round(&self.shared, queue);
+        let has_more = queue.gatherings == 0 && !queue.commits.is_empty() || queue.stopping;
+        drop(queue);
+        if has_more {
+            self.shared.work.notify_one();
+        }
     }
 
     pub(super) async fn admit(&self) {
@@ -138,46 +196,71 @@ impl Drop for LastWill<'_> {
     }
 }
 
-fn run(shared: &Shared, rocks: &Rocks) {
+fn run(shared: &Shared) {
     let _last_will = LastWill(shared);
-    let mut round = Round::default();
-    let mut completions = Vec::new();
+    let mut queue = shared.queue.lock();
     loop {
-        let (durability, bytes, failure) = {
-            let mut queue = shared.queue.lock();
-            while queue.commits.is_empty() {
-                if queue.stopping {
-                    return;
-                }
-                shared.work.wait(&mut queue);
+        while queue.commits.is_empty() || queue.is_writing {
+            if queue.stopping && !queue.is_writing {
+                return;
             }
-            take(&mut queue, &mut round, &mut completions)
-        };
-        let result = match failure {
-            Some(failure) => {
-                round.clear();
-                Err(failure)
-            }
-            None => rocks.write(round.render(), durability),
-        };
-        if let Err(error) = &result {
-            let mut queue = shared.queue.lock();
-            if queue.failure.is_none() {
-                tracing::error!(%error, "a write failed; nothing is written until the next start");
-                queue.failure = Some(error.clone());
-                shared.has_failed.store(true, Ordering::Release);
-            }
+            shared.work.wait(&mut queue);
         }
-        for then in completions.drain(..) {
-            then(result.clone());
-        }
-        let mut queue = shared.queue.lock();
-        let before = queue.bytes;
-        queue.bytes -= bytes;
-        if before >= QUEUE_BYTES && queue.bytes < QUEUE_BYTES {
-            shared.room.notify_waiters();
+        queue = write_round(shared, queue);
+    }
+}
+
+/// While a round is written. Where that panics, a part of the order is lost: nothing may be written after it.
+struct Writing<'a>(&'a Shared);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut queue = self.0.queue.lock();
+            queue.is_writing = false;
+            queue.failure.get_or_insert_with(closed);
+            self.0.has_failed.store(true, Ordering::Release);
+            drop(queue);
+            self.0.work.notify_one();
         }
     }
+}
+
+/// Writes one round of what is queued, and answers those who wait for it.
+fn write_round<'a>(shared: &'a Shared, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    let _writing = Writing(shared);
+    queue.is_writing = true;
+    let mut desk = shared.desk.lock();
+    let Desk { round, completions } = &mut *desk;
+    let (durability, bytes, failure) = take(&mut queue, round, completions);
+    drop(queue);
+    let result = match failure {
+        Some(failure) => {
+            round.clear();
+            Err(failure)
+        }
+        None => shared.rocks.write(round.render(), durability),
+    };
+    if let Err(error) = &result {
+        let mut queue = shared.queue.lock();
+        if queue.failure.is_none() {
+            tracing::error!(%error, "a write failed; nothing is written until the next start");
+            queue.failure = Some(error.clone());
+            shared.has_failed.store(true, Ordering::Release);
+        }
+    }
+    for then in completions.drain(..) {
+        then(result.clone());
+    }
+    drop(desk);
+    let mut queue = shared.queue.lock();
+    let before = queue.bytes;
+    queue.bytes -= bytes;
+    queue.is_writing = false;
+    if before >= QUEUE_BYTES && queue.bytes < QUEUE_BYTES {
+        shared.room.notify_waiters();
+    }
+    queue
 }
 
 /// Moves commits from the queue into a round.
