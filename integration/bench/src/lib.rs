@@ -1,0 +1,7 @@
+//! klamm and Apache Kafka under the same load, side by side: the loads, and what they cost a broker.
+
+pub mod batch;
+pub mod load;
+pub mod process;
+pub mod stats;
+pub mod wire;
