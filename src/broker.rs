@@ -277,7 +277,10 @@ async fn open(
     data: &Path,
     clock: Clock,
 ) -> Result<Arc<BrokerHandles>, StartError> {
-    let settings = LogSettings { producer_id_expiration_ms: config.producer_id_expiration_ms.into() };
+    let settings = LogSettings {
+        producer_id_expiration_ms: config.producer_id_expiration_ms.into(),
+        ..LogSettings::default()
+    };
     let logs = LogManager::open(store.clone(), clock.clone(), settings)?;
     let metadata = Metadata::open(MetadataOptions {
         store,

@@ -12,6 +12,7 @@ use super::epochs::Epochs;
 use super::partition::{Partition, Shared, Stored};
 use super::producers::Producers;
 use super::state::{PartitionState, Segment, decode_name, encode_name};
+use super::tail::Tails;
 use super::transactions::partitions_with_aborted;
 use crate::clock::Clock;
 use crate::config::TopicConfig;
@@ -24,11 +25,16 @@ use crate::types::{LeaderEpoch, Offset, PartitionId};
 pub struct LogSettings {
     /// `producer.id.expiration.ms`: how long the state of a silent producer is kept.
     pub producer_id_expiration_ms: i64,
+    /// How many bytes of the newest batches are kept in memory, over all partitions.
+    pub tail_bytes: usize,
 }
+
+/// Enough for some tenths of a second at full speed: consumers that keep up are served from memory.
+const TAIL_BYTES: usize = 32 << 20;
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { producer_id_expiration_ms: 86_400_000 }
+        Self { producer_id_expiration_ms: 86_400_000, tail_bytes: TAIL_BYTES }
     }
 }
 
@@ -67,6 +73,7 @@ impl LogManager {
         let shared = Arc::new(Shared {
             store: store.clone(),
             clock,
+            tails: Arc::new(Tails::new(settings.tail_bytes)),
             has_garbage: AtomicBool::new(false),
             garbage: Notify::new(),
         });

@@ -25,6 +25,7 @@ mod read;
 mod retention;
 mod settings;
 mod state;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod transactions;

@@ -17,6 +17,7 @@ use super::epochs::{EpochChanges, Epochs};
 use super::producers::{Producers, Verdict};
 use super::settings::LogConfig;
 use super::state::{PartitionState, Segment};
+use super::tail::{Tail, Tails};
 use super::types::{ActiveProducer, AppendError, Appended, Offsets, Origin};
 use super::validate::{Valid, into_mut, validate};
 use super::verification::{GuardNumber, Verification};
@@ -30,6 +31,7 @@ use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) clock: Clock,
+    pub(super) tails: Arc<Tails>,
     /// Whether something was deleted whose space was not given back yet.
     pub(super) has_garbage: AtomicBool,
     /// Tells the retention task of it.
@@ -53,6 +55,8 @@ pub struct Partition {
     /// `topic-index`, for messages.
     name: String,
     pub(super) shared: Arc<Shared>,
+    /// The newest batches, the ones that are not stored yet among them.
+    pub(super) tail: Tail,
     config: ArcSwap<(Arc<TopicConfig>, LogConfig)>,
     pub(super) inner: Mutex<Inner>,
 }
@@ -116,6 +120,7 @@ impl Partition {
             topic_id,
             index,
             id,
+            tail: Tail::new(&shared.tails),
             shared,
             config: ArcSwap::from_pointee((Arc::clone(config), LogConfig::from(&**config))),
             inner: Mutex::new(inner),
@@ -204,7 +209,9 @@ impl Partition {
         let valid = validate(batch, origin, &config.1, &self.name, now_ms).map_err(with_start)?;
         let check =
             |producers: &Producers, batch: &BatchView| producers.check(batch, origin, guard, &self.name);
-        self.enqueue(valid, origin, extra, &config.1, now_ms, check).map_err(with_start)
+        let appended = self.enqueue(valid, origin, extra, &config.1, now_ms, check).map_err(with_start);
+        self.shared.tails.trim();
+        appended
     }
 
     /// Gives a batch offsets and queues it, if `check` lets it.
@@ -253,7 +260,9 @@ impl Partition {
         let grown_to = (max_timestamp > inner.grown_to).then_some(max_timestamp);
         inner.grown_to = grown_to.unwrap_or(inner.grown_to);
         ops.put(&Key::PartitionState { partition: self.id }, inner.state().encode());
-        ops.extent(self.id, base_offset, placed(batch, base_offset, leader_epoch), grown_to);
+        let batch = placed(batch, base_offset, leader_epoch);
+        self.tail.push(base_offset, last_offset, batch.clone());
+        ops.extent(self.id, base_offset, batch, grown_to);
         inner.unsynced += last_offset + 1 - base_offset;
         let durability = if inner.unsynced >= config.flush_messages {
             inner.unsynced = 0;
@@ -384,6 +393,8 @@ impl Partition {
         let mut inner = self.inner.lock();
         inner.is_deleted = true;
         inner.wake();
+        drop(inner);
+        self.tail.clear();
     }
 
     /// Notifies `waiter` (one permit) at the next change of the high watermark, the log start,

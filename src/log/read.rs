@@ -9,10 +9,13 @@ use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::storage::{Extents, Key, KeyPrefix};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
+/// A slice of an extent keeps all of it in memory: one that is smaller than this part of it is copied instead.
+const SLICE_PART_MIN: usize = 4;
+
 impl Partition {
     /// Reads whole batches, from the one that holds `offset` on, `max_bytes` at most; with
     /// `at_least_one_batch` the first one may be larger. Batches that are not stored yet are not
-    /// read, whatever `upto` says.
+    /// read, whatever `upto` says. May block for the disk.
     ///
     /// # Errors
     /// `OFFSET_OUT_OF_RANGE`, and `KAFKA_STORAGE_ERROR` when the store can not be read.
@@ -23,6 +26,32 @@ impl Partition {
         at_least_one_batch: bool,
         upto: ReadUpTo,
     ) -> Result<Read, ApiError> {
+        let budget = Budget::new(max_bytes, at_least_one_batch);
+        let read = self.read_from(offset, budget, upto, Sources::All)?;
+        read.ok_or_else(|| damaged("the store was not asked"))
+    }
+
+    /// The same from memory alone, without blocking: `None` where the store has to be asked.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn read_memory(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one_batch: bool,
+        upto: ReadUpTo,
+    ) -> Result<Option<Read>, ApiError> {
+        self.read_from(offset, Budget::new(max_bytes, at_least_one_batch), upto, Sources::Memory)
+    }
+
+    fn read_from(
+        &self,
+        offset: Offset,
+        mut budget: Budget,
+        upto: ReadUpTo,
+        sources: Sources,
+    ) -> Result<Option<Read>, ApiError> {
         let (offsets, stored_end) = {
             let inner = self.inner.lock();
             if inner.is_deleted {
@@ -46,37 +75,60 @@ impl Partition {
         };
         let aborted = (upto == ReadUpTo::LastStable).then(Vec::new);
         let mut read = Read { batches: Vec::new(), offsets, aborted };
-        if offset >= end || (max_bytes == 0 && !at_least_one_batch) {
-            return Ok(read);
+        if offset >= end || budget.is_spent() {
+            return Ok(Some(read));
         }
-        let mut budget = Budget { left: max_bytes, at_least_one: at_least_one_batch };
-        let mut extents = self.shared.store.extents(self.id(), offset);
-        while !budget.is_spent() {
-            let next = extents.next_extent().and_then(|extent| {
-                extent.map(|(_, extent)| choose(extent, offset, end, &mut budget)).transpose()
-            });
-            match next {
-                Ok(Some((chosen, more))) => {
-                    if !chosen.is_empty() {
-                        read.batches.push(Bytes::copy_from_slice(chosen));
-                    }
-                    if !more {
-                        break;
-                    }
-                }
-                Ok(None) => break,
-                // What comes before damaged bytes can be read; who reads on gets the error.
-                Err(_) if !read.batches.is_empty() => break,
-                Err(error) => {
-                    tracing::error!(partition = self.name(), offset, %error, "records can not be read");
-                    return Err(error.into());
-                }
+        let mut pass = Pass { offset, end, budget: &mut budget, pieces: &mut read.batches };
+        let in_memory = self.read_tail_or_kept(&mut pass);
+        if !in_memory {
+            if sources == Sources::Memory {
+                return Ok(None);
             }
+            self.read_stored(&mut pass)?;
         }
         if read.aborted.is_some() {
             read.aborted = Some(self.aborted_within(offset, &read.batches)?);
         }
-        Ok(read)
+        Ok(Some(read))
+    }
+
+    /// Reads what is in memory; `false` where more may be in the store.
+    fn read_tail_or_kept(&self, pass: &mut Pass<'_>) -> bool {
+        loop {
+            if pass.is_over() || self.tail.read(pass.offset, pass.end, pass.budget, pass.pieces) {
+                return true;
+            }
+            let Some(extent) = self.shared.store.kept_extent(self.id(), pass.offset) else { return false };
+            match pass.choose(&extent) {
+                // It ends before the offset, or is damaged: the store knows better.
+                Ok(Chosen { nothing: true, more: true }) | Err(_) => return false,
+                Ok(Chosen { more, .. }) if !more => return true,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn read_stored(&self, pass: &mut Pass<'_>) -> Result<(), ApiError> {
+        let mut extents = self.shared.store.extents(self.id(), pass.offset);
+        while !pass.is_over() {
+            let next =
+                extents.next_kept().and_then(|extent| extent.map(|extent| pass.choose(&extent)).transpose());
+            match next {
+                Ok(Some(Chosen { more: true, .. })) => {}
+                Ok(Some(_) | None) => break,
+                // What comes before damaged bytes can be read; who reads on gets the error.
+                Err(_) if !pass.pieces.is_empty() => break,
+                Err(error) => {
+                    let offset = pass.offset;
+                    tracing::error!(partition = self.name(), offset, %error, "records can not be read");
+                    return Err(error.into());
+                }
+            }
+            if self.tail.read(pass.offset, pass.end, pass.budget, pass.pieces) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Finds an offset; `None` where no record has such a timestamp.
@@ -220,19 +272,93 @@ fn record_at_least(
     Ok(None)
 }
 
+/// Where a read may look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sources {
+    Memory,
+    All,
+}
+
+/// A read on its way through a log.
+struct Pass<'a> {
+    /// Where it goes on.
+    offset: Offset,
+    end: Offset,
+    budget: &'a mut Budget,
+    pieces: &'a mut Vec<Bytes>,
+}
+
+/// What an extent gave.
+struct Chosen {
+    nothing: bool,
+    /// Whether the next one may give more.
+    more: bool,
+}
+
+impl Pass<'_> {
+    fn is_over(&self) -> bool {
+        self.offset >= self.end || self.budget.is_spent()
+    }
+
+    /// Takes the batches of an extent that end at or behind the offset and before the end, as far as they fit. Bytes
+    /// that are no batch end what is read; they are an error where nothing comes before them.
+    fn choose(&mut self, extent: &Bytes) -> Result<Chosen, StorageError> {
+        let mut start = None;
+        let mut at = 0;
+        let mut more = true;
+        while at < extent.len() {
+            let batch = &extent[at..];
+            let length = match batch_length(batch) {
+                Ok(Some(length)) => length,
+                Ok(None) | Err(_) if start.is_some() => {
+                    more = false;
+                    break;
+                }
+                Ok(None) => return Err(StorageError::Damaged("a batch is cut".to_owned())),
+                Err(error) => return Err(StorageError::Damaged(error.to_string())),
+            };
+            let header = Header::of(batch);
+            if header.last_offset >= self.offset {
+                if header.last_offset >= self.end || self.budget.is_spent() || !self.budget.takes(length) {
+                    more = false;
+                    break;
+                }
+                start.get_or_insert(at);
+                self.offset = header.last_offset + 1;
+            }
+            at += length;
+        }
+        let chosen = start.unwrap_or(at)..at;
+        let nothing = chosen.is_empty();
+        if chosen.len() < extent.len() / SLICE_PART_MIN && !nothing {
+            self.pieces.push(Bytes::copy_from_slice(&extent[chosen]));
+        } else if !nothing {
+            self.pieces.push(extent.slice(chosen));
+        }
+        Ok(Chosen { nothing, more })
+    }
+}
+
 /// How much may still be read.
-struct Budget {
+#[derive(Debug)]
+pub(super) struct Budget {
     left: usize,
     at_least_one: bool,
 }
 
 impl Budget {
-    fn is_spent(&self) -> bool {
+    /// `bytes_max` bytes; one batch in any case if `at_least_one` says so.
+    pub(super) fn new(bytes_max: usize, at_least_one: bool) -> Self {
+        Self { left: bytes_max, at_least_one }
+    }
+
+    /// Whether nothing fits any more.
+    pub(super) fn is_spent(&self) -> bool {
         self.left == 0 && !self.at_least_one
     }
 
     /// Takes a batch, if it fits.
-    fn takes(&mut self, bytes: usize) -> bool {
+    pub(super) fn takes(&mut self, bytes: usize) -> bool {
         let fits = bytes <= self.left || self.at_least_one;
         if fits {
             self.left = self.left.saturating_sub(bytes);
@@ -240,37 +366,6 @@ impl Budget {
         }
         fits
     }
-}
-
-/// The batches of an extent that end at or behind `offset` and before `end`, as far as they fit;
-/// and whether the next extent may have more. Bytes that are no batch end what is read; they are
-/// an error where nothing comes before them.
-fn choose<'a>(
-    extent: &'a [u8],
-    offset: Offset,
-    end: Offset,
-    budget: &mut Budget,
-) -> Result<(&'a [u8], bool), StorageError> {
-    let mut start = None;
-    let mut at = 0;
-    while at < extent.len() {
-        let batch = &extent[at..];
-        let length = match batch_length(batch) {
-            Ok(Some(length)) => length,
-            Ok(None) | Err(_) if start.is_some() => return Ok((&extent[start.unwrap_or(at)..at], false)),
-            Ok(None) => return Err(StorageError::Damaged("a batch is cut".to_owned())),
-            Err(error) => return Err(StorageError::Damaged(error.to_string())),
-        };
-        let header = Header::of(batch);
-        if header.last_offset >= offset {
-            if header.last_offset >= end || !budget.takes(length) {
-                return Ok((&extent[start.unwrap_or(at)..at], false));
-            }
-            start.get_or_insert(at);
-        }
-        at += length;
-    }
-    Ok((&extent[start.unwrap_or(at)..], true))
 }
 
 /// What a read looks at, of a batch whose length was checked.

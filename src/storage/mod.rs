@@ -164,6 +164,12 @@ impl Store {
         Extents::new(&self.shared.rocks, partition, offset)
     }
 
+    /// The last extent that starts at or before an offset, of those that were read lately: from memory. Whoever asks
+    /// has to see whether it reaches so far.
+    pub fn kept_extent(&self, partition: PartitionId, offset: Offset) -> Option<Bytes> {
+        self.shared.rocks.kept_extents().at(partition, offset)
+    }
+
     /// Queues changes behind all earlier ones.
     pub fn commit(&self, ops: Ops, durability: Durability) -> Committed {
         let (sender, receiver) = oneshot::channel();

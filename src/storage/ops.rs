@@ -10,6 +10,8 @@ use crate::types::{Offset, PartitionId, TimestampMs};
 pub struct Ops {
     pub(super) list: Vec<Op>,
     pub(super) bytes: usize,
+    /// Partitions of which extents are changed or deleted: what was read of them is out of date.
+    pub(super) rewritten: Vec<PartitionId>,
 }
 
 #[derive(Debug)]
@@ -45,16 +47,21 @@ impl Ops {
     /// Sets the value of a key.
     pub fn put(&mut self, key: &Key, value: impl Into<Bytes>) {
         let value = value.into();
+        self.note(key);
         self.push(value.len(), Op::Put { key: key.encode(), value });
     }
 
     /// Removes a key.
     pub fn delete(&mut self, key: &Key) {
+        self.note(key);
         self.push(0, Op::Delete { key: key.encode() });
     }
 
     /// Removes every key with this prefix.
     pub fn delete_prefix(&mut self, prefix: &KeyPrefix) {
+        if let KeyPrefix::ExtentsOf { partition } = prefix {
+            self.rewritten.push(*partition);
+        }
         let (from, to) = (prefix.encode(), prefix.end());
         self.push(0, Op::DeleteRange { from, to });
     }
@@ -62,6 +69,7 @@ impl Ops {
     /// Removes every key from `from` on and before `to`, both of one family.
     pub fn delete_range(&mut self, from: &Key, to: &Key) {
         debug_assert_eq!(from.family(), to.family());
+        self.note(from);
         let (from, to) = (from.encode(), to.encode());
         self.push(0, Op::DeleteRange { from, to });
     }
@@ -84,6 +92,13 @@ impl Ops {
     pub fn extend(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.list.extend(other.list);
+        self.rewritten.extend(other.rewritten);
+    }
+
+    fn note(&mut self, key: &Key) {
+        if let Key::Extent { partition, .. } = key {
+            self.rewritten.push(*partition);
+        }
     }
 
     fn push(&mut self, bytes: usize, op: Op) {

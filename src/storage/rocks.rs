@@ -17,6 +17,7 @@ use rocksdb::{
 
 use super::Durability;
 use super::directory::RESTORE;
+use super::extents::KeptExtents;
 use crate::error::StorageError;
 
 pub(super) type Batch = WriteBatch;
@@ -48,6 +49,7 @@ pub(super) const HAS_FAST_CHECKSUMS: bool =
 /// An open database.
 pub(super) struct Rocks {
     db: DB,
+    kept_extents: KeptExtents,
     /// Set by tests: writes fail.
     refuses: AtomicBool,
 }
@@ -59,7 +61,12 @@ impl Rocks {
         }
         let db =
             DB::open(&options(direct_io_works(path)), path).map_err(|error| open_error(directory, &error))?;
-        Ok(Self { db, refuses: AtomicBool::new(false) })
+        Ok(Self { db, kept_extents: KeptExtents::default(), refuses: AtomicBool::new(false) })
+    }
+
+    /// The extents that were read lately.
+    pub(super) fn kept_extents(&self) -> &KeptExtents {
+        &self.kept_extents
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {

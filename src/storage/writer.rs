@@ -249,6 +249,10 @@ fn write_round<'a>(shared: &'a Shared, mut queue: MutexGuard<'a, Queue>) -> Mute
             shared.has_failed.store(true, Ordering::Release);
         }
     }
+    // Also where the write failed: nobody knows how far it came.
+    for partition in round.rewritten.drain(..) {
+        shared.rocks.kept_extents().forget(partition);
+    }
     for then in completions.drain(..) {
         then(result.clone());
     }
@@ -278,6 +282,7 @@ fn take(
         let Some(commit) = queue.commits.pop_front() else { break };
         bytes += commit.ops.bytes;
         durability = durability.max(commit.durability);
+        round.rewritten.extend(commit.ops.rewritten);
         commit.ops.list.into_iter().for_each(|op| round.add(op));
         completions.push(commit.then);
     }
@@ -294,6 +299,8 @@ struct Round {
     /// The extents of a partition that are still growing.
     growing: HashMap<PartitionId, Growing>,
     extents: Vec<Growing>,
+    /// Partitions of which extents are changed or deleted.
+    rewritten: Vec<PartitionId>,
     scratch: Vec<u8>,
 }
 

@@ -3,6 +3,7 @@
 
 mod append;
 mod damage;
+mod read;
 mod retention;
 mod time;
 mod transactions;
@@ -27,13 +28,18 @@ const TOPIC_ID: Uuid = Uuid::from_u128(77);
 struct World {
     directory: tempfile::TempDir,
     clock: Clock,
+    settings: LogSettings,
     logs: Option<Arc<LogManager>>,
 }
 
 impl World {
     fn new() -> Self {
+        Self::with_settings(LogSettings::default())
+    }
+
+    fn with_settings(settings: LogSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut world = Self { directory, clock: Clock::virtual_at(NOW_MS), logs: None };
+        let mut world = Self { directory, clock: Clock::virtual_at(NOW_MS), settings, logs: None };
         world.open();
         world
     }
@@ -41,8 +47,7 @@ impl World {
     fn open(&mut self) {
         let options = StoreOptions { node_id: 1, cluster_id: None };
         let store = Store::open(self.directory.path(), &options).unwrap();
-        let settings = LogSettings::default();
-        self.logs = Some(LogManager::open(store, self.clock.clone(), settings).unwrap());
+        self.logs = Some(LogManager::open(store, self.clock.clone(), self.settings.clone()).unwrap());
     }
 
     /// Drops everything without a flush, as a killed process does, and opens it again.
