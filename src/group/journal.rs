@@ -13,7 +13,7 @@ use crate::error::{ErrorCode, StorageError};
 use crate::log::batch::BatchBuilder;
 use crate::log::{Origin, Partition, PendingAppend as LogAppend};
 use crate::shard::{Journal, PendingAppend};
-use crate::storage::{Durability, Key, KeyPrefix, Ops};
+use crate::storage::{Durability, Key, KeyPrefix, Ops, Purpose};
 use crate::types::TimestampMs;
 
 /// Records are cut into batches of about this size, so that consumers of the topic need no large buffers.
@@ -113,6 +113,14 @@ impl Journal<GroupCore> for GroupJournal {
                 told_to_clients(error.code)
             })
         })))
+    }
+
+    fn check(&self, events: &[Event]) -> Result<(), ErrorCode> {
+        let writes = events.iter().any(|event| matches!(event, Event::Record(_)));
+        match self.store.refusal(Purpose::State) {
+            Some(_) if writes => Err(told_to_clients(ErrorCode::KafkaStorageError)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

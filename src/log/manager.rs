@@ -1,7 +1,7 @@
 //! All partitions of this broker.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +17,7 @@ use super::transactions::partitions_with_aborted;
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::StorageError;
-use crate::storage::{Durability, Gathering, Key, KeyPrefix, Ops, Store};
+use crate::storage::{Durability, Gathering, Key, KeyPrefix, Ops, Recovery, Store};
 use crate::types::{LeaderEpoch, Offset, PartitionId};
 
 /// What holds for every log of a broker.
@@ -45,6 +45,14 @@ pub struct LogManager {
     topics: RwLock<HashMap<Uuid, Topic>>,
     /// The partition id that is used next. Held while partitions are created or deleted.
     next_id: Mutex<u32>,
+    /// Partitions of deleted topics that are still in the store, as it could not be written.
+    undeleted: Mutex<Vec<Deleted>>,
+}
+
+/// What is removed with a topic.
+struct Deleted {
+    topic_id: Uuid,
+    partitions: Vec<PartitionId>,
 }
 
 struct Topic {
@@ -62,7 +70,6 @@ impl LogManager {
     /// # Errors
     /// When the store can not be read, or holds something unknown.
     pub fn open(store: Store, clock: Clock, settings: LogSettings) -> Result<Arc<Self>, StorageError> {
-        let mut loaded = Loaded::read(&store)?;
         let next_id = match store.get(&Key::NextPartitionId)? {
             None => 0,
             Some(value) => {
@@ -79,20 +86,22 @@ impl LogManager {
         });
         let config = Arc::new(TopicConfig::default());
         let mut topics: HashMap<Uuid, Topic> = HashMap::new();
-        let mut names: HashMap<Uuid, Arc<str>> = HashMap::new();
-        for entry in store.scan(&KeyPrefix::Partitions) {
-            let (key, value) = entry?;
-            let Key::Partition { topic_id, partition: index } = key else {
-                return Err(damaged("name of a partition"));
-            };
-            let (id, name) = decode_name(&value).ok_or_else(|| damaged("name of a partition"))?;
-            let topic = Arc::clone(names.entry(topic_id).or_insert_with(|| Arc::from(name)));
-            let stored = loaded.take(topic, topic_id, index, id)?;
+        for stored in read_partitions(&store)? {
+            let (topic_id, index) = (stored.topic_id, stored.index);
             let partition = Arc::new(Partition::new(stored, Arc::clone(&shared), &config));
             let new_topic = || Topic { config: Arc::clone(&config), partitions: BTreeMap::new() };
             topics.entry(topic_id).or_insert_with(new_topic).partitions.insert(index, partition);
         }
-        Ok(Arc::new(Self { shared, settings, topics: RwLock::new(topics), next_id: Mutex::new(next_id) }))
+        let manager = Arc::new(Self {
+            shared,
+            settings,
+            topics: RwLock::new(topics),
+            next_id: Mutex::new(next_id),
+            undeleted: Mutex::default(),
+        });
+        let recovery: Weak<dyn Recovery> = Arc::downgrade(&(Arc::clone(&manager) as Arc<dyn Recovery>));
+        store.on_recovery(recovery);
+        Ok(manager)
     }
 
     /// The partition of a topic, if this broker has it.
@@ -182,23 +191,20 @@ impl LogManager {
     pub fn delete_topic(&self, topic_id: Uuid) -> Result<(), StorageError> {
         let _creating = self.next_id.lock();
         let Some(topic) = self.topics.write().remove(&topic_id) else { return Ok(()) };
-        let mut ops = Ops::new();
-        ops.delete_prefix(&KeyPrefix::PartitionsOf { topic_id });
-        for partition in topic.partitions.values() {
-            // No append is queued behind this, as the partition refuses them from now on.
-            partition.mark_deleted();
-            let partition = partition.id();
-            ops.delete(&Key::PartitionState { partition });
-            ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
-            ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
-            ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
-            ops.delete_prefix(&KeyPrefix::AbortedTransactionsOf { partition });
-            ops.delete_prefix(&KeyPrefix::ExtentsOf { partition });
-            ops.delete_prefix(&KeyPrefix::TimeIndexOf { partition });
+        // No append is queued behind this, as the partitions refuse them from now on.
+        topic.partitions.values().for_each(|partition| partition.mark_deleted());
+        let partitions = topic.partitions.values().map(|partition| partition.id()).collect();
+        self.erase(Deleted { topic_id, partitions })
+    }
+
+    /// Removes what the store has of a topic; it is tried again later if that fails.
+    fn erase(&self, deleted: Deleted) -> Result<(), StorageError> {
+        let erased = self.shared.store.commit_blocking(deleted.ops(), Durability::Process);
+        match &erased {
+            Ok(()) => self.shared.ask_for_space(),
+            Err(_) => self.undeleted.lock().push(deleted),
         }
-        self.shared.store.commit_blocking(ops, Durability::Process)?;
-        self.shared.ask_for_space();
-        Ok(())
+        erased
     }
 
     /// Changes the configuration of a topic's partitions.
@@ -241,6 +247,7 @@ impl LogManager {
                 self.apply_retention();
                 next_ms = clock.steady_ms().saturating_add(interval_ms);
             }
+            self.erase_again();
             if self.shared.has_garbage.swap(false, Ordering::Relaxed) {
                 self.reclaim().await;
             }
@@ -249,6 +256,16 @@ impl LogManager {
                 () = self.shared.garbage.notified() => {
                     clock.sleep_until(clock.steady_ms().saturating_add(RECLAIM_DELAY_MS)).await;
                 }
+            }
+        }
+    }
+
+    /// Removes the topics that could not be removed before.
+    fn erase_again(&self) {
+        if self.shared.store.failure().is_none() {
+            for deleted in std::mem::take(&mut *self.undeleted.lock()) {
+                // What fails is there again.
+                let _ = self.erase(deleted);
             }
         }
     }
@@ -274,6 +291,53 @@ impl LogManager {
         };
         tracing::error!(error = failure, "the space of deleted records could not be given back");
     }
+}
+
+impl Recovery for LogManager {
+    fn recover(&self) -> Result<(), StorageError> {
+        // No partition is created meanwhile.
+        let _creating = self.next_id.lock();
+        for stored in read_partitions(&self.shared.store)? {
+            if let Some(partition) = self.get(stored.topic_id, stored.index) {
+                partition.restore(stored);
+            }
+        }
+        self.shared.ask_for_space();
+        Ok(())
+    }
+}
+
+impl Deleted {
+    fn ops(&self) -> Ops {
+        let mut ops = Ops::new();
+        ops.delete_prefix(&KeyPrefix::PartitionsOf { topic_id: self.topic_id });
+        for partition in self.partitions.iter().copied() {
+            ops.delete(&Key::PartitionState { partition });
+            ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
+            ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
+            ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
+            ops.delete_prefix(&KeyPrefix::AbortedTransactionsOf { partition });
+            ops.delete_prefix(&KeyPrefix::ExtentsOf { partition });
+            ops.delete_prefix(&KeyPrefix::TimeIndexOf { partition });
+        }
+        ops
+    }
+}
+
+/// Every partition, as the store has it.
+fn read_partitions(store: &Store) -> Result<Vec<Stored>, StorageError> {
+    let mut loaded = Loaded::read(store)?;
+    let mut names: HashMap<Uuid, Arc<str>> = HashMap::new();
+    let partitions = store.scan(&KeyPrefix::Partitions).map(|entry| {
+        let (key, value) = entry?;
+        let Key::Partition { topic_id, partition: index } = key else {
+            return Err(damaged("name of a partition"));
+        };
+        let (id, name) = decode_name(&value).ok_or_else(|| damaged("name of a partition"))?;
+        let topic = Arc::clone(names.entry(topic_id).or_insert_with(|| Arc::from(name)));
+        loaded.take(topic, topic_id, index, id)
+    });
+    partitions.collect()
 }
 
 fn damaged(what: &str) -> StorageError {
@@ -327,6 +391,7 @@ impl Loaded {
             | Key::MetaProperties
             | Key::QuorumState
             | Key::NextPartitionId
+            | Key::WriteProbe
             | Key::Partition { .. }
             | Key::AbortedTransaction { .. }
             | Key::Group { .. }

@@ -24,8 +24,8 @@ use super::verification::{GuardNumber, Verification};
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::storage::{Durability, Key, Ops, Store};
-use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::storage::{Durability, Key, Ops, Purpose, Store};
+use crate::types::{CLUSTER_METADATA_TOPIC_ID, LeaderEpoch, Offset, PartitionId, TimestampMs};
 
 /// What all partitions of a broker share.
 pub(super) struct Shared {
@@ -96,10 +96,10 @@ pub(super) struct Stored {
     pub(super) closed: VecDeque<Segment>,
 }
 
-impl Partition {
-    pub(super) fn new(stored: Stored, shared: Arc<Shared>, config: &Arc<TopicConfig>) -> Self {
-        let Stored { topic, topic_id, index, id, state, epochs, producers, closed } = stored;
-        let inner = Inner {
+impl From<Stored> for Inner {
+    fn from(stored: Stored) -> Self {
+        let Stored { state, epochs, producers, closed, .. } = stored;
+        Self {
             log_start: state.log_start,
             log_end: state.log_end,
             stored_end: state.log_end,
@@ -113,7 +113,15 @@ impl Partition {
             unsynced: 0,
             is_deleted: false,
             waiters: Vec::new(),
-        };
+        }
+    }
+}
+
+impl Partition {
+    pub(super) fn new(stored: Stored, shared: Arc<Shared>, config: &Arc<TopicConfig>) -> Self {
+        let Stored { topic, topic_id, index, id, .. } = &stored;
+        let (topic, topic_id, index, id) = (Arc::clone(topic), *topic_id, *index, *id);
+        let inner = Inner::from(stored);
         Self {
             name: format!("{topic}-{index}"),
             topic,
@@ -125,6 +133,21 @@ impl Partition {
             config: ArcSwap::from_pointee((Arc::clone(config), LogConfig::from(&**config))),
             inner: Mutex::new(inner),
         }
+    }
+
+    /// Forgets what a failed write did not store.
+    pub(super) fn restore(&self, stored: Stored) {
+        let mut inner = self.inner.lock();
+        if inner.is_deleted {
+            return;
+        }
+        let mut restored = Inner::from(stored);
+        // The metadata gave it; the next append makes it known to the store.
+        restored.leader_epoch = restored.leader_epoch.max(inner.leader_epoch);
+        restored.waiters = std::mem::take(&mut inner.waiters);
+        self.tail.truncate(restored.log_end);
+        restored.wake();
+        *inner = restored;
     }
 
     /// The topic's name.
@@ -227,7 +250,7 @@ impl Partition {
         let Valid { batch, log_append_time } = valid;
         let bytes = batch.len() as u64;
         let mut inner = self.inner.lock();
-        self.check_writable(&inner)?;
+        self.check_writable(&inner, self.purpose(origin))?;
         if bytes > config.segment_bytes && origin != Origin::Internal {
             let message = format!(
                 "Message batch size is {bytes} bytes in append to partition {}, which exceeds the \
@@ -279,13 +302,21 @@ impl Partition {
         Ok(self.commit(&mut inner, ops, durability, appended))
     }
 
-    pub(super) fn check_writable(&self, inner: &Inner) -> Result<(), AppendError> {
+    fn purpose(&self, origin: Origin) -> Purpose {
+        match origin {
+            Origin::Internal if self.topic_id == CLUSTER_METADATA_TOPIC_ID => Purpose::Metadata,
+            Origin::Client => Purpose::Records,
+            Origin::Internal | Origin::Coordinator => Purpose::State,
+        }
+    }
+
+    pub(super) fn check_writable(&self, inner: &Inner, purpose: Purpose) -> Result<(), AppendError> {
         if inner.is_deleted {
             let message = format!("Partition {} was deleted", self.name);
             return Err(AppendError::with(ErrorCode::UnknownTopicOrPartition, message));
         }
-        match self.shared.store.failure() {
-            Some(failure) => Err(failure.into()),
+        match self.shared.store.refusal(purpose) {
+            Some(refusal) => Err(refusal.into()),
             None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::partition::{Inner, Partition, put_epochs};
 use super::state::Segment;
 use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::storage::{Committed, Durability, Key, KeyPrefix, Ops};
+use crate::storage::{Committed, Durability, Key, KeyPrefix, Ops, Purpose};
 use crate::types::{Offset, TimestampMs};
 
 /// `DeleteRecordsRequest.HIGH_WATERMARK`.
@@ -46,7 +46,7 @@ impl Partition {
             return Err(ApiError::with(ErrorCode::PolicyViolation, message));
         }
         let mut inner = self.inner.lock();
-        self.check_writable(&inner).map_err(ApiError::from)?;
+        self.check_writable(&inner, Purpose::Metadata).map_err(ApiError::from)?;
         let before = if before == HIGH_WATERMARK { inner.high_watermark } else { before };
         if before < 0 || before > inner.high_watermark {
             let message = format!(
@@ -94,6 +94,9 @@ impl Partition {
     /// Forgets producers that were silent for long.
     pub(super) fn expire_producers(&self, now_ms: TimestampMs, expiration_ms: i64) {
         let mut inner = self.inner.lock();
+        if self.shared.store.failure().is_some() {
+            return;
+        }
         let expired = inner.producers.expire(now_ms, expiration_ms);
         if expired.is_empty() || inner.is_deleted {
             return;

@@ -20,6 +20,7 @@ use super::handle::Shared;
 use super::image::{Delta, Image};
 use super::publisher::{Publisher, broker_config};
 use super::record::Record;
+use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::PendingAppend;
 use crate::quorum::Quorum;
@@ -29,6 +30,9 @@ use crate::quorum::driver::QuorumDescription;
 const ROUND_JOBS_MAX: usize = 256;
 /// How many records go into one batch. Only what a starting broker writes about its many partitions is cut.
 const BATCH_RECORDS_MAX: usize = RECORDS_PER_REQUEST_MAX;
+
+/// How long after a failure the logs are brought in line again.
+const RETRY_MS: i64 = 1_000;
 
 /// What the controller is asked.
 pub(super) enum Job {
@@ -56,12 +60,22 @@ pub(super) struct Active {
     pub(super) settings: Settings,
     pub(super) publisher: Publisher,
     pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
+    /// Whether the logs could not follow the published image.
+    pub(super) behind: bool,
+}
+
+/// An append on its way, and the state as it will be then.
+pub(super) struct Step {
+    pub(super) pending: PendingAppend,
+    head: Image,
+    delta: Delta,
 }
 
 impl Active {
     /// Serves the mailbox until it is closed or told to stop.
     pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Job>) {
-        while let Some(first) = mailbox.recv().await {
+        while let Some(first) = self.next(&mut mailbox).await {
             let mut round = vec![first];
             while round.len() < ROUND_JOBS_MAX
                 && let Ok(next) = mailbox.try_recv()
@@ -74,6 +88,30 @@ impl Active {
                 let _ = stopped.send(());
                 return;
             }
+        }
+    }
+
+    /// The next job. Logs that are behind are brought in line meanwhile.
+    async fn next(&mut self, mailbox: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        while self.behind {
+            let retry = self.clock.sleep_until(self.clock.steady_ms() + RETRY_MS);
+            tokio::select! {
+                job = mailbox.recv() => return job,
+                () = retry => self.catch_up().await,
+            }
+        }
+        mailbox.recv().await
+    }
+
+    async fn catch_up(&mut self) {
+        if self.publisher.logs.store().failure().is_some() {
+            return;
+        }
+        let (publisher, image, config) =
+            (self.publisher.clone(), self.shared.image(), self.shared.broker_config());
+        match blocking(move || publisher.reconcile(&image, &config)).await {
+            Ok(()) => self.behind = false,
+            Err(error) => error!(%error, "the logs still can not follow the metadata"),
         }
     }
 
@@ -114,7 +152,7 @@ impl Active {
     }
 
     /// Appends the records of one decision and applies them to the head.
-    pub(super) fn append(&mut self, records: Vec<Record>) -> Result<Vec<PendingAppend>, ApiError> {
+    pub(super) fn append(&mut self, records: Vec<Record>) -> Result<Vec<Step>, ApiError> {
         let mut appends = Vec::new();
         for records in records.chunks(BATCH_RECORDS_MAX) {
             let metadata_version = self.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
@@ -132,35 +170,39 @@ impl Active {
                     ApiError::with(ErrorCode::UnknownServerError, format!("a decision does not fit: {error}"))
                 })?;
             }
-            appends.push(self.quorum.append(values)?);
+            let pending = self.quorum.append(values)?;
             records.iter().for_each(|record| self.delta.note(record));
             head.offset = self.quorum.next_offset() - 1;
             head.epoch = self.quorum.epoch();
-            self.head = head;
+            self.head = head.clone();
+            appends.push(Step { pending, head, delta: self.delta.clone() });
         }
         Ok(appends)
     }
 
-    /// Waits until everything is committed, then lets it be seen.
-    pub(super) async fn commit(&mut self, pending: Vec<PendingAppend>) -> Result<(), ApiError> {
-        if pending.is_empty() {
-            return Ok(());
-        }
-        for append in pending {
-            if let Err(error) = self.quorum.commit(append).await {
-                // What was decided is not in the log. The store takes no further write, so nothing can be decided on
-                // an image that does not exist.
-                error!(%error, "the metadata log can not be written");
-                self.head = Image::clone(&self.shared.image());
-                self.delta = Delta::default();
-                return Err(error);
+    /// Waits until everything is committed, then lets it be seen. After a failure that is what was committed before.
+    pub(super) async fn commit(&mut self, steps: Vec<Step>) -> Result<(), ApiError> {
+        let (mut reached, mut failure) = (None, None);
+        for Step { pending, head, delta } in steps {
+            match self.quorum.commit(pending).await {
+                Ok(_) => reached = Some((head, delta)),
+                Err(error) => {
+                    error!(%error, "the metadata log can not be written");
+                    failure = Some(error);
+                    break;
+                }
             }
         }
-        let published = self.publish().await;
-        published.map_err(|error| {
+        if failure.is_some() {
+            let published = || (Image::clone(&self.shared.image()), Delta::default());
+            (self.head, self.delta) = reached.clone().unwrap_or_else(published);
+        }
+        let published = if reached.is_some() { self.publish().await } else { Ok(()) };
+        if let Err(error) = &published {
             error!(%error, "the logs can not follow the metadata");
-            ApiError::from(error)
-        })
+            self.behind = true;
+        }
+        failure.map_or_else(|| published.map_err(ApiError::from), Err)
     }
 
     async fn publish(&mut self) -> Result<(), StorageError> {

@@ -49,12 +49,14 @@ pub(super) async fn start(
         settings: settings.clone(),
         publisher: Publisher { node_id: settings.node_id, logs: Arc::clone(&options.logs) },
         shared,
+        clock: options.clock.clone(),
+        behind: false,
     };
     let records = join(&mut active, options, in_transaction)
         .map_err(|error| StorageError::Damaged(format!("the broker can not register: {error}")))?;
     // The epoch's first batch and what follows go to the store together.
     let mut appends = vec![epoch_begun];
-    appends.extend(active.append(records).map_err(write_error)?);
+    appends.extend(active.append(records).map_err(write_error)?.into_iter().map(|step| step.pending));
     for append in appends {
         active.quorum.commit(append).await.map_err(write_error)?;
     }

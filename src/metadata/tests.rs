@@ -217,16 +217,24 @@ async fn nobody_is_told_of_what_could_not_be_written() {
     let node = Node::start(directory.path()).await;
     node.create("t", 1).await;
     let before = node.metadata.image();
-    node.logs.store().fail_writes();
+    node.logs.store().fail_writes(true);
     for name in ["a", "b"] {
         let created = node.metadata.create_topics(vec![NewTopic::with_defaults(name)], false).await.remove(0);
         assert_eq!(created.unwrap_err().code, ErrorCode::KafkaStorageError);
     }
     assert_eq!(node.metadata.image(), before);
+    node.logs.store().fail_writes(false);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while node.logs.store().failure().is_some() {
+        assert!(std::time::Instant::now() < end, "the store is not written to again");
+        tokio::task::yield_now().await;
+    }
+    let made = node.create("made", 2).await;
+    assert!(node.logs.get(made, 1).is_some());
     node.stop().await;
 
     let node = Node::start(directory.path()).await;
-    assert_eq!(node.metadata.image().topics.len(), 1);
+    assert_eq!(node.metadata.image().topics.len(), 2);
     node.stop().await;
 }
 

@@ -75,7 +75,6 @@ pub struct Quorum {
     core: QuorumCore,
     log: Arc<Partition>,
     clock: Clock,
-    next_offset: Offset,
 }
 
 impl Quorum {
@@ -96,7 +95,7 @@ impl Quorum {
         let (core, actions) = QuorumCore::start(&voter, &remembered)
             .map_err(|error| StorageError::Damaged(error.to_string()))?;
         log.set_leader_epoch(core.epoch());
-        let mut quorum = Self { core, log, clock, next_offset: log_end };
+        let mut quorum = Self { core, log, clock };
         let pending = quorum.carry_out(actions).map_err(|error| StorageError::Write(error.to_string()))?;
         let pending =
             pending.ok_or_else(|| StorageError::Write("the epoch has no first record".to_owned()))?;
@@ -129,7 +128,7 @@ impl Quorum {
 
     /// The offset that the next record gets.
     pub fn next_offset(&self) -> Offset {
-        self.next_offset
+        self.log.offsets().log_end
     }
 
     /// The epoch that this voter leads.
@@ -199,11 +198,9 @@ impl Quorum {
         Ok(builder.build())
     }
 
-    fn write(&mut self, batch: Bytes, extra: Ops) -> Result<PendingAppend, ApiError> {
+    fn write(&self, batch: Bytes, extra: Ops) -> Result<PendingAppend, ApiError> {
         let refused = |error: AppendError| ApiError { code: error.code, message: error.message };
-        let pending = self.log.append(batch, Origin::Internal, extra).map_err(refused)?;
-        self.next_offset = pending.expected().last_offset + 1;
-        Ok(pending)
+        self.log.append(batch, Origin::Internal, extra).map_err(refused)
     }
 }
 

@@ -11,6 +11,8 @@
 //! - Appends are pipelined; a reply leaves when everything that was appended before it is durable, so that nobody ever
 //!   sees what a crash could take back.
 //! - Timers run on the injected clock and are events like commands.
+//! - A decision whose records the store refuses, as its disk is full, is not carried out: commands are answered with
+//!   the error, deadlines are put off.
 //! - When an append fails, the state is ahead of the log. It is dropped and loaded again from the view, and whoever
 //!   waits is told to try again (`CoordinatorRuntime` of Kafka reverts a snapshot instead).
 
@@ -89,4 +91,9 @@ pub trait Journal<C: Core>: Send + Sync + 'static {
     /// Enqueues the persistent ones of `events`, with their view, as one atomic write, in call order.
     /// `None`: there was nothing to persist.
     fn append(&self, now_ms: TimestampMs, events: &[C::Event]) -> Result<Option<PendingAppend>, ErrorCode>;
+    /// Whether these would be appended now, as far as that is known: asked before a decision changes the state, so
+    /// that a full disk does not cost the state each time.
+    fn check(&self, _events: &[C::Event]) -> Result<(), ErrorCode> {
+        Ok(())
+    }
 }

@@ -20,6 +20,8 @@ const BATCH_COMMANDS_MAX: usize = 256;
 const APPENDS_IN_FLIGHT_MAX: usize = 16;
 /// How long after a failure the state is loaded again.
 const RELOAD_DELAY_MS: i64 = 1_000;
+/// How long a deadline is put off whose records are refused.
+const REFUSED_DELAY_MS: i64 = 1_000;
 
 type Answer<C> = Result<<C as Core>::Reply, ErrorCode>;
 type Caller<C> = oneshot::Sender<Answer<C>>;
@@ -87,6 +89,8 @@ enum End {
     Closed,
     /// The state and the log differ.
     AppendFailed,
+    /// What follows from the loaded state can not be written.
+    NotStarted,
 }
 
 impl<C: Core> Runner<C> {
@@ -98,6 +102,12 @@ impl<C: Core> Runner<C> {
                 End::AppendFailed => {
                     warn!(shard = self.name, "an append failed, the state is loaded again");
                     live.close(ErrorCode::NotCoordinator).await;
+                }
+                End::NotStarted => {
+                    live.close(ErrorCode::NotCoordinator).await;
+                    if self.refuse_for(RELOAD_DELAY_MS).await.is_none() {
+                        return;
+                    }
                 }
             }
         }
@@ -140,7 +150,7 @@ impl<C: Core> Runner<C> {
         let mut batch = Vec::new();
         let now = Now::of(&self.clock);
         if live.carry_out_all(|live| live.start(now), now).is_err() {
-            return End::AppendFailed;
+            return End::NotStarted;
         }
         loop {
             let has_room = live.in_flight.len() < APPENDS_IN_FLIGHT_MAX;
@@ -248,13 +258,23 @@ impl<C: Core> Live<C> {
     fn decide(&mut self, now: Now, batch: &mut Vec<Envelope<C>>) {
         while let Some(timer) = self.timers.pop_due(now.steady_ms) {
             let decision = self.core.expire(now.wall_ms, &timer);
+            if self.journal.check(&decision.events).is_err() {
+                let deadline_ms = now.steady_ms.saturating_add(REFUSED_DELAY_MS);
+                self.timers.change(TimerChange::Arm { timer, deadline_ms });
+                continue;
+            }
             self.replay(now, decision);
         }
         for envelope in batch.drain(..) {
             self.next_token += 1;
             let token = Token(self.next_token);
-            self.held.insert(token, envelope.caller);
             let decision = self.core.decide(now.wall_ms, token, envelope.command);
+            if let Err(code) = self.journal.check(&decision.events) {
+                // A caller that has given up does not need its answer.
+                let _ = envelope.caller.send(Err(code));
+                continue;
+            }
+            self.held.insert(token, envelope.caller);
             self.replay(now, decision);
         }
     }

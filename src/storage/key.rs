@@ -43,6 +43,7 @@ impl Family {
 const META_PROPERTIES: u8 = 1;
 const QUORUM_STATE: u8 = 2;
 const NEXT_PARTITION_ID: u8 = 3;
+const WRITE_PROBE: u8 = 4;
 const PARTITION: u8 = 0x10;
 const PARTITION_STATE: u8 = 0x11;
 const SEGMENT: u8 = 0x12;
@@ -67,6 +68,8 @@ pub enum Key {
     QuorumState,
     /// The partition id that is used next, u32. `meta`: 3.
     NextPartitionId,
+    /// Never there: removing it shows that the store can be written. `meta`: 4.
+    WriteProbe,
     /// The partition id and topic name of a topic's partition. `meta`: 0x10, topic id, partition i32.
     Partition { topic_id: Uuid, partition: i32 },
     /// What changes with every append. `meta`: 0x11, partition id u32.
@@ -97,6 +100,7 @@ impl Key {
             Self::MetaProperties
             | Self::QuorumState
             | Self::NextPartitionId
+            | Self::WriteProbe
             | Self::Partition { .. }
             | Self::PartitionState { .. }
             | Self::Segment { .. }
@@ -122,6 +126,7 @@ impl Key {
             Self::MetaProperties => out.push(META_PROPERTIES),
             Self::QuorumState => out.push(QUORUM_STATE),
             Self::NextPartitionId => out.push(NEXT_PARTITION_ID),
+            Self::WriteProbe => out.push(WRITE_PROBE),
             Self::Partition { topic_id, partition } => {
                 out.push(PARTITION);
                 out.extend_from_slice(topic_id.as_bytes());
@@ -201,6 +206,7 @@ impl Key {
             META_PROPERTIES => Self::MetaProperties,
             QUORUM_STATE => Self::QuorumState,
             NEXT_PARTITION_ID => Self::NextPartitionId,
+            WRITE_PROBE => Self::WriteProbe,
             PARTITION => {
                 Self::Partition { topic_id: Uuid::from_bytes(input.array()?), partition: input.i32()? }
             }
@@ -405,6 +411,7 @@ mod tests {
             Key::MetaProperties,
             Key::QuorumState,
             Key::NextPartitionId,
+            Key::WriteProbe,
             Key::Partition { topic_id: Uuid::from_u128(9), partition: 3 },
             Key::PartitionState { partition },
             Key::Segment { partition, base_offset: 5 },

@@ -9,9 +9,10 @@
 //!   round's commits asks for [`Durability::Disk`].
 //! - A [`Gathering`] keeps what is committed in the queue until the requests that came in together
 //!   have all been looked at, and then one of them writes the round, without waking a thread.
-//! - After a failed write nothing is written until the store is opened again: what is in memory
-//!   may be ahead of what is stored, and a later write that succeeded would leave a hole. Reads
-//!   go on.
+//! - After a failed write nothing is written until everything in memory was read from the store
+//!   again: it may be ahead of what is stored, and a later write that succeeded would leave a hole.
+//!   Reads go on. `room` watches the free space, so that writes are refused before one fails, and
+//!   begins again after a failure.
 //! - Back-pressure: `commit` never blocks, as its callers hold locks or run on the runtime's
 //!   threads. [`Store::admit`] waits until less than [`QUEUE_BYTES`] are queued; whoever takes
 //!   bytes from outside awaits it first. The queue can exceed the bound by one request of each
@@ -23,13 +24,14 @@ mod gather;
 pub mod key;
 mod ops;
 mod rocks;
+mod room;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -42,7 +44,9 @@ pub use extents::Extents;
 pub use gather::Gathering;
 pub use key::{Key, KeyPrefix};
 pub use ops::Ops;
+pub use room::{Purpose, Recovery};
 use rocks::Rocks;
+use room::Watch;
 use writer::Writer;
 
 /// How many bytes may wait for the writer before [`Store::admit`] holds callers back.
@@ -77,7 +81,9 @@ struct Shared {
     directory: PathBuf,
     properties: MetaProperties,
     rocks: Arc<Rocks>,
-    writer: Writer,
+    /// Before the writer, so that it stops first.
+    watch: Watch,
+    writer: Arc<Writer>,
 }
 
 impl Store {
@@ -88,8 +94,9 @@ impl Store {
     pub fn open(directory: &Path, options: &StoreOptions) -> Result<Self, StorageError> {
         let properties = directory::claim(directory, options)?;
         let rocks = Arc::new(Rocks::open(directory, &directory::store_path(directory))?);
-        let writer = Writer::start(Arc::clone(&rocks))?;
-        let shared = Shared { directory: directory.to_owned(), properties, rocks, writer };
+        let writer = Arc::new(Writer::start(Arc::clone(&rocks))?);
+        let watch = Watch::start(directory.to_owned(), Arc::clone(&rocks), Arc::clone(&writer))?;
+        let shared = Shared { directory: directory.to_owned(), properties, rocks, watch, writer };
         let store = Self { shared: Arc::new(shared) };
         store.check_properties()?;
         Ok(store)
@@ -215,7 +222,18 @@ impl Store {
         Gathering::begin(&self.shared)
     }
 
-    /// Why nothing can be written any more, if a write has failed.
+    /// Why nothing is written for this purpose now, if so: there is too little room, or a write has failed. Asked
+    /// before anything in memory changes.
+    pub fn refusal(&self, purpose: Purpose) -> Option<StorageError> {
+        self.shared.watch.room.refusal(purpose, &self.shared.writer)
+    }
+
+    /// Has `recovery` called when writes begin again after a failed one.
+    pub fn on_recovery(&self, recovery: Weak<dyn Recovery>) {
+        self.shared.watch.room.set_recovery(recovery);
+    }
+
+    /// Why nothing can be written, if a write has failed.
     pub fn failure(&self) -> Option<StorageError> {
         self.shared.writer.failure()
     }
@@ -239,10 +257,16 @@ impl Store {
         self.shared.rocks.flush()
     }
 
-    /// Makes every later write fail as if the disk refused it.
+    /// Makes every later write fail as if the disk refused it, or no longer.
     #[cfg(test)]
-    pub(crate) fn fail_writes(&self) {
-        self.shared.rocks.fail_writes();
+    pub(crate) fn fail_writes(&self, fail: bool) {
+        self.shared.rocks.fail_writes(fail);
+    }
+
+    /// Has the store believe that so many bytes are free on its disk.
+    #[cfg(test)]
+    pub(crate) fn pretend_free(&self, bytes: u64) {
+        self.shared.watch.room.pretend_free(bytes);
     }
 }
 

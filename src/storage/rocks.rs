@@ -139,8 +139,8 @@ impl Rocks {
     }
 
     #[cfg(test)]
-    pub(super) fn fail_writes(&self) {
-        self.refuses.store(true, Ordering::Relaxed);
+    pub(super) fn fail_writes(&self, fail: bool) {
+        self.refuses.store(fail, Ordering::Relaxed);
     }
 }
 

@@ -48,6 +48,8 @@ struct Queue {
     is_writing: bool,
     stopping: bool,
     failure: Option<StorageError>,
+    /// Whether the failure is one of klamm, from which it does not recover.
+    is_broken: bool,
 }
 
 struct Shared {
@@ -57,6 +59,8 @@ struct Shared {
     /// Whether there is a failure, to be looked at without the lock.
     has_failed: AtomicBool,
     work: Condvar,
+    /// Notified when a round was taken after a failure.
+    drained: Condvar,
     room: Notify,
 }
 
@@ -81,6 +85,7 @@ impl Writer {
             desk: Mutex::default(),
             has_failed: AtomicBool::new(false),
             work: Condvar::new(),
+            drained: Condvar::new(),
             room: Notify::new(),
         });
         let for_thread = Arc::clone(&shared);
@@ -160,6 +165,18 @@ impl Writer {
         self.shared.queue.lock().failure.clone()
     }
 
+    /// Takes writes again after a failure. What is queued was decided before, and still fails.
+    pub(super) fn begin_again(&self) {
+        let mut queue = self.shared.queue.lock();
+        while !queue.commits.is_empty() && !queue.stopping {
+            self.shared.drained.wait(&mut queue);
+        }
+        if !queue.stopping && !queue.is_broken {
+            queue.failure = None;
+            self.shared.has_failed.store(false, Ordering::Release);
+        }
+    }
+
     /// Refuses later commits, and blocks until the earlier ones are written.
     pub(super) fn stop(&self) {
         self.shared.queue.lock().stopping = true;
@@ -193,6 +210,7 @@ impl Drop for LastWill<'_> {
         drop(queue);
         drop(dropped);
         self.0.room.notify_waiters();
+        self.0.drained.notify_all();
     }
 }
 
@@ -218,6 +236,7 @@ impl Drop for Writing<'_> {
         if std::thread::panicking() {
             let mut queue = self.0.queue.lock();
             queue.is_writing = false;
+            queue.is_broken = true;
             queue.failure.get_or_insert_with(closed);
             self.0.has_failed.store(true, Ordering::Release);
             drop(queue);
@@ -237,18 +256,15 @@ fn write_round<'a>(shared: &'a Shared, mut queue: MutexGuard<'a, Queue>) -> Mute
     let result = match failure {
         Some(failure) => {
             round.clear();
+            shared.drained.notify_all();
             Err(failure)
         }
-        None => shared.rocks.write(round.render(), durability),
-    };
-    if let Err(error) = &result {
-        let mut queue = shared.queue.lock();
-        if queue.failure.is_none() {
-            tracing::error!(%error, "a write failed; nothing is written until the next start");
-            queue.failure = Some(error.clone());
+        None => shared.rocks.write(round.render(), durability).inspect_err(|error| {
+            tracing::error!(%error, "a write failed; nothing is written until the store can be");
+            shared.queue.lock().failure = Some(error.clone());
             shared.has_failed.store(true, Ordering::Release);
-        }
-    }
+        }),
+    };
     // Also where the write failed: nobody knows how far it came.
     for partition in round.rewritten.drain(..) {
         shared.rocks.kept_extents().forget(partition);

@@ -107,7 +107,7 @@ async fn a_failed_write_is_not_acknowledged_and_nothing_after_it() {
     let mut world = World::new();
     let partition = world.partition();
     append(&partition, batch(1)).await;
-    world.logs().store().fail_writes();
+    world.logs().store().fail_writes(true);
     let pending: Vec<_> =
         (0..3).filter_map(|_| partition.append(batch(1), Origin::Client, Ops::new()).ok()).collect();
     assert!(!pending.is_empty());

@@ -3,6 +3,7 @@
 
 mod append;
 mod damage;
+mod full;
 mod read;
 mod retention;
 mod time;
