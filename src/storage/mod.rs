@@ -44,9 +44,9 @@ pub use extents::Extents;
 pub use gather::Gathering;
 pub use key::{Key, KeyPrefix};
 pub use ops::Ops;
-pub use room::{Purpose, Recovery};
 use rocks::Rocks;
 use room::Watch;
+pub use room::{Purpose, Recovery};
 use writer::Writer;
 
 /// How many bytes may wait for the writer before [`Store::admit`] holds callers back.

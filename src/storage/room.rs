@@ -96,7 +96,8 @@ impl Room {
         writer.failure().or_else(|| {
             let (free, reserve) = (self.free.load(Ordering::Relaxed), self.reserve.load(Ordering::Relaxed));
             let text = format!("its disk has {free} bytes left, of which {reserve} are a reserve");
-            (self.level.load(Ordering::Acquire) >= purpose.refused_from()).then_some(StorageError::Write(text))
+            (self.level.load(Ordering::Acquire) >= purpose.refused_from())
+                .then_some(StorageError::Write(text))
         })
     }
 
@@ -122,7 +123,11 @@ impl Room {
         };
         let before = self.level.swap(level, Ordering::AcqRel);
         if before == OPEN && level > OPEN {
-            tracing::error!(free, reserve, "the disk is nearly full: records are refused until there is room");
+            tracing::error!(
+                free,
+                reserve,
+                "the disk is nearly full: records are refused until there is room"
+            );
         } else if before > OPEN && level == OPEN {
             tracing::info!(free, "there is room on the disk again: records are taken");
         }
@@ -190,7 +195,8 @@ impl Watch {
             }
         };
         let thread = std::thread::Builder::new().name("klamm-room".to_owned()).spawn(run);
-        let thread = thread.map_err(|error| StorageError::Write(format!("no thread for the room: {error}")))?;
+        let thread =
+            thread.map_err(|error| StorageError::Write(format!("no thread for the room: {error}")))?;
         Ok(Self { room, thread: Some(thread) })
     }
 }
@@ -225,7 +231,7 @@ fn recover(room: &Room, rocks: &Rocks, writer: &Writer) {
 /// Whether a write reaches the disk: a key of no meaning is removed.
 fn works(rocks: &Rocks) -> bool {
     let mut probe = Batch::new();
-    probe.delete(&Key::WriteProbe.encode());
+    probe.delete(Key::WriteProbe.encode());
     match rocks.write(probe, Durability::Disk) {
         Ok(()) => true,
         Err(error) => {
