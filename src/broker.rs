@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin};
 use crate::api::fetch_session::FetchSessions;
 use crate::api::init_producer_id::ProducerIds;
-use crate::api::{BrokerHandles, Listener};
+use crate::api::{BrokerHandles, FetchBounds, Listener};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::config::listener::{Listener as ListenerConfig, host_port};
@@ -306,6 +306,7 @@ async fn open(
         metrics: Metrics::new(),
         clock,
         fetch_sessions: FetchSessions::new(sessions),
+        fetch_bounds: FetchBounds::default(),
         producer_ids: ProducerIds::default(),
         stopping: CancellationToken::new(),
     }))

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
+use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
 use crate::clock::Clock;
@@ -27,6 +28,7 @@ pub(crate) struct BrokerHandles {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) fetch_bounds: FetchBounds,
     pub(crate) producer_ids: ProducerIds,
     /// Cancelled when the broker stops: whoever waits for something to happen answers what there is.
     pub(crate) stopping: CancellationToken,

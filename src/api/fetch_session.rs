@@ -2,6 +2,8 @@
 //! answered only with what changed.
 //!
 //! The rules are those of Kafka's `FetchManager` and `FetchSessionCacheShard`, with one cache where Kafka has eight.
+//! Unlike there, a session [watches](Watch) its partitions: those that had nothing more to read, of which nothing
+//! changed since, are not looked at again. So a fetch costs what changed, not what its session holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::error::ErrorCode;
+use crate::log::{Partition, ReadUpTo, Watch};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// The session id of a request or a response outside of any session.
@@ -52,36 +55,115 @@ pub(crate) struct Told {
     pub(crate) log_start: Offset,
     pub(crate) has_records: bool,
     pub(crate) has_error: bool,
+    /// Whether there was nothing more to read, had there been more room.
+    pub(crate) is_at_end: bool,
 }
 
 /// The session part of a request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct SessionRequest {
     pub(crate) session_id: i32,
     pub(crate) epoch: i32,
     pub(crate) uses_topic_ids: bool,
     pub(crate) wanted: Vec<(PartitionKey, Wanted)>,
     pub(crate) forgotten: Vec<PartitionKey>,
+    /// How far all of it may be read.
+    pub(crate) upto: ReadUpTo,
 }
 
-/// How one fetch relates to sessions.
-pub(crate) enum FetchContext {
+/// Where a partition is, or why it can not be read here.
+pub(crate) type Resolved = Result<Arc<Partition>, ErrorCode>;
+
+/// From names to partitions, as of one metadata image.
+pub(crate) struct Resolver<'a> {
+    pub(crate) image_offset: Offset,
+    pub(crate) resolve: &'a dyn Fn(&PartitionKey) -> Resolved,
+}
+
+/// A partition that a fetch reads.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) key: PartitionKey,
+    pub(crate) wanted: Wanted,
+    pub(crate) partition: Resolved,
+    /// Under which it is watched.
+    number: u32,
+}
+
+/// One fetch: what it reads, and how it relates to sessions.
+pub(crate) struct FetchContext {
+    /// In the order in which they are read. Those of a session of which nothing changed are not among them.
+    pub(crate) targets: Vec<Target>,
+    kind: Kind,
+    /// Where it waits outside of a session.
+    watch: Option<Arc<Watch>>,
+}
+
+enum Kind {
     /// No session before or after it.
-    Sessionless(Vec<(PartitionKey, Wanted)>),
+    Sessionless,
     /// Asks for everything, and wants a session.
-    Full { wanted: Vec<(PartitionKey, Wanted)>, uses_topic_ids: bool },
+    Full { uses_topic_ids: bool, upto: ReadUpTo },
     /// Asks for the partitions of its session.
-    Incremental { session: Arc<Mutex<Session>>, next_epoch: i32, wanted: Vec<(PartitionKey, Wanted)> },
+    Incremental {
+        session: Arc<Mutex<Session>>,
+        next_epoch: i32,
+        /// Where among the targets a partition stands, by its number.
+        places: HashMap<u32, usize>,
+    },
 }
 
 impl FetchContext {
-    /// The partitions to read, in order.
-    pub(crate) fn wanted(&self) -> &[(PartitionKey, Wanted)] {
-        match self {
-            Self::Sessionless(wanted) | Self::Full { wanted, .. } | Self::Incremental { wanted, .. } => {
-                wanted
+    fn new(wanted: Vec<(PartitionKey, Wanted)>, resolver: &Resolver<'_>, kind: Kind) -> Self {
+        let target = |(number, (key, wanted)): (u32, (PartitionKey, Wanted))| {
+            let partition = (resolver.resolve)(&key);
+            Target { key, wanted, partition, number }
+        };
+        Self { targets: (0..).zip(wanted).map(target).collect(), kind, watch: None }
+    }
+
+    /// Whether no partition is asked for, in the request or by its session.
+    pub(crate) fn asks_for_nothing(&self) -> bool {
+        self.targets.is_empty() && !matches!(self.kind, Kind::Incremental { .. })
+    }
+
+    /// What tells of changes of the partitions. The second value is whether they are watched from now on only: what
+    /// changed between the last read and this call was not seen then.
+    pub(crate) fn watch(&mut self) -> (Arc<Watch>, bool) {
+        if let Kind::Incremental { session, .. } = &self.kind {
+            return (Arc::clone(&session.lock().watch), false);
+        }
+        let is_new = self.watch.is_none();
+        let watch = Arc::clone(self.watch.get_or_insert_default());
+        if is_new {
+            for target in &self.targets {
+                if let Ok(partition) = &target.partition {
+                    partition.watch(&watch, target.number);
+                }
             }
         }
+        (watch, is_new)
+    }
+
+    /// The places among the targets of partitions that changed since they were read. A partition of the session that
+    /// was no target becomes one.
+    pub(crate) fn changed(&mut self) -> Vec<usize> {
+        let Kind::Incremental { session, places, .. } = &mut self.kind else {
+            let numbers = self.watch.as_ref().map(|watch| watch.take()).unwrap_or_default();
+            return numbers.into_iter().map(|number| number as usize).collect();
+        };
+        let mut session = session.lock();
+        let numbers = session.watch.take();
+        let mut changed = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let Some(target) = session.changed(number) else { continue };
+            let place = *places.entry(number).or_insert(self.targets.len());
+            if place == self.targets.len() {
+                self.targets.push(target);
+            }
+            changed.push(place);
+        }
+        changed
     }
 }
 
@@ -108,62 +190,187 @@ pub(crate) struct Session {
     id: i32,
     epoch: i32,
     uses_topic_ids: bool,
-    /// In the order in which they are read: whoever got records goes to the end, so that all get their turn.
-    partitions: BTreeMap<u64, (PartitionKey, Cached)>,
-    places: HashMap<PartitionKey, u64>,
+    upto: ReadUpTo,
+    /// The metadata as of which partitions were looked up.
+    image_offset: Offset,
+    /// By number.
+    entries: Vec<Option<Cached>>,
+    free: Vec<u32>,
+    numbers: HashMap<PartitionKey, u32>,
+    /// What has to be read the next time, in that order: whoever got records goes to the end, so that all get their
+    /// turn.
+    due: BTreeMap<u64, u32>,
     next_place: u64,
+    watch: Arc<Watch>,
 }
 
-#[derive(Clone, Copy)]
 struct Cached {
+    key: PartitionKey,
+    place: u64,
     wanted: Wanted,
+    partition: Resolved,
     high_watermark: Offset,
     log_start: Offset,
 }
 
 impl Session {
-    fn new(id: i32, uses_topic_ids: bool) -> Self {
-        let epoch = next_epoch(INITIAL_EPOCH);
-        Self { id, epoch, uses_topic_ids, partitions: BTreeMap::new(), places: HashMap::new(), next_place: 0 }
+    fn new(id: i32, uses_topic_ids: bool, upto: ReadUpTo) -> Self {
+        Self {
+            id,
+            epoch: next_epoch(INITIAL_EPOCH),
+            uses_topic_ids,
+            upto,
+            image_offset: -1,
+            entries: Vec::new(),
+            free: Vec::new(),
+            numbers: HashMap::new(),
+            due: BTreeMap::new(),
+            next_place: 0,
+            watch: Arc::default(),
+        }
     }
 
-    fn put_last(&mut self, key: PartitionKey, cached: Cached) {
-        self.places.insert(key.clone(), self.next_place);
-        self.partitions.insert(self.next_place, (key, cached));
+    fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn entry(&mut self, number: u32) -> Option<&mut Cached> {
+        self.entries.get_mut(number as usize)?.as_mut()
+    }
+
+    /// Sets what is wanted of a partition, which is to be read then.
+    fn want(&mut self, key: &PartitionKey, wanted: Wanted, resolve: impl FnOnce() -> Resolved) {
+        if let Some(number) = self.numbers.get(key).copied() {
+            if let Some(cached) = self.entry(number) {
+                cached.wanted = wanted;
+                let place = cached.place;
+                self.due.insert(place, number);
+            }
+            return;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+        });
+        let partition = resolve();
+        if let Ok(partition) = &partition {
+            partition.watch(&self.watch, number);
+        }
+        let place = self.next_place;
         self.next_place += 1;
+        if let Some(entry) = self.entries.get_mut(number as usize) {
+            let key = key.clone();
+            *entry = Some(Cached { key, place, wanted, partition, high_watermark: -1, log_start: -1 });
+        }
+        self.numbers.insert(key.clone(), number);
+        self.due.insert(place, number);
     }
 
     fn remove(&mut self, key: &PartitionKey) {
-        if let Some(place) = self.places.remove(key) {
-            self.partitions.remove(&place);
+        let Some(number) = self.numbers.remove(key) else { return };
+        let Some(cached) = self.entries.get_mut(number as usize).and_then(Option::take) else { return };
+        self.due.remove(&cached.place);
+        self.free.push(number);
+        if let Ok(partition) = cached.partition {
+            partition.unwatch(&self.watch);
         }
     }
 
-    fn want(&mut self, key: PartitionKey, wanted: Wanted) {
-        match self.places.get(&key).and_then(|place| self.partitions.get_mut(place)) {
-            Some((_, cached)) => cached.wanted = wanted,
-            None => self.put_last(key, Cached { wanted, high_watermark: -1, log_start: -1 }),
+    /// Takes in what changed since the last fetch: in the partitions, in the request and in the metadata.
+    fn advance(&mut self, request: &SessionRequest, resolver: &Resolver<'_>) {
+        for number in self.watch.take() {
+            self.changed(number);
+        }
+        if std::mem::replace(&mut self.upto, request.upto) != request.upto {
+            let all: Vec<u32> = self.numbers.values().copied().collect();
+            for number in all {
+                self.changed(number);
+            }
+        }
+        let image_changed =
+            std::mem::replace(&mut self.image_offset, resolver.image_offset) != resolver.image_offset;
+        let numbers: Vec<u32> = if image_changed {
+            self.numbers.values().copied().collect()
+        } else {
+            self.due.values().copied().collect()
+        };
+        for number in numbers {
+            self.resolve_again(number, image_changed, resolver);
+        }
+        for (key, wanted) in &request.wanted {
+            self.want(key, *wanted, || (resolver.resolve)(key));
+        }
+        for key in &request.forgotten {
+            self.remove(key);
         }
     }
 
-    fn wanted(&self) -> Vec<(PartitionKey, Wanted)> {
-        self.partitions.values().map(|(key, cached)| (key.clone(), cached.wanted)).collect()
+    /// Looks a partition up again that may have moved, or was not to be found before.
+    fn resolve_again(&mut self, number: u32, image_changed: bool, resolver: &Resolver<'_>) {
+        let watch = Arc::clone(&self.watch);
+        let Some(cached) = self.entry(number) else { return };
+        if !image_changed && cached.partition.is_ok() {
+            return;
+        }
+        let now = (resolver.resolve)(&cached.key);
+        let is_same = match (&cached.partition, &now) {
+            (Ok(before), Ok(now)) => Arc::ptr_eq(before, now),
+            (Err(before), Err(now)) => before == now,
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+        };
+        if is_same {
+            return;
+        }
+        if let Ok(before) = &cached.partition {
+            before.unwatch(&watch);
+        }
+        if let Ok(now) = &now {
+            now.watch(&watch, number);
+        }
+        cached.partition = now;
+        let place = cached.place;
+        self.due.insert(place, number);
+    }
+
+    /// Something happened to a partition: it has to be read.
+    fn changed(&mut self, number: u32) -> Option<Target> {
+        let cached = self.entry(number)?;
+        let place = cached.place;
+        let target = cached.target(number);
+        self.due.insert(place, number);
+        Some(target)
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let cached = |number: &u32| self.entries.get(*number as usize)?.as_ref().map(|c| c.target(*number));
+        self.due.values().filter_map(cached).collect()
     }
 
     /// Whether the client has to be told (`CachedPartition.maybeUpdateResponseData`).
-    fn tell(&mut self, key: &PartitionKey, told: Told) -> bool {
-        let Some(place) = self.places.get(key).copied() else { return false };
-        let Some((_, cached)) = self.partitions.get_mut(&place) else { return false };
+    fn tell(&mut self, number: u32, told: Told) -> bool {
+        let next_place = self.next_place;
+        let Some(cached) = self.entry(number) else { return false };
         let changed = cached.high_watermark != told.high_watermark || cached.log_start != told.log_start;
         cached.log_start = told.log_start;
         // After an error the partition is told again even if nothing else changes.
         cached.high_watermark = if told.has_error { -1 } else { told.high_watermark };
-        if told.has_records
-            && let Some((key, cached)) = self.partitions.remove(&place)
-        {
-            self.put_last(key, cached);
+        let place = cached.place;
+        if told.has_records {
+            cached.place = next_place;
+            self.next_place += 1;
+            self.due.remove(&place);
+            self.due.insert(next_place, number);
+        } else if told.is_at_end && !told.has_error {
+            self.due.remove(&place);
         }
         changed || told.has_records || told.has_error
+    }
+}
+
+impl Cached {
+    fn target(&self, number: u32) -> Target {
+        let (key, partition) = (self.key.clone(), self.partition.clone());
+        Target { key, wanted: self.wanted, partition, number }
     }
 }
 
@@ -183,20 +390,21 @@ impl FetchSessions {
     pub(crate) fn begin(
         &self,
         request: SessionRequest,
+        resolver: &Resolver<'_>,
         now_ms: TimestampMs,
     ) -> Result<FetchContext, ErrorCode> {
-        let SessionRequest { session_id, epoch, uses_topic_ids, wanted, forgotten } = request;
-        let mut cache = self.0.lock();
+        let (session_id, epoch, uses_topic_ids) = (request.session_id, request.epoch, request.uses_topic_ids);
         if epoch == INITIAL_EPOCH || epoch == FINAL_EPOCH {
-            cache.remove(session_id);
-            return Ok(if epoch == FINAL_EPOCH {
-                FetchContext::Sessionless(wanted)
-            } else {
-                FetchContext::Full { wanted, uses_topic_ids }
-            });
+            self.0.lock().remove(session_id);
+            let full = Kind::Full { uses_topic_ids, upto: request.upto };
+            let kind = if epoch == FINAL_EPOCH { Kind::Sessionless } else { full };
+            return Ok(FetchContext::new(request.wanted, resolver, kind));
         }
-        let entry = cache.sessions.get(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
-        let shared = Arc::clone(&entry.session);
+        let shared = {
+            let cache = self.0.lock();
+            let entry = cache.sessions.get(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+            Arc::clone(&entry.session)
+        };
         let mut session = shared.lock();
         if session.epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
@@ -204,25 +412,25 @@ impl FetchSessions {
         if session.uses_topic_ids != uses_topic_ids {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
-        for (key, wanted) in &wanted {
-            session.want(key.clone(), *wanted);
+        session.advance(&request, resolver);
+        let size = session.len();
+        if size == 0 {
+            drop(session);
+            self.0.lock().remove(session_id);
+            return Ok(FetchContext::new(request.wanted, resolver, Kind::Sessionless));
         }
-        for key in &forgotten {
-            session.remove(key);
-        }
-        if session.partitions.is_empty() {
-            cache.remove(session_id);
-            return Ok(FetchContext::Sessionless(wanted));
-        }
-        cache.touch(session_id, session.partitions.len(), now_ms);
-        session.epoch = next_epoch(epoch);
-        let (next_epoch, wanted) = (session.epoch, session.wanted());
+        let next_epoch = next_epoch(epoch);
+        session.epoch = next_epoch;
+        let targets = session.targets();
         drop(session);
-        Ok(FetchContext::Incremental { session: shared, next_epoch, wanted })
+        self.0.lock().touch(session_id, size, now_ms);
+        let places = targets.iter().enumerate().map(|(place, target)| (target.number, place)).collect();
+        let kind = Kind::Incremental { session: shared, next_epoch, places };
+        Ok(FetchContext { targets, kind, watch: None })
     }
 
-    /// Ends a fetch: the session id of the response, and which of the partitions (in the order of
-    /// [`FetchContext::wanted`]) belong into it. `told` is what they were answered with.
+    /// Ends a fetch: the session id of the response, and which of the targets belong into it. `told` is what they were
+    /// answered with.
     ///
     /// # Errors
     /// `INVALID_FETCH_SESSION_EPOCH`, with the session's id, where the session went on without this request.
@@ -232,18 +440,20 @@ impl FetchSessions {
         told: &[Told],
         now_ms: TimestampMs,
     ) -> Result<(i32, Vec<bool>), (i32, ErrorCode)> {
-        match context {
-            FetchContext::Sessionless(_) => Ok((NO_SESSION, vec![true; told.len()])),
-            FetchContext::Full { wanted, uses_topic_ids } => {
-                let id = self.0.lock().create(wanted, told, *uses_topic_ids, now_ms);
+        match &context.kind {
+            Kind::Sessionless => Ok((NO_SESSION, vec![true; told.len()])),
+            Kind::Full { uses_topic_ids, upto } => {
+                let session = Session::new(NO_SESSION, *uses_topic_ids, *upto);
+                let id = self.0.lock().create(session, &context.targets, told, now_ms);
                 Ok((id.unwrap_or(NO_SESSION), vec![true; told.len()]))
             }
-            FetchContext::Incremental { session, next_epoch, wanted } => {
+            Kind::Incremental { session, next_epoch, .. } => {
                 let mut session = session.lock();
                 if session.epoch != *next_epoch {
                     return Err((session.id, ErrorCode::InvalidFetchSessionEpoch));
                 }
-                let tell = wanted.iter().zip(told).map(|((key, _), told)| session.tell(key, *told)).collect();
+                let targets = context.targets.iter().zip(told);
+                let tell = targets.map(|(target, told)| session.tell(target.number, *told)).collect();
                 Ok((session.id, tell))
             }
         }
@@ -260,23 +470,24 @@ impl FetchSessions {
 impl Cache {
     fn create(
         &mut self,
-        wanted: &[(PartitionKey, Wanted)],
+        mut session: Session,
+        targets: &[Target],
         told: &[Told],
-        uses_topic_ids: bool,
         now_ms: TimestampMs,
     ) -> Option<i32> {
         if self.sessions.len() >= self.slots && !self.evict(told.len(), now_ms) {
             return None;
         }
         let id = self.new_id();
-        let mut session = Session::new(id, uses_topic_ids);
-        for ((key, wanted), told) in wanted.iter().zip(told) {
-            session.want(key.clone(), *wanted);
-            if let Some((_, cached)) = session.places.get(key).and_then(|at| session.partitions.get_mut(at)) {
+        session.id = id;
+        for (target, told) in targets.iter().zip(told) {
+            session.want(&target.key, target.wanted, || target.partition.clone());
+            let number = session.numbers.get(&target.key).copied().unwrap_or(u32::MAX);
+            if let Some(cached) = session.entry(number) {
                 (cached.high_watermark, cached.log_start) = (told.high_watermark, told.log_start);
             }
         }
-        let size = session.partitions.len();
+        let size = session.len();
         let session = Arc::new(Mutex::new(session));
         let entry = Entry { session, created_ms: now_ms, last_used_ms: now_ms, size };
         self.sessions.insert(id, entry);
@@ -349,35 +560,74 @@ mod tests {
         (key(partition), Wanted { fetch_offset: 0, bytes_max: 100, current_leader_epoch: -1 })
     }
 
-    const QUIET: Told = Told { high_watermark: 5, log_start: 0, has_records: false, has_error: false };
+    const QUIET: Told =
+        Told { high_watermark: 5, log_start: 0, has_records: false, has_error: false, is_at_end: true };
+    const NOWHERE: Resolver<'_> =
+        Resolver { image_offset: -1, resolve: &|_| Err(ErrorCode::NotLeaderOrFollower) };
+
+    fn request(session_id: i32, epoch: i32) -> SessionRequest {
+        let (wanted, forgotten) = (Vec::new(), Vec::new());
+        let upto = ReadUpTo::HighWatermark;
+        SessionRequest { session_id, epoch, uses_topic_ids: false, wanted, forgotten, upto }
+    }
 
     fn open(sessions: &FetchSessions, partitions: i32, now_ms: i64) -> i32 {
-        let request =
-            SessionRequest { wanted: (0..partitions).map(wanted).collect(), ..SessionRequest::default() };
-        let context = sessions.begin(request, now_ms).unwrap();
-        let told = vec![QUIET; context.wanted().len()];
+        let request = SessionRequest { wanted: (0..partitions).map(wanted).collect(), ..request(0, 0) };
+        let context = sessions.begin(request, &NOWHERE, now_ms).unwrap();
+        let told = vec![QUIET; context.targets.len()];
         sessions.finish(&context, &told, now_ms).unwrap().0
     }
 
     fn next(sessions: &FetchSessions, session_id: i32, epoch: i32) -> Result<FetchContext, ErrorCode> {
-        sessions.begin(SessionRequest { session_id, epoch, ..SessionRequest::default() }, 0)
+        sessions.begin(request(session_id, epoch), &NOWHERE, 0)
+    }
+
+    fn order(context: &FetchContext) -> Vec<i32> {
+        context.targets.iter().map(|target| target.key.partition).collect()
     }
 
     #[test]
-    fn only_what_changed_is_told() {
+    fn only_what_changed_is_read_and_told() {
         let sessions = FetchSessions::new(10);
         let id = open(&sessions, 3, 0);
         assert_ne!(id, NO_SESSION);
         let context = next(&sessions, id, 1).unwrap();
-        assert_eq!(context.wanted().len(), 3);
+        assert_eq!(order(&context), [0, 1, 2], "after the first fetch nothing is known to be quiet");
         let told = [QUIET, Told { high_watermark: 6, ..QUIET }, Told { has_error: true, ..QUIET }];
         assert_eq!(sessions.finish(&context, &told, 0), Ok((id, vec![false, true, true])));
-        // The error is over: the partition is told once more, then no longer.
-        let told = [QUIET, Told { high_watermark: 6, ..QUIET }, QUIET];
+        // After an error it is read again, and told once more when it is over; then no longer.
         let context = next(&sessions, id, 2).unwrap();
-        assert_eq!(sessions.finish(&context, &told, 0), Ok((id, vec![false, false, true])));
+        assert_eq!(order(&context), [2]);
+        assert_eq!(sessions.finish(&context, &[QUIET], 0), Ok((id, vec![true])));
         let context = next(&sessions, id, 3).unwrap();
-        assert_eq!(sessions.finish(&context, &told, 0), Ok((id, vec![false, false, false])));
+        assert_eq!(order(&context), [0; 0]);
+        assert!(!context.asks_for_nothing());
+        assert_eq!(sessions.finish(&context, &[], 0), Ok((id, vec![])));
+        // Who wants something else of a partition has it read.
+        let again = SessionRequest { wanted: vec![wanted(1)], ..request(id, 4) };
+        let context = sessions.begin(again, &NOWHERE, 0).unwrap();
+        assert_eq!(order(&context), [1]);
+        // No room was left for it: it is still to be read, though there is nothing to tell.
+        let told = [Told { high_watermark: 6, is_at_end: false, ..QUIET }];
+        assert_eq!(sessions.finish(&context, &told, 0), Ok((id, vec![false])));
+        assert_eq!(order(&next(&sessions, id, 5).unwrap()), [1]);
+        // Others see other records of all of them.
+        let committed = SessionRequest { upto: ReadUpTo::LastStable, ..request(id, 6) };
+        assert_eq!(order(&sessions.begin(committed, &NOWHERE, 0).unwrap()), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_partition_that_was_removed_leaves_its_number_to_the_next() {
+        let sessions = FetchSessions::new(10);
+        let id = open(&sessions, 3, 0);
+        let change = SessionRequest { wanted: vec![wanted(7)], forgotten: vec![key(1)], ..request(id, 1) };
+        let context = sessions.begin(change, &NOWHERE, 0).unwrap();
+        assert_eq!(order(&context), [0, 2, 7]);
+        let change = SessionRequest { wanted: vec![wanted(8)], ..request(id, 2) };
+        let context = sessions.begin(change, &NOWHERE, 0).unwrap();
+        assert_eq!(order(&context), [0, 2, 7, 8]);
+        let numbers: BTreeSet<u32> = context.targets.iter().map(|target| target.number).collect();
+        assert_eq!(numbers.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 
     #[test]
@@ -385,11 +635,9 @@ mod tests {
         let sessions = FetchSessions::new(10);
         let id = open(&sessions, 3, 0);
         let context = next(&sessions, id, 1).unwrap();
-        let told = [Told { has_records: true, ..QUIET }, QUIET, QUIET];
+        let told = [Told { has_records: true, ..QUIET }, QUIET, Told { is_at_end: false, ..QUIET }];
         sessions.finish(&context, &told, 0).unwrap();
-        let context = next(&sessions, id, 2).unwrap();
-        let order: Vec<_> = context.wanted().iter().map(|(key, _)| key.partition).collect();
-        assert_eq!(order, [1, 2, 0]);
+        assert_eq!(order(&next(&sessions, id, 2).unwrap()), [2, 0]);
     }
 
     #[test]
@@ -401,9 +649,8 @@ mod tests {
             Some(ErrorCode::FetchSessionIdNotFound)
         );
         assert_eq!(next(&sessions, id, 2).err(), Some(ErrorCode::InvalidFetchSessionEpoch));
-        let by_id =
-            SessionRequest { session_id: id, epoch: 1, uses_topic_ids: true, ..SessionRequest::default() };
-        assert_eq!(sessions.begin(by_id, 0).err(), Some(ErrorCode::FetchSessionTopicIdError));
+        let by_id = SessionRequest { uses_topic_ids: true, ..request(id, 1) };
+        assert_eq!(sessions.begin(by_id, &NOWHERE, 0).err(), Some(ErrorCode::FetchSessionTopicIdError));
         // A session goes on only after the request before it was taken in.
         let late = next(&sessions, id, 1).unwrap();
         next(&sessions, id, 2).unwrap();
@@ -414,12 +661,11 @@ mod tests {
     fn a_session_without_partitions_and_a_final_epoch_close_it() {
         let sessions = FetchSessions::new(10);
         let id = open(&sessions, 1, 0);
-        let forget =
-            SessionRequest { session_id: id, epoch: 1, forgotten: vec![key(0)], ..SessionRequest::default() };
-        assert!(matches!(sessions.begin(forget, 0), Ok(FetchContext::Sessionless(_))));
+        let forget = SessionRequest { forgotten: vec![key(0)], ..request(id, 1) };
+        assert!(sessions.begin(forget, &NOWHERE, 0).unwrap().asks_for_nothing());
         assert_eq!(next(&sessions, id, 2).err(), Some(ErrorCode::FetchSessionIdNotFound));
         let id = open(&sessions, 1, 0);
-        assert!(matches!(next(&sessions, id, FINAL_EPOCH), Ok(FetchContext::Sessionless(_))));
+        assert!(next(&sessions, id, FINAL_EPOCH).unwrap().asks_for_nothing());
         assert_eq!(sessions.size(), (0, 0));
     }
 
@@ -431,8 +677,7 @@ mod tests {
         assert_eq!(open(&sessions, 9, EVICTION_MS), NO_SESSION);
         // Both are old now but in use: the smaller one gives way, and only to one that is as large.
         for id in [small, large] {
-            let used = SessionRequest { session_id: id, epoch: 1, ..SessionRequest::default() };
-            sessions.begin(used, EVICTION_MS + 1).unwrap();
+            sessions.begin(request(id, 1), &NOWHERE, EVICTION_MS + 1).unwrap();
         }
         let third = open(&sessions, 3, EVICTION_MS + 1);
         assert_ne!(third, NO_SESSION);

@@ -52,6 +52,7 @@ use crate::protocol::messages::*;
 
 pub(crate) use crate::log::Gathering;
 pub(crate) use context::{BrokerHandles, Connection, Context, Disconnect, Listener};
+pub(crate) use fetch::{FetchBounds, HeldBytes};
 pub(crate) use request::{Encoded, Request, Running};
 
 /// One API in the versions that are advertised.

@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 
 use super::context::{Context, Disconnect};
+use super::fetch::HeldBytes;
 use super::{ApiEntry, api_versions, dispatch, entry};
 use crate::protocol::guard;
 use crate::protocol::header::{RequestHeader, encode_response_header, response_header_size};
@@ -54,10 +55,11 @@ impl Request {
 }
 
 /// A response as it goes over the wire, its length first.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Encoded {
     head: Bytes,
     rest: Vec<Bytes>,
+    held: Option<HeldBytes>,
 }
 
 impl Encoded {
@@ -75,12 +77,22 @@ impl Encoded {
         head.put_i32(length);
         encode_response_header(&mut head, key, version, header.correlation_id);
         response.encode(&mut head, version).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { head: head.freeze(), rest: Vec::new() })
+        Ok(Self { head: head.freeze(), rest: Vec::new(), held: None })
     }
 
     /// A response that is encoded already: its length, its header and its body, in pieces.
     pub(crate) fn from_pieces(pieces: Vec<Bytes>) -> Self {
-        Self { head: Bytes::new(), rest: pieces }
+        Self { head: Bytes::new(), rest: pieces, held: None }
+    }
+
+    /// The same, which counts as held until it has left.
+    pub(crate) fn holding(self, held: HeldBytes) -> Self {
+        Self { held: Some(held), ..self }
+    }
+
+    /// What has to be kept until the bytes have left.
+    pub(crate) fn take_held(&mut self) -> Option<HeldBytes> {
+        self.held.take()
     }
 
     /// The bytes, in order.

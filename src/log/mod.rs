@@ -34,6 +34,7 @@ mod validate;
 mod varint;
 mod verification;
 mod walk;
+mod watch;
 
 pub use crate::storage::{Gathering, Ops};
 pub use manager::{LogManager, LogSettings};
@@ -44,3 +45,4 @@ pub use types::{
     ReadUpTo,
 };
 pub use verification::{TransactionalBatch, Verification};
+pub use watch::Watch;

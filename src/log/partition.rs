@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
@@ -21,6 +21,7 @@ use super::tail::{Tail, Tails};
 use super::types::{ActiveProducer, AppendError, Appended, Offsets, Origin};
 use super::validate::{Valid, into_mut, validate};
 use super::verification::{GuardNumber, Verification};
+use super::watch::{Change, Watch, Watchers};
 use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::{ApiError, ErrorCode, StorageError};
@@ -81,7 +82,7 @@ pub(super) struct Inner {
     /// How many records were appended since the last one that asked for a sync.
     unsynced: i64,
     pub(super) is_deleted: bool,
-    waiters: Vec<Weak<Notify>>,
+    pub(super) watchers: Watchers,
 }
 
 /// What a partition is made of, as it was stored.
@@ -112,7 +113,7 @@ impl From<Stored> for Inner {
             active: state.active,
             unsynced: 0,
             is_deleted: false,
-            waiters: Vec::new(),
+            watchers: Watchers::default(),
         }
     }
 }
@@ -144,7 +145,7 @@ impl Partition {
         let mut restored = Inner::from(stored);
         // The metadata gave it; the next append makes it known to the store.
         restored.leader_epoch = restored.leader_epoch.max(inner.leader_epoch);
-        restored.waiters = std::mem::take(&mut inner.waiters);
+        restored.watchers = std::mem::take(&mut inner.watchers);
         self.tail.truncate(restored.log_end);
         restored.wake();
         *inner = restored;
@@ -267,7 +268,7 @@ impl Partition {
                 log_start_offset: inner.log_start,
             };
             // Nothing is written; behind the first one in the queue, it is known to be stored.
-            return Ok(self.commit(&mut inner, Ops::new(), Durability::Process, appended));
+            return Ok(self.commit(&mut inner, Ops::new(), Durability::Process, appended, 0));
         }
         let base_offset = inner.log_end;
         let last_offset = base_offset + i64::from(batch.last_offset_delta());
@@ -299,7 +300,7 @@ impl Partition {
             log_append_time_ms: log_append_time.unwrap_or(-1),
             log_start_offset: inner.log_start,
         };
-        Ok(self.commit(&mut inner, ops, durability, appended))
+        Ok(self.commit(&mut inner, ops, durability, appended, bytes))
     }
 
     fn purpose(&self, origin: Origin) -> Purpose {
@@ -328,13 +329,14 @@ impl Partition {
         ops: Ops,
         durability: Durability,
         appended: Appended,
+        bytes: u64,
     ) -> PendingAppend {
         let (sender, receiver) = oneshot::channel();
         let partition = Arc::clone(self);
         let end = inner.log_end;
         self.shared.store.commit_then(ops, durability, move |result| {
             if result.is_ok() {
-                partition.stored(end);
+                partition.stored(end, bytes);
             }
             // Before anybody hears of it, so that whoever drops the last handle then does so.
             drop(partition);
@@ -344,15 +346,15 @@ impl Partition {
         PendingAppend { receiver, appended }
     }
 
-    /// Called by the writer, in order: everything below `end` is stored.
-    fn stored(&self, end: Offset) {
+    /// Called by the writer, in order: everything below `end` is stored, these bytes more than before.
+    fn stored(&self, end: Offset, bytes: u64) {
         let mut inner = self.inner.lock();
         inner.stored_end = inner.stored_end.max(end);
         let high_watermark = inner.stored_end;
         if high_watermark > inner.high_watermark {
             inner.high_watermark = high_watermark;
             inner.producers.transactions.on_high_watermark(high_watermark);
-            inner.wake();
+            inner.watchers.tell(Change::Grown(bytes));
         }
     }
 
@@ -366,9 +368,11 @@ impl Partition {
     /// # Errors
     /// `FENCED_LEADER_EPOCH` for an older one, `UNKNOWN_LEADER_EPOCH` for a newer one.
     pub fn check_leader_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        if current_leader_epoch < 0 {
+            return Ok(());
+        }
         let ours = self.leader_epoch();
         match current_leader_epoch {
-            ..0 => Ok(()),
             epoch if epoch < ours => Err(ErrorCode::FencedLeaderEpoch),
             epoch if epoch > ours => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(()),
@@ -428,18 +432,15 @@ impl Partition {
         self.tail.clear();
     }
 
-    /// Notifies `waiter` (one permit) at the next change of the high watermark, the log start,
-    /// the leader epoch, or when the partition is deleted, and then forgets it. A waiter that is
-    /// dropped is forgotten too.
-    pub fn watch(&self, waiter: &Arc<Notify>) {
-        let mut inner = self.inner.lock();
-        let waiter = Arc::downgrade(waiter);
-        // A quiet partition would collect the waiters of every poll; a look at all of them each
-        // time the list is full keeps it to those that still wait.
-        if inner.waiters.len() == inner.waiters.capacity() {
-            inner.waiters.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&waiter));
-        }
-        inner.waiters.push(waiter);
+    /// Tells `watch` of every change of the high watermark, the log start, the leader epoch, and when the partition is
+    /// deleted, under this number, until the watch is dropped or [`Self::unwatch`] is called.
+    pub fn watch(&self, watch: &Arc<Watch>, number: u32) {
+        self.inner.lock().watchers.add(Arc::downgrade(watch), number);
+    }
+
+    /// Tells it no more.
+    pub fn unwatch(&self, watch: &Arc<Watch>) {
+        self.inner.lock().watchers.remove(watch);
     }
 }
 
@@ -508,10 +509,9 @@ impl Inner {
         }
     }
 
+    /// Something changed beside the high watermark.
     pub(super) fn wake(&mut self) {
-        for waiter in self.waiters.drain(..).filter_map(|waiter| waiter.upgrade()) {
-            waiter.notify_one();
-        }
+        self.watchers.tell(Change::State);
     }
 }
 

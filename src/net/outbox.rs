@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
-use crate::api::{ApiEntry, Encoded};
+use crate::api::{ApiEntry, Encoded, HeldBytes};
 use crate::metrics::{Metrics, RequestTimes};
 
 /// Chunks given to one write: the largest that every operating system takes is 1024, and the gain ends long before.
@@ -31,6 +31,8 @@ impl Measured {
 /// A response of which not every byte is written.
 struct Leaving {
     measured: Measured,
+    /// What it counts for, until it has left.
+    _held: Option<HeldBytes>,
     /// Its first byte and the one behind its last, counted over all responses.
     start: u64,
     end: u64,
@@ -60,7 +62,8 @@ impl Outbox {
     }
 
     /// Puts a response behind those that wait.
-    pub(super) fn push(&mut self, response: Encoded, measured: Measured) {
+    pub(super) fn push(&mut self, mut response: Encoded, measured: Measured) {
+        let held = response.take_held();
         let start = self.pushed;
         for chunk in response.into_chunks() {
             if !chunk.is_empty() {
@@ -70,6 +73,7 @@ impl Outbox {
         }
         self.leaving.push_back(Leaving {
             measured,
+            _held: held,
             start,
             end: self.pushed,
             pushed: Instant::now(),

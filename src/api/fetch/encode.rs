@@ -241,6 +241,7 @@ mod tests {
             log_start_offset: 7,
             aborted: (index > 0).then(|| (0..i64::from(index) - 1).map(|i| (i, 100 + i)).collect()),
             records: records.iter().map(|bytes| Bytes::from(vec![0x55; *bytes])).collect(),
+            is_at_end: false,
             leader: (index == 2).then_some(CurrentLeader { id: 5, epoch: 6 }),
         };
         let rack = [None, Some("a".into())];

@@ -8,25 +8,34 @@
 //! - Version 16 tells the leader of partitions that moved (KIP-951). `preferred_read_replica` is always -1, and
 //!   `diverging_epoch` is never set: this broker has no followers. A fetch that says it comes from one is answered
 //!   with NOT_LEADER_OR_FOLLOWER, as Kafka answers a replica that is not assigned.
+//! - What is in memory is read by the connection's own task; what may have to come from the disk is read elsewhere, by
+//!   a few fetches at a time. A fetch that waits reads again only the partitions that changed. Responses together are
+//!   bounded (`bounds`): one may hold less than its client would take.
 
+mod bounds;
 mod encode;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
+pub(crate) use self::bounds::{FetchBounds, HeldBytes};
 use super::context::{Context, Disconnect};
-use super::fetch_session::{FetchContext, NO_SESSION, PartitionKey, SessionRequest, Told, TopicKey, Wanted};
+use super::fetch_session::{
+    FetchContext, NO_SESSION, PartitionKey, Resolved, Resolver, SessionRequest, Target, Told, TopicKey,
+    Wanted,
+};
 use super::nodes::{self, Node};
 use super::request::Encoded;
 use super::resolve::{self, CurrentLeader, TopicRef};
 use crate::error::ErrorCode;
-use crate::log::{Partition, ReadUpTo};
+use crate::log::{Offsets, Read, ReadUpTo};
 use crate::metadata::Image;
+use crate::metrics::TopicMetrics;
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::FetchRequest;
-use crate::types::{LeaderEpoch, Offset, ProducerId};
+use crate::types::{Offset, ProducerId};
 
 /// The first version that names topics by id.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -61,6 +70,8 @@ struct PartitionAnswer {
     log_start_offset: Offset,
     aborted: Option<Vec<(ProducerId, Offset)>>,
     records: Vec<Bytes>,
+    /// Whether there is nothing more to read.
+    is_at_end: bool,
     leader: Option<CurrentLeader>,
 }
 
@@ -74,6 +85,25 @@ impl PartitionAnswer {
             log_start_offset: -1,
             aborted: None,
             records: Vec::new(),
+            is_at_end: false,
+            leader: None,
+        }
+    }
+
+    fn read(target: &Target, limits: &Limits, read: Read) -> Self {
+        let end = match limits.upto {
+            ReadUpTo::LastStable => read.offsets.last_stable,
+            ReadUpTo::HighWatermark | ReadUpTo::LogEnd => read.offsets.high_watermark,
+        };
+        Self {
+            index: target.key.partition,
+            error_code: 0,
+            high_watermark: read.offsets.high_watermark,
+            last_stable_offset: read.offsets.last_stable,
+            log_start_offset: read.offsets.log_start,
+            aborted: read.aborted,
+            is_at_end: read.batches.is_empty() && target.wanted.fetch_offset >= end,
+            records: read.batches,
             leader: None,
         }
     }
@@ -88,6 +118,7 @@ impl PartitionAnswer {
             log_start: self.log_start_offset,
             has_records: !self.records.is_empty(),
             has_error: self.error_code != 0,
+            is_at_end: self.is_at_end,
         }
     }
 }
@@ -99,22 +130,33 @@ pub(super) async fn handle(
     header: &RequestHeader,
 ) -> Result<Encoded, Disconnect> {
     let version = header.api_version;
-    let sessions = &context.broker.fetch_sessions;
     let limits = Limits::of(context, &request, version);
-    let begun = sessions.begin(session_request(request, version), context.broker.clock.now_ms());
-    let fetch = match begun {
+    let mut fetch = match begin(context, session_request(request, version, limits.upto), &limits) {
         Ok(fetch) => fetch,
         Err(code) => {
             let answer = Answer { error_code: code.code(), session_id: NO_SESSION, ..Answer::default() };
             return encode::response(header, &answer);
         }
     };
-    let read = read_or_wait(context, fetch.wanted(), &limits).await;
-    count_fetch(context, &fetch, &read);
-    encode::response(header, &answer(context, &fetch, read, version))
+    let reads = read_or_wait(context, &mut fetch, &limits).await?;
+    let held = context.broker.fetch_bounds.hold(reads.bytes);
+    count_fetch(context, &fetch, &reads);
+    Ok(encode::response(header, &answer(context, &fetch, reads, version))?.holding(held))
+}
+
+fn begin(context: &Context, request: SessionRequest, limits: &Limits) -> Result<FetchContext, ErrorCode> {
+    let image = context.broker.metadata.image();
+    let resolve = |key: &PartitionKey| -> Resolved {
+        let found = resolve::topic(&image, topic_ref(&key.topic))
+            .and_then(|topic| resolve::partition(&context.broker, topic, key.partition));
+        if limits.from_follower && found.is_ok() { Err(ErrorCode::NotLeaderOrFollower) } else { found }
+    };
+    let resolver = Resolver { image_offset: image.offset, resolve: &resolve };
+    context.broker.fetch_sessions.begin(request, &resolver, context.broker.clock.now_ms())
 }
 
 /// What of the request holds for all partitions.
+#[derive(Clone, Copy)]
 struct Limits {
     min_bytes: usize,
     bytes_max: usize,
@@ -144,13 +186,17 @@ impl Limits {
 }
 
 impl Limits {
-    /// Whether more than any record is waited for.
-    fn counts_bytes(&self) -> bool {
-        self.min_bytes > 1
+    /// How many bytes must come before it is worth to look again.
+    fn missing_bytes(&self, bytes: usize) -> u64 {
+        match self.upto {
+            // The end of a transaction is small, and what it lets be read is not.
+            ReadUpTo::LastStable => 1,
+            ReadUpTo::HighWatermark | ReadUpTo::LogEnd => self.min_bytes.saturating_sub(bytes) as u64,
+        }
     }
 }
 
-fn session_request(request: FetchRequest, version: i16) -> SessionRequest {
+fn session_request(request: FetchRequest, version: i16, upto: ReadUpTo) -> SessionRequest {
     let uses_topic_ids = version >= TOPIC_IDS_FROM;
     let topic_key =
         |name: &str, id| if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name.into()) };
@@ -175,27 +221,7 @@ fn session_request(request: FetchRequest, version: i16) -> SessionRequest {
     // Before there were sessions, every request stood alone.
     let (session_id, epoch) =
         if version >= SESSIONS_FROM { (request.session_id, request.session_epoch) } else { (NO_SESSION, -1) };
-    SessionRequest { session_id, epoch, uses_topic_ids, wanted, forgotten }
-}
-
-/// A partition to read, or the reason why it can not be.
-struct Target {
-    partition: Result<Arc<Partition>, ErrorCode>,
-    index: i32,
-    wanted: Wanted,
-}
-
-fn targets(context: &Context, wanted: &[(PartitionKey, Wanted)], limits: &Limits) -> Vec<Target> {
-    let image = context.broker.metadata.image();
-    let target = |(key, wanted): &(PartitionKey, Wanted)| {
-        let partition = resolve::topic(&image, topic_ref(&key.topic))
-            .and_then(|topic| resolve::partition(&context.broker, topic, key.partition))
-            .and_then(
-                |found| if limits.from_follower { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(found) },
-            );
-        Target { partition, index: key.partition, wanted: *wanted }
-    };
-    wanted.iter().map(target).collect()
+    SessionRequest { session_id, epoch, uses_topic_ids, wanted, forgotten, upto }
 }
 
 fn topic_ref(topic: &TopicKey) -> TopicRef<'_> {
@@ -205,147 +231,174 @@ fn topic_ref(topic: &TopicKey) -> TopicRef<'_> {
     }
 }
 
-/// What one pass over the partitions found.
-struct ReadAll {
-    partitions: Vec<PartitionAnswer>,
+/// What was read of the targets, one answer each, and which of them are still to be read.
+#[derive(Default)]
+struct Reads {
+    answers: Vec<PartitionAnswer>,
     bytes: usize,
-    any_error: bool,
+    errors: usize,
+    /// In order.
+    todo: VecDeque<usize>,
 }
 
-impl ReadAll {
+impl Reads {
     fn is_enough(&self, limits: &Limits) -> bool {
-        self.any_error || self.partitions.is_empty() || self.bytes >= limits.min_bytes
+        self.errors > 0 || self.bytes >= limits.min_bytes
     }
-}
 
-async fn read_or_wait(context: &Context, wanted: &[(PartitionKey, Wanted)], limits: &Limits) -> ReadAll {
-    let targets = targets(context, wanted, limits);
-    let mut seen = limits.counts_bytes().then(|| Seen::all(&targets));
-    let mut read = read_all(&targets, limits);
-    if limits.wait_ms_max <= 0 || read.is_enough(limits) {
-        return read;
-    }
-    let clock = &context.broker.clock;
-    let mut deadline =
-        std::pin::pin!(clock.sleep_until(clock.steady_ms().saturating_add(limits.wait_ms_max)));
-    let changed = Arc::new(Notify::new());
-    loop {
-        // What happens between this and the read is seen by the read, what happens later wakes us.
-        for partition in targets.iter().filter_map(|target| target.partition.as_ref().ok()) {
-            partition.watch(&changed);
-        }
-        if Seen::is_worth_a_read(&mut seen, &targets, read.bytes, limits) {
-            read = read_all(&targets, limits);
-            if read.is_enough(limits) {
-                return read;
+    /// Reads what is to be read, until that would mean to wait for the disk where it must not. `bytes_max`: over all.
+    fn go_on(&mut self, targets: &[Target], limits: &Limits, bytes_max: usize, may_block: bool) {
+        while let Some(place) = self.todo.front().copied() {
+            if let Some(target) = targets.get(place) {
+                // What it gave before does not count while it is read again.
+                let before = self.answers.get(place).map_or(0, PartitionAnswer::records_bytes);
+                let others = self.bytes - before;
+                let left = bytes_max.saturating_sub(others);
+                let Some(answer) = read_one(target, limits, left, others == 0, may_block) else { return };
+                self.put(place, answer);
             }
-        }
-        tokio::select! {
-            () = changed.notified() => {}
-            () = &mut deadline => break,
-            () = context.broker.stopping.cancelled() => break,
+            self.todo.pop_front();
         }
     }
-    // Whoever counts bytes may have passed over some that came since.
-    if seen.is_some() { read_all(&targets, limits) } else { read }
-}
 
-/// How a partition was before it was read. A fetch that waits for many bytes counts with it what was appended since,
-/// and does not read everything again for every record.
-#[derive(Clone, Copy)]
-struct Seen {
-    size_bytes: u64,
-    log_start: Offset,
-    leader_epoch: LeaderEpoch,
-    is_deleted: bool,
-}
-
-impl Seen {
-    fn all(targets: &[Target]) -> Vec<Self> {
-        let seen = |partition: &Arc<Partition>| Self {
-            size_bytes: partition.size_bytes(),
-            log_start: partition.offsets().log_start,
-            leader_epoch: partition.leader_epoch(),
-            is_deleted: partition.is_deleted(),
-        };
-        targets.iter().filter_map(|target| target.partition.as_ref().ok()).map(seen).collect()
-    }
-
-    /// Whether another read may find enough, or an error; `seen` moves on if so.
-    fn is_worth_a_read(
-        seen: &mut Option<Vec<Self>>,
-        targets: &[Target],
-        bytes_read: usize,
-        limits: &Limits,
-    ) -> bool {
-        let Some(before) = seen else { return true };
-        let now = Self::all(targets);
-        let changed = |(before, now): (&Self, &Self)| {
-            before.log_start != now.log_start
-                || before.leader_epoch != now.leader_epoch
-                || before.is_deleted != now.is_deleted
-        };
-        let grown =
-            before.iter().zip(&now).map(|(before, now)| now.size_bytes.saturating_sub(before.size_bytes));
-        let worth = bytes_read as u64 + grown.sum::<u64>() >= limits.min_bytes as u64
-            || before.iter().zip(&now).any(changed);
-        if worth {
-            *before = now;
+    fn put(&mut self, place: usize, answer: PartitionAnswer) {
+        self.bytes += answer.records_bytes();
+        self.errors += usize::from(answer.error_code != 0);
+        match self.answers.get_mut(place) {
+            Some(before) => {
+                let before = std::mem::replace(before, answer);
+                self.bytes -= before.records_bytes();
+                self.errors -= usize::from(before.error_code != 0);
+            }
+            // In order: a place is that of the next answer, or of one that is there.
+            None => self.answers.push(answer),
         }
-        worth
     }
 }
 
-fn read_all(targets: &[Target], limits: &Limits) -> ReadAll {
-    let mut all = ReadAll { partitions: Vec::with_capacity(targets.len()), bytes: 0, any_error: false };
-    for target in targets {
-        let left = limits.bytes_max.saturating_sub(all.bytes);
-        let answer = read_one(target, left, all.bytes == 0, limits.upto);
-        all.any_error |= answer.error_code != 0;
-        all.bytes += answer.records_bytes();
-        all.partitions.push(answer);
-    }
-    all
-}
-
-fn read_one(target: &Target, bytes_left: usize, at_least_one_batch: bool, upto: ReadUpTo) -> PartitionAnswer {
-    let failed = |code| PartitionAnswer::error(target.index, code);
+/// `None` where it must not block and would.
+fn read_one(
+    target: &Target,
+    limits: &Limits,
+    bytes_left: usize,
+    at_least_one_batch: bool,
+    may_block: bool,
+) -> Option<PartitionAnswer> {
+    let wanted = &target.wanted;
+    let failed = |code| Some(PartitionAnswer::error(target.key.partition, code));
     let partition = match &target.partition {
         Ok(partition) => partition,
         Err(code) => return failed(*code),
     };
-    if partition.is_deleted() {
-        return failed(ErrorCode::UnknownTopicOrPartition);
-    }
-    if let Err(code) = partition.check_leader_epoch(target.wanted.current_leader_epoch) {
+    if let Err(code) = partition.check_leader_epoch(wanted.current_leader_epoch) {
+        let code = if partition.is_deleted() { ErrorCode::UnknownTopicOrPartition } else { code };
         return failed(code);
     }
-    let bytes_max = usize::try_from(target.wanted.bytes_max).unwrap_or(0).min(bytes_left);
-    match partition.read(target.wanted.fetch_offset, bytes_max, at_least_one_batch, upto) {
-        Ok(read) => PartitionAnswer {
-            index: target.index,
-            error_code: 0,
-            high_watermark: read.offsets.high_watermark,
-            last_stable_offset: read.offsets.last_stable,
-            log_start_offset: read.offsets.log_start,
-            aborted: read.aborted,
-            records: read.batches,
-            leader: None,
-        },
+    let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(bytes_left);
+    let read = if may_block {
+        partition.read(wanted.fetch_offset, bytes_max, at_least_one_batch, limits.upto).map(Some)
+    } else {
+        partition.read_memory(wanted.fetch_offset, bytes_max, at_least_one_batch, limits.upto)
+    };
+    match read {
+        Ok(read) => read.map(|read| PartitionAnswer::read(target, limits, read)),
         Err(error) => failed(error.code),
     }
 }
 
-/// Counts what each topic was asked for and what was read of it.
-fn count_fetch(context: &Context, fetch: &FetchContext, read: &ReadAll) {
+/// Reads these of the targets, or again.
+async fn read_some(
+    context: &Context,
+    fetch: &mut FetchContext,
+    mut reads: Reads,
+    places: impl IntoIterator<Item = usize>,
+    limits: &Limits,
+) -> Result<Reads, Disconnect> {
+    let bounds = &context.broker.fetch_bounds;
+    let bytes_max = || limits.bytes_max.min(bounds.response_bytes_max().max(limits.min_bytes));
+    reads.todo.extend(places);
+    reads.go_on(&fetch.targets, limits, bytes_max(), false);
+    if reads.todo.is_empty() {
+        return Ok(reads);
+    }
+    let _turn = bounds.store_read().await;
+    let (limits, bytes_max) = (*limits, bytes_max());
+    let targets = std::mem::take(&mut fetch.targets);
+    let blocking = tokio::task::spawn_blocking(move || {
+        reads.go_on(&targets, &limits, bytes_max, true);
+        (reads, targets)
+    });
+    let (reads, targets) = blocking
+        .await
+        .map_err(|error| Disconnect::FailedUnanswered(format!("the store was not read: {error}")))?;
+    fetch.targets = targets;
+    Ok(reads)
+}
+
+async fn read_or_wait(
+    context: &Context,
+    fetch: &mut FetchContext,
+    limits: &Limits,
+) -> Result<Reads, Disconnect> {
+    let all = 0..fetch.targets.len();
+    let mut reads = read_some(context, fetch, Reads::default(), all.clone(), limits).await?;
+    if limits.wait_ms_max <= 0 || reads.is_enough(limits) || fetch.asks_for_nothing() {
+        return Ok(reads);
+    }
+    let clock = &context.broker.clock;
+    let mut deadline =
+        std::pin::pin!(clock.sleep_until(clock.steady_ms().saturating_add(limits.wait_ms_max)));
+    let (watch, is_new) = fetch.watch();
+    if is_new {
+        // What happened between the read and now was not seen; what happens from now on is.
+        let moved: Vec<usize> = all.filter(|place| has_moved(fetch, &reads, *place)).collect();
+        reads = read_some(context, fetch, reads, moved, limits).await?;
+    }
+    let mut is_over = false;
+    while !reads.is_enough(limits) && !is_over {
+        tokio::select! {
+            () = watch.changed(limits.missing_bytes(reads.bytes)) => {}
+            () = &mut deadline => is_over = true,
+            () = context.broker.stopping.cancelled() => is_over = true,
+        }
+        let changed = fetch.changed();
+        reads = read_some(context, fetch, reads, changed, limits).await?;
+    }
+    Ok(reads)
+}
+
+/// Whether a partition is not as it was when it was read.
+fn has_moved(fetch: &FetchContext, reads: &Reads, place: usize) -> bool {
+    let (Some(target), Some(answer)) = (fetch.targets.get(place), reads.answers.get(place)) else {
+        return true;
+    };
+    let Ok(partition) = &target.partition else { return false };
+    let Offsets { log_start, high_watermark, last_stable, .. } = partition.offsets();
+    (log_start, high_watermark, last_stable)
+        != (answer.log_start_offset, answer.high_watermark, answer.last_stable_offset)
+        || partition.check_leader_epoch(target.wanted.current_leader_epoch).is_err()
+        || partition.is_deleted()
+}
+
+/// Counts what each topic was asked for and what was read of it. Partitions of a session that were not looked at, as
+/// nothing changed, do not count.
+fn count_fetch(context: &Context, fetch: &FetchContext, reads: &Reads) {
     let metrics = &context.broker.metrics;
     let image = context.broker.metadata.image();
-    let answers = fetch.wanted().iter().zip(&read.partitions);
-    for ((key, _), answer) in answers {
-        let Ok(topic) = resolve::topic(&image, topic_ref(&key.topic)) else { continue };
-        for counts in [&*metrics.topic(&topic.name), metrics.all_topics()] {
+    let mut last: Option<(&TopicKey, Arc<TopicMetrics>)> = None;
+    for (target, answer) in fetch.targets.iter().zip(&reads.answers) {
+        let key = &target.key.topic;
+        let of_topic = match &last {
+            Some((last, counts)) if *last == key => counts,
+            _ => {
+                let Ok(topic) = resolve::topic(&image, topic_ref(key)) else { continue };
+                &last.insert((key, metrics.topic(&topic.name))).1
+            }
+        };
+        let bytes = answer.records_bytes() as u64;
+        for counts in [&**of_topic, metrics.all_topics()] {
             counts.fetch_requests.increment(1);
-            counts.bytes_out.increment(answer.records_bytes() as u64);
+            counts.bytes_out.increment(bytes);
             if answer.error_code != 0 {
                 counts.failed_fetch_requests.increment(1);
             }
@@ -354,8 +407,8 @@ fn count_fetch(context: &Context, fetch: &FetchContext, read: &ReadAll) {
 }
 
 /// Shapes the response: what its session needs, grouped by topic.
-fn answer(context: &Context, fetch: &FetchContext, read: ReadAll, version: i16) -> Answer {
-    let told: Vec<_> = read.partitions.iter().map(PartitionAnswer::told).collect();
+fn answer(context: &Context, fetch: &FetchContext, reads: Reads, version: i16) -> Answer {
+    let told: Vec<_> = reads.answers.iter().map(PartitionAnswer::told).collect();
     let (session_id, tell) =
         match context.broker.fetch_sessions.finish(fetch, &told, context.broker.clock.now_ms()) {
             Ok(finished) => finished,
@@ -365,10 +418,11 @@ fn answer(context: &Context, fetch: &FetchContext, read: ReadAll, version: i16) 
         };
     let image = context.broker.metadata.image();
     let mut answer = Answer { session_id, ..Answer::default() };
-    for (((key, _), mut partition), tell) in fetch.wanted().iter().zip(read.partitions).zip(tell) {
+    for ((target, mut partition), tell) in fetch.targets.iter().zip(reads.answers).zip(tell) {
         if !tell {
             continue;
         }
+        let key = &target.key;
         if partition.error_code != 0 {
             adjust_error(context, &image, key, &mut partition, &mut answer.nodes, version);
         }

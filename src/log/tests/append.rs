@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::error::ErrorCode;
-use crate::log::Offsets;
-use tokio::sync::Notify;
+use crate::log::{Offsets, Watch};
 
 #[tokio::test]
 async fn what_is_appended_is_read_and_survives_a_reopen() {
@@ -86,20 +85,19 @@ async fn concurrent_appends_keep_the_order_of_their_calls() {
 }
 
 #[tokio::test]
-async fn waiters_are_woken_once_by_a_stored_append() {
+async fn a_watch_is_told_of_every_stored_append() {
     let world = World::new();
     let partition = world.partition();
-    let waiter = Arc::new(Notify::new());
-    partition.watch(&waiter);
+    let watch = Arc::<Watch>::default();
+    partition.watch(&watch, 7);
+    for _ in 0..2 {
+        append(&partition, batch(1)).await;
+        watch.changed(1).await;
+        assert_eq!(watch.take(), [7]);
+    }
+    partition.unwatch(&watch);
     append(&partition, batch(1)).await;
-    waiter.notified().await;
-    append(&partition, batch(1)).await;
-    assert_eq!(partition.read(1, 1, true, ReadUpTo::HighWatermark).unwrap().batches.len(), 1);
-    let quiet = std::future::poll_fn(|context| {
-        let notified = std::pin::pin!(waiter.notified());
-        std::task::Poll::Ready(notified.poll(context).is_pending())
-    });
-    assert!(quiet.await, "it was forgotten");
+    assert!(watch.take().is_empty());
 }
 
 #[tokio::test]
@@ -130,10 +128,10 @@ async fn a_deleted_topic_is_gone_and_its_successor_is_empty() {
     let mut world = World::new();
     let partition = world.partition();
     append(&partition, batch(3)).await;
-    let waiter = Arc::new(Notify::new());
-    partition.watch(&waiter);
+    let watch = Arc::<Watch>::default();
+    partition.watch(&watch, 0);
     world.logs().delete_topic(TOPIC_ID).unwrap();
-    waiter.notified().await;
+    watch.changed(u64::MAX).await;
     assert!(partition.is_deleted());
     let refused = partition.append(batch(1), Origin::Client, Ops::new()).unwrap_err();
     assert_eq!(refused.code, ErrorCode::UnknownTopicOrPartition);
