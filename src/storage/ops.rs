@@ -30,6 +30,20 @@ pub(super) struct ExtentOp {
     pub(super) grown_to: Option<TimestampMs>,
 }
 
+impl Op {
+    /// The bytes of key and value, and what stands before them when they are written.
+    pub(super) fn bytes(&self) -> usize {
+        const LENGTHS: usize = 16;
+        LENGTHS
+            + match self {
+                Self::Put { key, value } => key.len() + value.len(),
+                Self::Delete { key } => key.len(),
+                Self::DeleteRange { from, to } => from.len() + to.len(),
+                Self::Extent(extent) => extent.batches.len(),
+            }
+    }
+}
+
 /// What an operation takes beside its key and value, roughly.
 const OP_BYTES: usize = 64;
 

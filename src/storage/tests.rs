@@ -300,6 +300,10 @@ async fn a_full_queue_holds_back_who_asks_first() {
 async fn who_writes(commit: impl FnOnce(&Store), is_dropped: bool) -> String {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).unwrap();
+    // What the opening wrote: until that is over, the thread writes what comes next as well.
+    while store.shared.writer.is_writing() {
+        std::thread::yield_now();
+    }
     let (sender, receiver) = oneshot::channel();
     let mut gathering = store.gather();
     store.commit_then(Ops::new(), Durability::Process, move |result| {

@@ -20,14 +20,24 @@ use super::{Durability, Ops, QUEUE_BYTES, closed};
 use crate::error::StorageError;
 use crate::types::{Offset, PartitionId, TimestampMs};
 
-/// How many bytes one round takes at most. A round is one write to the log of RocksDB: large
-/// enough to make its fixed cost small, small enough to keep the queue behind it moving.
-const ROUND_BYTES: usize = 8 << 20;
+/// How many bytes a round takes where its extents are large without more. Its bytes are gone through several times:
+/// joined, checksummed, written to the log, put into the memtable. So they should stay in a processor's own cache.
+const ROUND_BYTES: usize = 512 << 10;
+/// How large extents should get before a round is full: each costs a few microseconds, whatever it holds.
+const JOINED_BYTES: usize = 64 << 10;
+/// How many bytes a round takes at most: where many partitions get little each, or it is synced, which costs the same
+/// for any number of bytes. Small enough to keep the queue behind it moving.
+const ROUND_BYTES_MAX: usize = 8 << 20;
 /// A gathering leaves more than this to the writer thread, which can work on it while requests come in.
 const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// How large joined extents get. One that is read is read whole, so this bounds what a read of
 /// one small batch costs.
 const EXTENT_BYTES: usize = 1 << 20;
+
+/// What a batch has beside its entries, and what it has for an extent beside the bytes: two keys, their lengths, an
+/// offset.
+const BATCH_OVERHEAD_BYTES: usize = 32;
+const EXTENT_OVERHEAD_BYTES: usize = 80;
 
 type Then = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 
@@ -177,6 +187,12 @@ impl Writer {
         }
     }
 
+    /// Whether a round is being written. It still is when its completions are called.
+    #[cfg(test)]
+    pub(super) fn is_writing(&self) -> bool {
+        self.shared.queue.lock().is_writing
+    }
+
     /// Refuses later commits, and blocks until the earlier ones are written.
     pub(super) fn stop(&self) {
         self.shared.queue.lock().stopping = true;
@@ -292,7 +308,11 @@ fn take(
     let mut durability = Durability::Process;
     let mut bytes = 0;
     while let Some(commit) = queue.commits.front() {
-        if bytes > 0 && bytes + commit.ops.bytes > ROUND_BYTES {
+        let with_next = bytes + commit.ops.bytes;
+        let is_enough = durability == Durability::Process
+            && with_next > ROUND_BYTES
+            && bytes >= round.extent_count() * JOINED_BYTES;
+        if bytes > 0 && (is_enough || with_next > ROUND_BYTES_MAX) {
             break;
         }
         let Some(commit) = queue.commits.pop_front() else { break };
@@ -336,6 +356,10 @@ impl Round {
         self.last.clear();
         self.growing.clear();
         self.extents.clear();
+    }
+
+    fn extent_count(&self) -> usize {
+        self.growing.len() + self.extents.len()
     }
 
     fn add(&mut self, op: Op) {
@@ -385,7 +409,11 @@ impl Round {
         // behind earlier ones.
         self.extents.sort_by_key(|extent| (extent.after, extent.partition, extent.base_offset));
         self.last.clear();
-        let mut batch = Batch::new();
+        let changes = self.changes.iter().flatten().map(Op::bytes);
+        let extents = self.extents.iter().map(|extent| extent.bytes + EXTENT_OVERHEAD_BYTES);
+        // As large as it gets: to grow is to copy.
+        let mut batch =
+            Batch::with_capacity_bytes(BATCH_OVERHEAD_BYTES + changes.chain(extents).sum::<usize>());
         let mut extents = self.extents.drain(..).peekable();
         for (index, change) in self.changes.drain(..).enumerate() {
             while let Some(extent) = extents.next_if(|extent| extent.after <= index) {
