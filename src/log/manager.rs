@@ -392,6 +392,7 @@ impl Loaded {
             | Key::QuorumState
             | Key::NextPartitionId
             | Key::WriteProbe
+            | Key::BootId
             | Key::Partition { .. }
             | Key::AbortedTransaction { .. }
             | Key::Group { .. }

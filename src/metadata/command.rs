@@ -111,4 +111,6 @@ pub struct Registration {
     pub rack: Option<Arc<str>>,
     /// Its data directories.
     pub log_dirs: Vec<Uuid>,
+    /// Whether it has everything that its earlier lives have answered for: it was only the process that ended.
+    pub kept_everything: bool,
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -18,6 +19,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::quorum::driver::{BATCH_BYTES_MAX, local_key};
 use crate::quorum::{Quorum, QuorumOptions, Voter, VoterEndpoint};
+use crate::storage::{Durability, Key, Ops};
 use crate::types::{CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, random_kafka_id};
 
 /// Starts the controller; everything that it wrote is committed then, and its head is the image to publish.
@@ -52,7 +54,9 @@ pub(super) async fn start(
         clock: options.clock.clone(),
         behind: false,
     };
-    let records = join(&mut active, options, in_transaction)
+    let boot = boot_id();
+    let kept_everything = boot.is_some() && options.store.get(&Key::BootId)? == boot;
+    let records = join(&mut active, options, in_transaction, kept_everything)
         .map_err(|error| StorageError::Damaged(format!("the broker can not register: {error}")))?;
     // The epoch's first batch and what follows go to the store together.
     let mut appends = vec![epoch_begun];
@@ -60,11 +64,22 @@ pub(super) async fn start(
     for append in appends {
         active.quorum.commit(append).await.map_err(write_error)?;
     }
+    if let Some(boot) = boot.filter(|_| !kept_everything) {
+        let mut ops = Ops::new();
+        ops.put(&Key::BootId, boot);
+        options.store.commit(ops, Durability::Process).await?;
+    }
     Ok(active)
 }
 
 fn write_error(error: ApiError) -> StorageError {
     StorageError::Write(format!("the metadata log: {error}"))
+}
+
+/// Names this run of the operating system. What was written in it is there as long as it runs, however processes end;
+/// `None` where it can not be told.
+fn boot_id() -> Option<Bytes> {
+    std::fs::read("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim_ascii().to_vec().into())
 }
 
 /// The metadata log keeps everything, and every append is on the disk before it counts.
@@ -121,6 +136,7 @@ fn join(
     active: &mut Active,
     options: &MetadataOptions,
     in_transaction: bool,
+    kept_everything: bool,
 ) -> Result<Vec<Record>, ApiError> {
     let Active { quorum, head, settings, random, .. } = active;
     let mut joining = Joining { image: head.clone(), next_offset: quorum.next_offset(), records: Vec::new() };
@@ -141,6 +157,7 @@ fn join(
         features: settings.features.clone(),
         rack: options.config.broker_rack.as_deref().map(Arc::from),
         log_dirs: vec![options.store.properties().directory_id],
+        kept_everything,
     };
     let registered = brokers::register(&joining.context(settings, random), &registration);
     joining.take(registered.records)?;

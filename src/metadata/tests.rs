@@ -13,7 +13,7 @@ use crate::error::ErrorCode;
 use crate::log::{LogManager, LogSettings, Partition};
 use crate::metadata::record::Record;
 use crate::quorum::export::{export, export_directory};
-use crate::storage::{Store, StoreOptions};
+use crate::storage::{Durability, Key, Ops, Store, StoreOptions};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
 use std::sync::Arc;
 
@@ -63,6 +63,13 @@ impl Node {
     pub(crate) async fn create(&self, name: &str, partitions: i32) -> uuid::Uuid {
         let topic = NewTopic { partitions, ..NewTopic::with_defaults(name) };
         self.metadata.create_topics(vec![topic], false).await.remove(0).unwrap().topic_id
+    }
+
+    /// The next start will be one after the operating system was started again, too.
+    async fn machine_restarts(&self) {
+        let mut ops = Ops::new();
+        ops.put(&Key::BootId, b"another".to_vec());
+        self.logs.store().commit(ops, Durability::Process).await.unwrap();
     }
 
     fn log(&self) -> Arc<Partition> {
@@ -123,6 +130,7 @@ async fn what_was_answered_is_there_after_a_restart_with_its_ids_and_newer_epoch
     assert_eq!(node.metadata.allocate_producer_ids().await, Ok(0..1_000));
     let cluster = node.metadata.cluster_id().to_string();
     let before = node.metadata.image();
+    node.machine_restarts().await;
     node.stop().await;
 
     let node = Node::start(directory.path()).await;
@@ -209,6 +217,26 @@ async fn a_broker_value_reaches_the_topics_that_have_none_of_their_own() {
     assert_eq!(node.logs.get(topic, 0).unwrap().config().retention_ms, 12);
     assert_eq!(node.metadata.topic_config("other").retention_ms, 12);
     node.stop().await;
+}
+
+/// The start does not become slower with every start before it.
+#[tokio::test]
+async fn a_restart_writes_nothing_about_partitions_while_the_machine_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let topic = node.create("t", 100).await;
+    node.stop().await;
+    for restart in 1..=3 {
+        let node = Node::start(directory.path()).await;
+        let before = node.metadata.image();
+        let partition = before.topics.by_id(topic).unwrap().partition(99).unwrap().clone();
+        assert_eq!((partition.leader, partition.leader_epoch), (1, 0));
+        assert_eq!(node.logs.get(topic, 99).unwrap().leader_epoch(), 0);
+        assert!(before.active_broker(1).is_some());
+        let first = 9 + 101;
+        assert_eq!(node.log().offsets().log_end, first + restart * 4, "the epoch, a controller, a broker");
+        node.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ const META_PROPERTIES: u8 = 1;
 const QUORUM_STATE: u8 = 2;
 const NEXT_PARTITION_ID: u8 = 3;
 const WRITE_PROBE: u8 = 4;
+const BOOT_ID: u8 = 5;
 const PARTITION: u8 = 0x10;
 const PARTITION_STATE: u8 = 0x11;
 const SEGMENT: u8 = 0x12;
@@ -70,6 +71,8 @@ pub enum Key {
     NextPartitionId,
     /// Never there: removing it shows that the store can be written. `meta`: 4.
     WriteProbe,
+    /// The run of the operating system in which the broker was started last. `meta`: 5.
+    BootId,
     /// The partition id and topic name of a topic's partition. `meta`: 0x10, topic id, partition i32.
     Partition { topic_id: Uuid, partition: i32 },
     /// What changes with every append. `meta`: 0x11, partition id u32.
@@ -101,6 +104,7 @@ impl Key {
             | Self::QuorumState
             | Self::NextPartitionId
             | Self::WriteProbe
+            | Self::BootId
             | Self::Partition { .. }
             | Self::PartitionState { .. }
             | Self::Segment { .. }
@@ -127,6 +131,7 @@ impl Key {
             Self::QuorumState => out.push(QUORUM_STATE),
             Self::NextPartitionId => out.push(NEXT_PARTITION_ID),
             Self::WriteProbe => out.push(WRITE_PROBE),
+            Self::BootId => out.push(BOOT_ID),
             Self::Partition { topic_id, partition } => {
                 out.push(PARTITION);
                 out.extend_from_slice(topic_id.as_bytes());
@@ -207,6 +212,7 @@ impl Key {
             QUORUM_STATE => Self::QuorumState,
             NEXT_PARTITION_ID => Self::NextPartitionId,
             WRITE_PROBE => Self::WriteProbe,
+            BOOT_ID => Self::BootId,
             PARTITION => {
                 Self::Partition { topic_id: Uuid::from_bytes(input.array()?), partition: input.i32()? }
             }
@@ -412,6 +418,7 @@ mod tests {
             Key::QuorumState,
             Key::NextPartitionId,
             Key::WriteProbe,
+            Key::BootId,
             Key::Partition { topic_id: Uuid::from_u128(9), partition: 3 },
             Key::PartitionState { partition },
             Key::Segment { partition, base_offset: 5 },

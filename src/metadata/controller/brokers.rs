@@ -17,7 +17,9 @@ use crate::types::NodeId;
 /// The largest of the directory ids that stand for something else (`DirectoryId.reserved`).
 const RESERVED_DIRECTORY_MAX: u128 = 100;
 
-/// Takes a broker in, fenced. A new incarnation loses what the older one led. The reply is the broker's epoch.
+/// Takes a broker in, fenced. A new incarnation loses what the older one led: its log may have lost records that others
+/// have seen, which a new leader epoch tells them. Where nothing was lost, it goes on leading what nobody else can lead
+/// (Kafka's does not), so that a restart writes nothing about partitions. The reply is the broker's epoch.
 pub fn register(context: &Context<'_>, registration: &Registration) -> Decision<Result<i64, ApiError>> {
     let image = context.image;
     if let Err(error) = check(context, registration) {
@@ -28,7 +30,9 @@ pub fn register(context: &Context<'_>, registration: &Registration) -> Decision<
     let same_life = existing.filter(|broker| broker.incarnation_id == registration.incarnation_id);
     let mut records = Vec::new();
     if same_life.is_none() {
-        records.extend(leader_updates(image, Change::Gone(id)));
+        let goes_on =
+            |partition: &PartitionImage| registration.kept_everything && partition.replicas == [id];
+        records.extend(leader_updates(image, Change::Gone(id), goes_on));
     }
     // Kafka takes the offset of the first record of the decision, which need not be the registration's.
     let broker_epoch = same_life.map_or(context.next_offset, |broker| broker.epoch);
@@ -96,7 +100,7 @@ pub fn unfence(context: &Context<'_>, id: NodeId, broker_epoch: i64) -> Decision
     let change =
         BrokerRegistrationChangeRecord { broker_id: id, broker_epoch, fenced: -1, ..Default::default() };
     let mut records = vec![change.into()];
-    records.extend(leader_updates(context.image, Change::Back(id)));
+    records.extend(leader_updates(context.image, Change::Back(id), |_| false));
     Decision { records, reply: Ok(()) }
 }
 
@@ -128,7 +132,11 @@ enum Change {
 
 /// What a broker that goes or comes back means for partitions
 /// (`ReplicationControlManager.generateLeaderAndIsrUpdates`).
-fn leader_updates(image: &Image, change: Change) -> Vec<Record> {
+fn leader_updates(
+    image: &Image,
+    change: Change,
+    spared: impl Fn(&PartitionImage) -> bool,
+) -> Vec<Record> {
     let mut records = Vec::new();
     for topic in image.topics.iter() {
         for (number, partition) in topic.partitions() {
@@ -136,7 +144,7 @@ fn leader_updates(image: &Image, change: Change) -> Vec<Record> {
                 Change::Gone(id) => partition.isr.contains(&id),
                 Change::Back(_) => partition.leader == NO_LEADER,
             };
-            if concerned {
+            if concerned && !spared(partition) {
                 records.extend(partition_update(image, topic, number, partition, change).map(Record::from));
             }
         }

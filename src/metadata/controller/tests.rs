@@ -77,6 +77,7 @@ pub(crate) fn registration(broker_id: NodeId, life: u128) -> Registration {
         features: features::supported(),
         rack: None,
         log_dirs: vec![Uuid::from_u128(1_000_000 + id)],
+        kept_everything: false,
     }
 }
 
