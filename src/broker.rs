@@ -398,9 +398,13 @@ fn serve(
 
 fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &TaskTracker) {
     let (logs, stopping) = (Arc::clone(&handles.logs), handles.stopping.clone());
-    let interval_ms = config.log_retention_check_interval_ms;
+    let (delay_ms, interval_ms) = (config.log_initial_task_delay_ms, config.log_retention_check_interval_ms);
+    let (syncs, syncing) = (Arc::clone(&logs), stopping.clone());
     tasks.spawn(async move {
-        stopping.run_until_cancelled(logs.run_retention(interval_ms)).await;
+        stopping.run_until_cancelled(logs.run_retention(delay_ms, interval_ms)).await;
+    });
+    tasks.spawn(async move {
+        syncing.run_until_cancelled(syncs.run_syncs()).await;
     });
 }
 

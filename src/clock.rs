@@ -4,6 +4,7 @@
 //! steady clock measures how long something takes; deadlines are in it, so that no jump ends every session at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -18,7 +19,14 @@ pub struct Clock(Source);
 enum Source {
     /// The steady clock counts from here.
     System(Instant),
-    Virtual(Arc<watch::Sender<TimestampMs>>),
+    Virtual(Arc<Virtual>),
+}
+
+#[derive(Debug)]
+struct Virtual {
+    steady: watch::Sender<i64>,
+    /// What the wall clock shows more than the steady one.
+    ahead_ms: AtomicI64,
 }
 
 impl Clock {
@@ -29,7 +37,10 @@ impl Clock {
 
     /// A clock that shows `now_ms` until [`Clock::advance`] moves it.
     pub fn virtual_at(now_ms: TimestampMs) -> Self {
-        Self(Source::Virtual(Arc::new(watch::Sender::new(now_ms))))
+        Self(Source::Virtual(Arc::new(Virtual {
+            steady: watch::Sender::new(now_ms),
+            ahead_ms: AtomicI64::new(0),
+        })))
     }
 
     /// The wall clock: milliseconds since the Unix epoch.
@@ -38,7 +49,7 @@ impl Clock {
             Source::System(_) => {
                 milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
             }
-            Source::Virtual(now) => *now.borrow(),
+            Source::Virtual(now) => *now.steady.borrow() + now.ahead_ms.load(Ordering::Relaxed),
         }
     }
 
@@ -46,7 +57,7 @@ impl Clock {
     pub fn steady_ms(&self) -> i64 {
         match &self.0 {
             Source::System(start) => milliseconds(start.elapsed()),
-            Source::Virtual(now) => *now.borrow(),
+            Source::Virtual(now) => *now.steady.borrow(),
         }
     }
 
@@ -57,7 +68,20 @@ impl Clock {
     pub fn advance(&self, by_ms: i64) {
         match &self.0 {
             Source::System(_) => panic!("the system clock can not be moved"),
-            Source::Virtual(now) => now.send_modify(|now| *now += by_ms),
+            Source::Virtual(now) => now.steady.send_modify(|now| *now += by_ms),
+        }
+    }
+
+    /// Sets the wall clock of a virtual clock forward or back, as an administrator does: no time passes.
+    ///
+    /// # Panics
+    /// On the system clock.
+    pub fn set_wall(&self, by_ms: i64) {
+        match &self.0 {
+            Source::System(_) => panic!("the system clock can not be set"),
+            Source::Virtual(now) => {
+                now.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+            }
         }
     }
 
@@ -72,7 +96,7 @@ impl Clock {
             }
             Source::Virtual(now) => {
                 // The sender lives in `self`, so the wait can only end by time.
-                let _ = now.subscribe().wait_for(|now| *now >= deadline_ms).await;
+                let _ = now.steady.subscribe().wait_for(|now| *now >= deadline_ms).await;
             }
         }
     }
@@ -97,5 +121,7 @@ mod tests {
         clock.advance(1);
         sleeper.await.expect("the sleeper ends");
         assert_eq!(clock.now_ms(), 1_500);
+        clock.set_wall(-700);
+        assert_eq!((clock.now_ms(), clock.steady_ms()), (800, 1_500));
     }
 }

@@ -13,11 +13,8 @@ pub mod reason {
         "klamm serves the classic group protocol; the consumer protocol (KIP-848) is not built yet";
     pub const COORDINATOR: &str = "klamm's group coordinator has no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
-    pub const FLUSH_BY_TIME: &str =
-        "klamm syncs with each write when flush.messages is 1, and otherwise leaves the time to the system";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
-    pub const JITTER: &str = "klamm begins segments without a random part";
     pub const LEVELS: &str = "klamm compresses with the default level of each library";
     pub const METRICS: &str = "klamm's metrics are read over HTTP and have no samples or windows";
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";

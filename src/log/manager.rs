@@ -1,7 +1,7 @@
 //! All partitions of this broker.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::StorageError;
 use crate::storage::{Durability, Gathering, Key, KeyPrefix, Ops, Recovery, Store};
-use crate::types::{LeaderEpoch, Offset, PartitionId};
+use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
 
 /// What holds for every log of a broker.
 #[derive(Clone, Debug)]
@@ -63,6 +63,9 @@ struct Topic {
 /// How long the space of deleted records may wait for more to be deleted.
 const RECLAIM_DELAY_MS: i64 = 1_000;
 
+/// How far the clock must have been set forward for retention to wait.
+const CLOCK_JUMP_MS: i64 = 60_000;
+
 impl LogManager {
     /// Reads what the store knows of every partition: a few small values each, whatever they
     /// hold. Topics start with the default configuration until [`Self::set_config`] is called.
@@ -83,6 +86,8 @@ impl LogManager {
             tails: Arc::new(Tails::new(settings.tail_bytes)),
             has_garbage: AtomicBool::new(false),
             garbage: Notify::new(),
+            sync_at_ms: AtomicI64::new(i64::MAX),
+            sync_sooner: Notify::new(),
         });
         let config = Arc::new(TopicConfig::default());
         let mut topics: HashMap<Uuid, Topic> = HashMap::new();
@@ -237,14 +242,20 @@ impl LogManager {
         self.shared.store.gather()
     }
 
-    /// Removes old records and the state of silent producers, now and every `interval_ms`, and
-    /// gives back the space of what was deleted. Never ends; dropping it stops it.
-    pub async fn run_retention(self: Arc<Self>, interval_ms: i64) {
+    /// Removes old records and the state of silent producers every `interval_ms`, for the first time after
+    /// `initial_delay_ms`, and gives back the space of what was deleted. Never ends; dropping it stops it.
+    pub async fn run_retention(self: Arc<Self>, initial_delay_ms: i64, interval_ms: i64) {
         let clock = self.shared.clock.clone();
-        let mut next_ms = clock.steady_ms();
+        let mut next_ms = clock.steady_ms().saturating_add(initial_delay_ms);
+        let mut watch = JumpWatch::new(&clock);
+        // What was deleted just before the last end.
+        let mut is_first = true;
         loop {
             if clock.steady_ms() >= next_ms {
-                self.apply_retention();
+                if std::mem::take(&mut is_first) {
+                    self.shared.ask_for_space();
+                }
+                self.apply_retention_at(watch.now_ms(&clock));
                 next_ms = clock.steady_ms().saturating_add(interval_ms);
             }
             self.erase_again();
@@ -260,6 +271,26 @@ impl LogManager {
         }
     }
 
+    /// Syncs the store when a topic's `flush.ms` asks for it. One sync is for all partitions. Never ends; dropping it
+    /// stops it.
+    pub async fn run_syncs(self: Arc<Self>) {
+        let clock = self.shared.clock.clone();
+        loop {
+            let at_ms = self.shared.sync_at_ms.load(Ordering::Relaxed);
+            if clock.steady_ms() >= at_ms {
+                // Before the sync: what is appended from now on asks for another one.
+                self.shared.sync_at_ms.store(i64::MAX, Ordering::Relaxed);
+                // A failure is known to everybody who writes.
+                let _ = self.shared.store.commit(Ops::new(), Durability::Disk).await;
+                continue;
+            }
+            tokio::select! {
+                () = clock.sleep_until(at_ms) => {}
+                () = self.shared.sync_sooner.notified() => {}
+            }
+        }
+    }
+
     /// Removes the topics that could not be removed before.
     fn erase_again(&self) {
         if self.shared.store.failure().is_none() {
@@ -270,9 +301,14 @@ impl LogManager {
         }
     }
 
-    /// One round of retention over all partitions.
-    pub fn apply_retention(&self) {
-        let now_ms = self.shared.clock.now_ms();
+    /// One round of retention over all partitions, now.
+    #[cfg(test)]
+    pub(super) fn apply_retention(&self) {
+        self.apply_retention_at(self.shared.clock.now_ms());
+    }
+
+    /// One round of retention over all partitions, as if it were this time.
+    pub fn apply_retention_at(&self, now_ms: TimestampMs) {
         for partition in self.all() {
             if partition.apply_retention(now_ms) {
                 self.shared.ask_for_space();
@@ -290,6 +326,33 @@ impl LogManager {
             Err(error) => error.to_string(),
         };
         tracing::error!(error = failure, "the space of deleted records could not be given back");
+    }
+}
+
+/// The wall clock for retention. It may be set forward by mistake, which must not cost all records: what it jumped
+/// since the last look counts at the next look only, if it was not set back until then.
+struct JumpWatch {
+    wall_ms: TimestampMs,
+    steady_ms: i64,
+}
+
+impl JumpWatch {
+    fn new(clock: &Clock) -> Self {
+        Self { wall_ms: clock.now_ms(), steady_ms: clock.steady_ms() }
+    }
+
+    fn now_ms(&mut self, clock: &Clock) -> TimestampMs {
+        let now = Self::new(clock);
+        let before = std::mem::replace(self, now);
+        let jump_ms = (self.wall_ms - before.wall_ms) - (self.steady_ms - before.steady_ms);
+        if jump_ms < CLOCK_JUMP_MS {
+            return self.wall_ms;
+        }
+        tracing::warn!(
+            jump_ms,
+            "the clock was set forward: what became old by that is kept for one more interval"
+        );
+        self.wall_ms - jump_ms
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
@@ -37,9 +37,23 @@ pub(super) struct Shared {
     pub(super) has_garbage: AtomicBool,
     /// Tells the retention task of it.
     pub(super) garbage: Notify,
+    /// When the store must be synced on the steady clock, `i64::MAX` if nothing asks for it.
+    pub(super) sync_at_ms: AtomicI64,
+    /// Tells the task that syncs of an earlier time.
+    pub(super) sync_sooner: Notify,
 }
 
 impl Shared {
+    /// Asks for a sync of what was queued so far after this time at the latest.
+    fn sync_within(&self, flush_ms: i64) {
+        let at_ms = self.clock.steady_ms().saturating_add(flush_ms);
+        if at_ms < self.sync_at_ms.load(Ordering::Relaxed)
+            && at_ms < self.sync_at_ms.fetch_min(at_ms, Ordering::Relaxed)
+        {
+            self.sync_sooner.notify_one();
+        }
+    }
+
     /// Asks for the space of deleted records.
     pub(super) fn ask_for_space(&self) {
         self.has_garbage.store(true, Ordering::Relaxed);
@@ -288,10 +302,13 @@ impl Partition {
         self.tail.push(base_offset, last_offset, batch.clone());
         ops.extent(self.id, base_offset, batch, grown_to);
         inner.unsynced += last_offset + 1 - base_offset;
-        let durability = if inner.unsynced >= config.flush_messages {
+        let durability = if inner.unsynced >= config.flush_messages || config.flush_ms <= 0 {
             inner.unsynced = 0;
             Durability::Disk
         } else {
+            if config.flush_ms < i64::MAX {
+                self.shared.sync_within(config.flush_ms);
+            }
             Durability::Process
         };
         let appended = Appended {
@@ -501,7 +518,8 @@ impl Inner {
         config: &LogConfig,
         ops: &mut Ops,
     ) {
-        let (segment_bytes, segment_ms) = (config.segment_bytes, config.segment_ms);
+        let segment_bytes = config.segment_bytes;
+        let segment_ms = config.roll_ms(partition, self.active.base_offset);
         if self.active.is_full_for(bytes, max_timestamp, now_ms, segment_bytes, segment_ms) {
             let full = std::mem::replace(&mut self.active, Segment::new(self.log_end, now_ms));
             ops.put(&Key::Segment { partition, base_offset: full.base_offset }, full.encode());

@@ -75,9 +75,9 @@ impl Partition {
             return false;
         }
         let by_size = by_size(&inner, config.retention_bytes);
-        let by_time = by_time(&inner, config.retention_ms, now_ms);
+        let by_time = by_time(&inner, config.retention_ms, now_ms, by_size);
         let before = by_size.max(by_time);
-        if before <= inner.log_start {
+        if before <= inner.log_start && before <= inner.active.base_offset {
             return false;
         }
         if before > inner.active.base_offset {
@@ -187,13 +187,13 @@ fn by_size(inner: &Inner, retention_bytes: i64) -> Offset {
 }
 
 /// Where the log starts when the oldest segments whose records are all older than `retention.ms`
-/// are gone (`deleteRetentionMsBreachedSegments`).
-fn by_time(inner: &Inner, retention_ms: i64, now_ms: TimestampMs) -> Offset {
+/// are gone (`deleteRetentionMsBreachedSegments`); what lies below `from` goes anyway.
+fn by_time(inner: &Inner, retention_ms: i64, now_ms: TimestampMs, from: Offset) -> Offset {
     if retention_ms < 0 {
         return 0;
     }
     let mut before = 0;
-    for (segment, end) in segments(inner) {
+    for (segment, end) in segments(inner).filter(|(_, end)| *end > from) {
         let age_ms = now_ms.saturating_sub(segment.largest_timestamp());
         if age_ms <= retention_ms || end > inner.high_watermark || segment.size_bytes == 0 {
             break;
@@ -205,7 +205,7 @@ fn by_time(inner: &Inner, retention_ms: i64, now_ms: TimestampMs) -> Offset {
 
 /// Every segment with the offset where it ends.
 fn segments(inner: &Inner) -> impl Iterator<Item = (&Segment, Offset)> {
-    let ends = inner.closed.iter().skip(1).chain(std::iter::once(&inner.active));
-    let ends = ends.map(|segment| segment.base_offset).chain(std::iter::once(inner.log_end));
-    inner.closed.iter().chain(std::iter::once(&inner.active)).zip(ends)
+    let all = || inner.closed.iter().chain(std::iter::once(&inner.active));
+    let ends = all().skip(1).map(|segment| segment.base_offset).chain(std::iter::once(inner.log_end));
+    all().zip(ends)
 }

@@ -2,6 +2,7 @@
 
 use super::compression::Compression;
 use crate::config::TopicConfig;
+use crate::types::{Offset, PartitionId};
 
 #[derive(Clone, Debug)]
 pub(super) struct LogConfig {
@@ -17,7 +18,11 @@ pub(super) struct LogConfig {
     pub(super) retention_bytes: i64,
     pub(super) segment_bytes: u64,
     pub(super) segment_ms: i64,
+    /// A part of it is taken off `segment_ms`, by the segment.
+    pub(super) segment_jitter_ms: i64,
     pub(super) flush_messages: i64,
+    /// `i64::MAX` for none.
+    pub(super) flush_ms: i64,
 }
 
 impl From<&TopicConfig> for LogConfig {
@@ -34,7 +39,23 @@ impl From<&TopicConfig> for LogConfig {
             retention_bytes: config.retention_bytes,
             segment_bytes: u64::try_from(config.segment_bytes).unwrap_or(0),
             segment_ms: config.segment_ms,
+            segment_jitter_ms: config.segment_jitter_ms.min(config.segment_ms),
             flush_messages: config.flush_messages,
+            flush_ms: config.flush_ms,
         }
+    }
+}
+
+impl LogConfig {
+    /// How long a segment is written to: `segment.ms` less a part of the jitter that looks random, so that the
+    /// segments of many partitions do not begin together (`LogConfig.randomSegmentJitter`).
+    pub(super) fn roll_ms(&self, partition: PartitionId, base_offset: Offset) -> i64 {
+        if self.segment_jitter_ms <= 0 {
+            return self.segment_ms;
+        }
+        let seed = u64::from(partition.0).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ base_offset.unsigned_abs();
+        let mixed = (seed ^ (seed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let part = (mixed ^ (mixed >> 32)) % self.segment_jitter_ms.unsigned_abs();
+        self.segment_ms.saturating_sub_unsigned(part)
     }
 }

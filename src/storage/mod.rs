@@ -263,6 +263,12 @@ impl Store {
         self.shared.rocks.fail_writes(fail);
     }
 
+    /// How many writes were synced.
+    #[cfg(test)]
+    pub(crate) fn syncs(&self) -> u64 {
+        self.shared.rocks.syncs()
+    }
+
     /// Has the store believe that so many bytes are free on its disk.
     #[cfg(test)]
     pub(crate) fn pretend_free(&self, bytes: u64) {

@@ -52,6 +52,9 @@ pub(super) struct Rocks {
     kept_extents: KeptExtents,
     /// Set by tests: writes fail.
     refuses: AtomicBool,
+    /// How many writes were synced.
+    #[cfg(test)]
+    syncs: std::sync::atomic::AtomicU64,
 }
 
 impl Rocks {
@@ -61,7 +64,13 @@ impl Rocks {
         }
         let db =
             DB::open(&options(direct_io_works(path)), path).map_err(|error| open_error(directory, &error))?;
-        Ok(Self { db, kept_extents: KeptExtents::default(), refuses: AtomicBool::new(false) })
+        Ok(Self {
+            db,
+            kept_extents: KeptExtents::default(),
+            refuses: AtomicBool::new(false),
+            #[cfg(test)]
+            syncs: std::sync::atomic::AtomicU64::new(0),
+        })
     }
 
     /// The extents that were read lately.
@@ -102,6 +111,10 @@ impl Rocks {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(StorageError::Write("No space left on device".to_owned()));
         }
+        #[cfg(test)]
+        if durability == Durability::Disk {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Disk);
         self.db.write_opt(batch, &options).map_err(|error| write_error(&error))
@@ -136,6 +149,11 @@ impl Rocks {
         self.db.compact_range_opt(unbounded.0, unbounded.1, &options);
         // Not while writing: every compaction would move batches then.
         set("false")
+    }
+
+    #[cfg(test)]
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]

@@ -107,7 +107,7 @@ async fn a_topic_whose_deletion_failed_goes_when_the_store_can_be_written() {
     assert!(logs.delete_topic(TOPIC_ID).is_err());
     assert!(logs.get(TOPIC_ID, 0).is_none());
     logs.store().fail_writes(false);
-    let retention = tokio::spawn(Arc::clone(&logs).run_retention(1_000));
+    let retention = tokio::spawn(Arc::clone(&logs).run_retention(0, 1_000));
     let count = |prefix: &KeyPrefix| logs.store().scan(prefix).count();
     let end = Instant::now() + Duration::from_secs(20);
     while count(&KeyPrefix::Partitions) > 0 || count(&KeyPrefix::PartitionStates) > 0 {

@@ -4,6 +4,7 @@
 mod append;
 mod damage;
 mod full;
+mod model;
 mod read;
 mod retention;
 mod time;

@@ -202,3 +202,119 @@ async fn a_little_that_stays_does_not_hold_on_to_much_that_goes() {
     }
     assert_eq!(offset, 150 * 30);
 }
+
+/// Lets a task of the log run until the condition holds; the clock stands meanwhile.
+async fn settle(mut holds: impl FnMut() -> bool) -> bool {
+    for _ in 0..2_000 {
+        if holds() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+        std::thread::sleep(std::time::Duration::from_micros(100));
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_and_back_again_costs_no_records() {
+    let world = World::new();
+    let partition = world.partition_with(|config| config.retention_ms = 7 * DAY_MS);
+    append(&partition, batch(1)).await;
+    let retention = tokio::spawn(Arc::clone(world.logs()).run_retention(1_000, 1_000));
+    tokio::task::yield_now().await;
+    let log_start = || partition.offsets().log_start;
+    world.clock.set_wall(400 * DAY_MS);
+    world.clock.advance(1_000);
+    assert!(!settle(|| log_start() > 0).await, "it may be a mistake");
+    world.clock.set_wall(-400 * DAY_MS);
+    world.clock.advance(1_000);
+    assert!(!settle(|| log_start() > 0).await, "it was one");
+    append(&partition, batch_at(world.clock.now_ms(), 1)).await;
+    world.clock.set_wall(-400 * DAY_MS);
+    world.clock.advance(1_000);
+    assert!(!settle(|| log_start() > 0).await, "what is dated in the future is not old");
+    world.clock.set_wall(800 * DAY_MS);
+    world.clock.advance(1_000);
+    assert!(!settle(|| log_start() > 0).await);
+    world.clock.advance(1_000);
+    assert!(settle(|| log_start() == 2).await, "it stays so: then it is true");
+    retention.abort();
+}
+
+#[tokio::test]
+async fn the_first_look_waits_for_its_time_and_takes_the_space_of_what_went_before() {
+    let world = World::new();
+    let partition = world.partition_with(|config| config.retention_ms = 1);
+    append(&partition, batch(1)).await;
+    let retention = tokio::spawn(Arc::clone(world.logs()).run_retention(30_000, 300_000));
+    tokio::task::yield_now().await;
+    world.clock.advance(29_999);
+    assert!(!settle(|| partition.offsets().log_start > 0).await);
+    world.clock.advance(1);
+    assert!(settle(|| partition.offsets().log_start == 1).await);
+    retention.abort();
+}
+
+#[tokio::test]
+async fn records_are_synced_after_the_time_that_flush_ms_says() {
+    let world = World::new();
+    let never = world.partition();
+    let soon = world
+        .logs()
+        .create(
+            "soon",
+            Uuid::from_u128(3),
+            0,
+            Arc::new(TopicConfig { flush_ms: 500, ..TopicConfig::default() }),
+        )
+        .unwrap();
+    let always = TopicConfig { flush_ms: 0, ..TopicConfig::default() };
+    let always = world.logs().create("always", Uuid::from_u128(4), 0, Arc::new(always)).unwrap();
+    let syncs = tokio::spawn(Arc::clone(world.logs()).run_syncs());
+    tokio::task::yield_now().await;
+    let store = world.logs().store();
+    let before = store.syncs();
+    append(&never, batch(1)).await;
+    world.clock.advance(DAY_MS);
+    assert!(!settle(|| store.syncs() > before).await, "nothing asks for it");
+    for _ in 0..3 {
+        append(&soon, batch(1)).await;
+        world.clock.advance(100);
+    }
+    world.clock.advance(199);
+    assert!(!settle(|| store.syncs() > before).await, "499 ms after the first record");
+    world.clock.advance(1);
+    assert!(settle(|| store.syncs() == before + 1).await, "one sync is for all");
+    world.clock.advance(10_000);
+    assert!(!settle(|| store.syncs() > before + 1).await);
+    append(&always, batch(1)).await;
+    assert_eq!(store.syncs(), before + 2);
+    syncs.abort();
+}
+
+#[test]
+fn the_jitter_differs_by_partition_and_segment_and_is_bounded() {
+    let jittered = TopicConfig { segment_ms: 1_000, segment_jitter_ms: 400, ..TopicConfig::default() };
+    let config = crate::log::settings::LogConfig::from(&jittered);
+    let times: Vec<i64> =
+        (0..200).map(|id| config.roll_ms(crate::types::PartitionId(id), i64::from(id % 7) * 1_000)).collect();
+    assert!(times.iter().all(|time| (601..=1_000).contains(time)), "{times:?}");
+    let mut distinct = times.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert!(distinct.len() > 100, "{} of 200", distinct.len());
+    assert_eq!(times[0], config.roll_ms(crate::types::PartitionId(0), 0), "the same after a restart");
+    let all = TopicConfig { segment_ms: 100, segment_jitter_ms: 400, ..TopicConfig::default() };
+    let config = crate::log::settings::LogConfig::from(&all);
+    assert!((0..50).all(|id| (1..=100).contains(&config.roll_ms(crate::types::PartitionId(id), 0))));
+}
+
+#[tokio::test]
+async fn a_log_of_one_segment_is_removed_by_time_too() {
+    let world = World::new();
+    let partition = world.partition_with(|config| config.retention_ms = DAY_MS);
+    append(&partition, batch(3)).await;
+    world.clock.advance(DAY_MS + 1);
+    retain(&world).await;
+    assert_eq!((partition.offsets().log_start, partition.size_bytes()), (3, 0));
+}

@@ -30,8 +30,7 @@ pub fn register(context: &Context<'_>, registration: &Registration) -> Decision<
     let same_life = existing.filter(|broker| broker.incarnation_id == registration.incarnation_id);
     let mut records = Vec::new();
     if same_life.is_none() {
-        let goes_on =
-            |partition: &PartitionImage| registration.kept_everything && partition.replicas == [id];
+        let goes_on = |partition: &PartitionImage| registration.kept_everything && partition.replicas == [id];
         records.extend(leader_updates(image, Change::Gone(id), goes_on));
     }
     // Kafka takes the offset of the first record of the decision, which need not be the registration's.
@@ -132,11 +131,7 @@ enum Change {
 
 /// What a broker that goes or comes back means for partitions
 /// (`ReplicationControlManager.generateLeaderAndIsrUpdates`).
-fn leader_updates(
-    image: &Image,
-    change: Change,
-    spared: impl Fn(&PartitionImage) -> bool,
-) -> Vec<Record> {
+fn leader_updates(image: &Image, change: Change, spared: impl Fn(&PartitionImage) -> bool) -> Vec<Record> {
     let mut records = Vec::new();
     for topic in image.topics.iter() {
         for (number, partition) in topic.partitions() {
