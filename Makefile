@@ -17,6 +17,11 @@ endif
 ARGS ?=
 # How often torture-kill kills the broker.
 KILLS ?= 2000
+# What `make bench` does less or more than usual: QUICK=1, FULL=1, ONLY=names of workloads or their beginnings, ROUNDS=3.
+QUICK ?=
+FULL ?=
+ONLY ?=
+ROUNDS ?=
 # Arguments for libFuzzer: make fuzz FUZZ_ARGS="-max_total_time=600"
 FUZZ_ARGS ?=
 
@@ -85,9 +90,17 @@ fuzz: setup ## Fuzz the decoding of requests until stopped, with nightly Rust. F
 torture-kill: test-build ## Kill the broker under load again and again and look for every acknowledged record. KILLS=2000
 	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_KILLS=$(KILLS) $(CARGO_TEST) --test kill -- --nocapture
 
-.PHONY: bench-startup
-bench-startup: build ## Print the time from spawn to the first Metadata, idle memory, and a restart with 1,000 partitions
-	KLAMM_BIN=$(TARGET_DIR)/release/klamm cargo run --release --locked -p integration --bin startup
+# Results of a part, or of a quick run, do not replace the report that is kept with the sources.
+BENCH_REPORT := $(if $(ONLY)$(QUICK),$(TARGET_DIR)/bench/BENCHMARKS.md,BENCHMARKS.md)
+.PHONY: bench
+bench: build setup-bench ## klamm and Apache Kafka under the same load, in turn; writes BENCHMARKS.md. QUICK=1, FULL=1, ONLY=produce-12,start
+	mkdir -p $(TARGET_DIR)/bench
+	ulimit -n "$$(ulimit -Hn)"; KLAMM_BIN=$(TARGET_DIR)/release/klamm cargo run --release --locked -p bench -- compare \
+	  --scratch $(TARGET_DIR)/bench --report $(BENCH_REPORT) $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: setup-bench
+setup-bench:
+	@scripts/setup-bench.sh
 
 .PHONY: setup
 setup: ## Install what the build needs where it is missing (apt), or say what to install

@@ -36,7 +36,7 @@ case "$action" in
         cp -a "$release/$part" "$work/$part"
       done
       # What belongs to this clone's own packages stays here.
-      for package in klamm protocol-tests protocol_tests integration; do
+      for package in klamm protocol-tests protocol_tests integration bench; do
         rm -rf "$work"/*/"$package"-* "$work"/*/lib"$package"-* "$work"/.fingerprint/"$package"-*
       done
       # Those of an earlier version are of no use any more.

@@ -1,18 +1,22 @@
 //! klamm and Apache Kafka under the same load.
 //!
-//! `bench load …` puts one load on a broker that runs already and prints what that cost.
+//! `bench compare` runs both brokers and writes a report; `bench load …` puts one load on a broker that runs already and
+//! prints what that cost.
 #![expect(clippy::print_stdout, reason = "its output is the product")]
 
 use std::io;
 use std::process::ExitCode;
+use std::thread;
 
 use bench::batch::Compression;
+use bench::compare::{Options, compare};
 use bench::load::consume::{drain, tail};
 use bench::load::latency::Latency;
 use bench::load::produce::Produce;
 use bench::load::requests::Requests;
 use bench::load::{Broker, Limit, Shown};
-use bench::wire::Topic;
+use bench::server::Registry;
+use bench::topic::Topic;
 use clap::{Args, Parser, Subcommand};
 
 /// Load for a Kafka broker, and what it costs the broker.
@@ -28,6 +32,8 @@ enum Command {
     /// One load on a broker that runs already
     #[command(subcommand)]
     Load(Load),
+    /// klamm and Apache Kafka in turn, and a report
+    Compare(Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,10 +232,37 @@ fn load(load: &Load) -> io::Result<Shown> {
     }
 }
 
+/// Ctrl-C and SIGTERM leave no broker and no data behind.
+fn clean_when_interrupted(registry: Registry) {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                interrupted = tokio::signal::ctrl_c() => interrupted?,
+            }
+            io::Result::Ok(())
+        })?;
+        registry.clean();
+        // The broker that is waited for was killed: nothing is left to do for the thread that runs the loads.
+        std::process::exit(130);
+        #[expect(unreachable_code, reason = "for the type of the result")]
+        io::Result::Ok(())
+    });
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Load(one) => load(one).map(|shown| print!("{shown}")),
+        Command::Compare(options) => {
+            let registry = Registry::default();
+            clean_when_interrupted(registry.clone());
+            let outcome = compare(options, &registry).map(|report| print!("{report}"));
+            registry.clean();
+            outcome
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

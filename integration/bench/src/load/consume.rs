@@ -10,7 +10,8 @@ use integration::wire::Connection;
 use super::produce::{self, Produce};
 use super::{Broker, Limit, Shown, join, measure};
 use crate::batch::front;
-use crate::wire::{FetchShape, Fetcher, Stream, Topic};
+use crate::topic::Topic;
+use crate::wire::{FetchShape, Fetcher, Stream};
 
 /// What consumers have read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,7 +57,7 @@ pub fn drain(
     limit: impl FnOnce() -> Limit,
 ) -> io::Result<Shown> {
     let mut connection = Connection::open(&broker.bootstrap)?;
-    let ends = topic.ends(&mut connection)?;
+    let ends = topic.wait(&mut connection)?;
     let starts = vec![0; ends.len()];
     let records: i64 = ends.iter().sum();
     let goal = AtomicU64::new(u64::try_from(records).unwrap_or(0));
@@ -96,7 +97,7 @@ pub fn tail(
     limit: impl FnOnce() -> Limit,
 ) -> io::Result<Shown> {
     let mut connection = Connection::open(&broker.bootstrap)?;
-    let ends = topic.ends(&mut connection)?;
+    let ends = topic.wait(&mut connection)?;
     let producers = produce.prepare(&broker.bootstrap, topic)?;
     measure(broker, || {
         let limit = limit();

@@ -15,9 +15,8 @@ use super::produce::{self, Produce};
 use super::{Broker, Limit, Shown, ended, measure};
 use crate::batch::{Compression, Values, first_value, front};
 use crate::stats::Latencies;
-use crate::wire::{
-    FetchShape, Fetcher, Idempotence, PATIENCE, ProduceFrame, Stream, Topic, check_produced, now_ms,
-};
+use crate::topic::Topic;
+use crate::wire::{FetchShape, Fetcher, Idempotence, PATIENCE, ProduceFrame, Stream, check_produced, now_ms};
 
 /// `max.in.flight.requests.per.connection` of Kafka's producer.
 const IN_FLIGHT: usize = 5;
@@ -37,12 +36,6 @@ pub struct Latency {
     pub seconds: f64,
     /// Megabytes a second that others produce to another topic meanwhile.
     pub background_mb_s: Option<f64>,
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        Self { rate: 10_000, value_bytes: 100, seconds: 5.0, background_mb_s: None }
-    }
 }
 
 /// When each record is due.
@@ -72,14 +65,12 @@ impl Latency {
     /// When the broker refuses, does not answer, or is gone, or a record does not arrive.
     pub fn run(&self, broker: &Broker, topic: &Topic, background: Option<&Topic>) -> io::Result<Shown> {
         let mut connection = Connection::open(&broker.bootstrap)?;
-        let fetcher = Fetcher::new(topic, FetchShape::default(), topic.ends(&mut connection)?);
+        let fetcher = Fetcher::new(topic, FetchShape::default(), topic.wait(&mut connection)?);
         let stream = Stream::open(&broker.bootstrap)?;
         let sender = self.sender(&broker.bootstrap, topic)?;
         let others = match (background, self.background_mb_s) {
-            (Some(topic), Some(rate)) => {
-                Produce { connections: 1, rate_mb_s: Some(rate), ..Produce::default() }
-                    .prepare(&broker.bootstrap, topic)?
-            }
+            (Some(topic), Some(rate)) => Produce { connections: 1, rate_mb_s: Some(rate), ..Produce::USUAL }
+                .prepare(&broker.bootstrap, topic)?,
             _ => Vec::new(),
         };
         let whole = LEAD_IN + Duration::from_secs_f64(self.seconds);

@@ -1,6 +1,8 @@
 //! The loads: what is done to a broker while it is measured.
 
 pub mod consume;
+pub mod group;
+pub mod java;
 pub mod latency;
 pub mod produce;
 pub mod requests;

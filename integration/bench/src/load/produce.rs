@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::{Broker, Limit, Shown, join, measure};
 use crate::batch::{Compression, Values};
 use crate::stats::Latencies;
-use crate::wire::{Idempotence, ProduceFrame, Stream, Topic, check_produced, now_ms};
+use crate::topic::Topic;
+use crate::wire::{Idempotence, ProduceFrame, Stream, check_produced, now_ms};
 
 /// No request holds more: `max.request.size` of Kafka's producer.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -18,7 +19,7 @@ const POOL_BYTES: usize = 8 << 20;
 const RECORD_OVERHEAD: usize = 9;
 
 /// How it is produced.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Produce {
     /// Producers, each with a connection of its own; every one writes to all partitions.
     pub connections: usize,
@@ -38,19 +39,18 @@ pub struct Produce {
     pub rate_mb_s: Option<f64>,
 }
 
-impl Default for Produce {
-    fn default() -> Self {
-        Self {
-            connections: 2,
-            value_bytes: 1_024,
-            batch_bytes: 65_536,
-            acks: -1,
-            idempotent: true,
-            compression: Compression::None,
-            in_flight: 5,
-            rate_mb_s: None,
-        }
-    }
+impl Produce {
+    /// As most producers are: batches of 64 KB, `acks=all`, idempotent.
+    pub const USUAL: Self = Self {
+        connections: 2,
+        value_bytes: 1_024,
+        batch_bytes: 65_536,
+        acks: -1,
+        idempotent: true,
+        compression: Compression::None,
+        in_flight: 5,
+        rate_mb_s: None,
+    };
 }
 
 /// One connection with its frames.

@@ -9,7 +9,8 @@ use mio::{Events, Interest, Poll, Token};
 use super::{Broker, Limit, Shown, measure};
 use crate::batch::{Compression, Values};
 use crate::stats::Latencies;
-use crate::wire::{PATIENCE, ProduceFrame, Topic, check_produced, now_ms};
+use crate::topic::Topic;
+use crate::wire::{PATIENCE, ProduceFrame, check_produced, now_ms};
 
 /// No answer to a small request is longer.
 const ANSWER_BYTES: usize = 4_096;
@@ -23,12 +24,6 @@ pub struct Requests {
     pub value_bytes: usize,
     /// −1 is all.
     pub acks: i16,
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self { connections: 100, value_bytes: 100, acks: -1 }
-    }
 }
 
 struct Client {
