@@ -30,7 +30,7 @@ pub struct LogSettings {
 }
 
 /// Enough for some tenths of a second at full speed: consumers that keep up are served from memory.
-const TAIL_BYTES: usize = 32 << 20;
+const TAIL_BYTES: usize = 24 << 20;
 
 impl Default for LogSettings {
     fn default() -> Self {

@@ -14,7 +14,7 @@ use crate::error::StorageError;
 use crate::types::{Offset, PartitionId};
 
 /// How many bytes of extents are kept: what one fetch of a dozen partitions leaves half-read.
-const KEPT_BYTES_MAX: usize = 12 << 20;
+const KEPT_BYTES_MAX: usize = 8 << 20;
 /// What an extent takes beside its bytes.
 const ENTRY_BYTES: usize = 160;
 
@@ -163,8 +163,8 @@ mod tests {
         for base_offset in 0..20 {
             kept.keep(ONE, base_offset * 10, extent(1 << 20), 0);
         }
-        assert_eq!(kept.at(ONE, 85), None);
-        assert!(kept.at(ONE, 95).is_some());
+        assert_eq!(kept.at(ONE, 125), None);
+        assert!(kept.at(ONE, 135).is_some());
         assert!(kept.at(ONE, 1_000).is_some(), "the last one; the caller sees whether it reaches so far");
         assert_eq!(kept.at(TWO, 95), None);
         assert!(kept.0.lock().bytes <= KEPT_BYTES_MAX);

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Record batches on their way to consumers, over all responses: how much of the past consumers that are slow to take
 /// their responses can keep in memory. Batches that several consumers get count for each of them.
-const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+const IN_FLIGHT_BYTES_MAX: usize = 24 << 20;
 /// One response takes this part of what is left at most, so that a few do not take all.
 const RESPONSE_PART: usize = 4;
 /// What a response may hold however many others there are.
