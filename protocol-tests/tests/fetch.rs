@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use klamm::log::batch::BatchView;
-use klamm::protocol::messages::{FetchRequest, FetchResponse};
+use klamm::protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse};
 use protocol_tests::server::{Client, Server, Topic, batch, unique};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -257,6 +257,50 @@ async fn a_session_is_told_what_changed() {
         client.produce(9, &topic, 2, Some(batch(&["a"]))).await;
         assert!(client.call(version, &next(session, 4)).await.responses.is_empty());
     }
+    server.stop().await;
+}
+
+/// A session whose partitions are quiet is woken by the one that changes, and answered with that one.
+#[tokio::test]
+async fn a_waiting_session_is_answered_with_what_changed_meanwhile() {
+    let server = Server::start().await;
+    let (mut consumer, mut other) = (server.connect().await, server.connect().await);
+    let topic = other.create_topic(20, &[]).await;
+    let all = (0..20).map(|partition| wanted(partition, 0)).collect();
+    let opened = consumer.call(12, &request(12, &topic, all).with_session_epoch(0)).await;
+    let session = opened.session_id;
+    assert!(consumer.call(12, &next(session, 1)).await.responses.is_empty());
+    let wait = next(session, 2).with_max_wait_ms(LONG_MS);
+    let (fetched, _) =
+        tokio::join!(consumer.call(12, &wait), other.produce(9, &topic, 7, Some(batch(&["a"]))));
+    let told = only(fetched);
+    assert_eq!((told.partition_index, base_offsets(&told)), (7, vec![0]));
+    // Who does not read on is given it again; who does waits for the others.
+    let again = only(consumer.call(12, &next(session, 3)).await);
+    assert_eq!((again.partition_index, base_offsets(&again)), (7, vec![0]));
+    // Several together are enough.
+    let size = i32::try_from(batch(&["a"]).len()).unwrap();
+    let mut wait = request(12, &topic, vec![wanted(7, 1)]).with_max_wait_ms(LONG_MS).with_min_bytes(3 * size);
+    (wait.session_id, wait.session_epoch) = (session, 4);
+    let (fetched, ()) = tokio::join!(consumer.call(12, &wait), async {
+        for partition in [3, 19, 7] {
+            other.produce(9, &topic, partition, Some(batch(&["a"]))).await;
+        }
+    });
+    let mut told: Vec<_> = fetched.responses.iter().flat_map(|topic| &topic.partitions).collect();
+    told.sort_by_key(|partition| partition.partition_index);
+    let told: Vec<_> = told.into_iter().map(|p| (p.partition_index, base_offsets(p))).collect();
+    assert_eq!(told, [(3, vec![0]), (7, vec![1]), (19, vec![0])]);
+    // And so is the end of the topic.
+    let mut wait = request(12, &topic, [3, 7, 19].map(|p| wanted(p, if p == 7 { 2 } else { 1 })).to_vec());
+    (wait.session_id, wait.session_epoch, wait.max_wait_ms) = (session, 5, LONG_MS);
+    let delete =
+        DeleteTopicsRequest::default().with_topic_names(vec![topic.wire_name()]).with_timeout_ms(LONG_MS);
+    let began = Instant::now();
+    let (fetched, _) = tokio::join!(consumer.call(12, &wait), other.call(5, &delete));
+    let codes = fetched.responses.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+    assert!(codes.clone().count() > 0 && codes.clone().all(|code| code == UNKNOWN_TOPIC_OR_PARTITION));
+    assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     server.stop().await;
 }
 

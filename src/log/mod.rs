@@ -9,7 +9,10 @@
 //!   same atomic write, so a start reads a few small values and no records, and a crash leaves
 //!   nothing to repair.
 //! - The high watermark moves when a write is stored; then those who [`Partition::watch`] are
-//!   woken. Batches on their way are not visible.
+//!   told ([`Watch`]). Batches on their way are not visible.
+//! - A read looks in three places: `tail` has the newest batches of all partitions in memory, under
+//!   one budget; the store keeps the extents that were read lately; the rest is on the disk.
+//!   [`Partition::read_memory`] never blocks, [`Partition::read`] may.
 //! - Transactions: `transactions` knows where those without a marker start, which is where readers of
 //!   committed records end, and keeps the index of the aborted ones; `verification` sees to it that
 //!   none begins here without its coordinator's knowledge.

@@ -40,7 +40,7 @@ metrics! {
     Counter BYTES_IN_TOTAL = "kafka_server_brokertopicmetrics_bytesin_total" ["topic"], "Bytes of record batches appended by producers.";
     Counter BYTES_OUT_TOTAL = "kafka_server_brokertopicmetrics_bytesout_total" ["topic"], "Bytes of record batches sent to consumers.";
     Counter TOTAL_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalproducerequests_total" ["topic"], "Produce requests, once per partition in them.";
-    Counter TOTAL_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalfetchrequests_total" ["topic"], "Fetch requests, once per partition in them.";
+    Counter TOTAL_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalfetchrequests_total" ["topic"], "Fetch requests, once per partition in them; quiet partitions of a session are not counted.";
     Counter FAILED_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedproducerequests_total" ["topic"], "Produce requests that a partition refused.";
     Counter FAILED_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedfetchrequests_total" ["topic"], "Fetch requests that a partition refused.";
 

@@ -30,7 +30,7 @@ pub struct TopicMetrics {
     pub bytes_out: Count,
     /// Produce requests, counted once per partition that they name.
     pub produce_requests: Count,
-    /// Fetch requests, counted once per partition that they name.
+    /// Fetch requests, counted once per partition that was looked at.
     pub fetch_requests: Count,
     /// Produce requests that a partition refused.
     pub failed_produce_requests: Count,

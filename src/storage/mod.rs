@@ -13,6 +13,9 @@
 //!   again: it may be ahead of what is stored, and a later write that succeeded would leave a hole.
 //!   Reads go on. `room` watches the free space, so that writes are refused before one fails, and
 //!   begins again after a failure.
+//! - `extents` reads record batches back. Extents that were read are kept in memory for a while; the
+//!   writer forgets those of a partition whenever extents of it are changed or deleted other than
+//!   by an append.
 //! - Back-pressure: `commit` never blocks, as its callers hold locks or run on the runtime's
 //!   threads. [`Store::admit`] waits until less than [`QUEUE_BYTES`] are queued; whoever takes
 //!   bytes from outside awaits it first. The queue can exceed the bound by one request of each
