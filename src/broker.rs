@@ -3,6 +3,8 @@
 //! The listeners are bound first, so that a second broker on the same port ends before it touches anything, and
 //! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
+mod groups;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,18 +23,14 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::config::listener::{Listener as ListenerConfig, host_port};
 use crate::error::{ApiError, StorageError};
-use crate::group::command::DeletedTopic;
-use crate::group::coordinator::GroupCoordinator;
-use crate::group::settings::GroupSettings;
 use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
-use crate::metadata::image::{Delta, Endpoint};
-use crate::metadata::{Image, ImageListener, Metadata, MetadataOptions};
+use crate::metadata::image::Endpoint;
+use crate::metadata::{Metadata, MetadataOptions};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::net::admission::RequestMemory;
 use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::storage::{Store, StoreOptions};
-use crate::types::CONSUMER_OFFSETS_TOPIC;
 
 /// How long requests in flight may take once the broker stops. Clients find another broker meanwhile, or wait for
 /// this one to come back.
@@ -291,10 +289,7 @@ async fn open(
         seed: rand::random(),
     })
     .await?;
-    let groups = GroupCoordinator::new(clock.clone(), Arc::clone(&logs), group_settings(config));
-    let followed = Arc::new(GroupsFollowMetadata { groups: Arc::clone(&groups) });
-    metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
-    followed.lead(&metadata.image());
+    let groups = groups::open(&metadata, Arc::clone(&logs), clock.clone(), config);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     Ok(Arc::new(BrokerHandles {
         node_id: config.node_id,
@@ -310,54 +305,6 @@ async fn open(
         producer_ids: ProducerIds::default(),
         stopping: CancellationToken::new(),
     }))
-}
-
-fn group_settings(config: &BrokerConfig) -> GroupSettings {
-    let size = |limit: i32| usize::try_from(limit).unwrap_or(0);
-    GroupSettings {
-        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
-        min_session_timeout_ms: config.group_min_session_timeout_ms,
-        max_session_timeout_ms: config.group_max_session_timeout_ms,
-        max_size: size(config.group_max_size),
-        offset_metadata_max_bytes: size(config.offset_metadata_max_bytes),
-        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
-        offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
-        offsets_topic_partitions: config.offsets_topic_num_partitions,
-    }
-}
-
-/// Tells the group coordinator what concerns it: the topic that it keeps its state in, and topics that are gone.
-struct GroupsFollowMetadata {
-    groups: Arc<GroupCoordinator>,
-}
-
-impl GroupsFollowMetadata {
-    fn lead(&self, image: &Image) {
-        let Some(offsets) = image.topics.get(CONSUMER_OFFSETS_TOPIC) else { return };
-        if let Err(error) = self.groups.lead(offsets.id, offsets.partition_count()) {
-            tracing::error!(%error, "groups can not be coordinated");
-        }
-    }
-}
-
-impl ImageListener for GroupsFollowMetadata {
-    fn on_image(&self, old: &Image, new: &Arc<Image>, delta: &Delta) {
-        if delta.changed(new).any(|topic| &*topic.name == CONSUMER_OFFSETS_TOPIC) {
-            self.lead(new);
-        }
-        let deleted: Vec<_> = delta.deleted(old, new).collect();
-        if deleted.iter().any(|topic| &*topic.name == CONSUMER_OFFSETS_TOPIC) {
-            self.groups.resign();
-        }
-        let deleted: Vec<_> = deleted
-            .into_iter()
-            .map(|topic| DeletedTopic { topic: Arc::clone(&topic.name), topic_id: topic.id })
-            .collect();
-        if !deleted.is_empty() {
-            let groups = Arc::clone(&self.groups);
-            tokio::spawn(async move { groups.topics_deleted(deleted).await });
-        }
-    }
 }
 
 async fn create_topics(handles: &BrokerHandles, mut topics: Vec<NewTopic>) -> Result<(), StartError> {

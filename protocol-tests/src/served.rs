@@ -64,5 +64,6 @@ pub const SERVED: &[Served] = served! {
     DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest DescribeConfigsRequest
     AlterConfigsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
     IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeQuorumRequest UpdateFeaturesRequest
-    DescribeClusterRequest DescribeProducersRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
+    DescribeClusterRequest DescribeProducersRequest ConsumerGroupHeartbeatRequest
+    ConsumerGroupDescribeRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
 };

@@ -535,12 +535,6 @@ async fn delete(client: &mut Client, nobody: &Member, member: &Member, topic: &T
     assert_eq!(fetch(client, 9, &nobody.group_id, None).await.len(), 0);
 }
 
-/// Consumers of the new protocol (KIP-848) look here whether they can use it.
-#[test]
-fn trap_47_the_new_protocol_is_not_advertised() {
-    assert!(klamm::api::advertised().iter().all(|api| !matches!(api.key, 68 | 69)));
-}
-
 #[tokio::test]
 async fn trap_48_what_members_say_is_theirs() {
     let server = Server::start().await;

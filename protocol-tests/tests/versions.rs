@@ -113,6 +113,8 @@ async fn what_is_advertised_is_what_apache_kafka_advertises() {
         (57, 0, 2),
         (60, 0, 2),
         (61, 0, 0),
+        (68, 0, 1),
+        (69, 0, 1),
         (74, 0, 1),
         (75, 0, 0),
     ];

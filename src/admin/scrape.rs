@@ -201,20 +201,28 @@ fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {
 async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<Partition>]) {
     // A coordinator that is still loading is asked again at the next scrape.
     let Ok(listed) = groups.list(GroupFilter::default()).await else { return };
-    let mut states = BTreeMap::from([
-        ("Stable", (&table::NUM_GROUPS_STABLE, 0)),
-        ("Empty", (&table::NUM_GROUPS_EMPTY, 0)),
-        ("Dead", (&table::NUM_GROUPS_DEAD, 0)),
-        ("PreparingRebalance", (&table::NUM_GROUPS_PREPARING_REBALANCE, 0)),
-        ("CompletingRebalance", (&table::NUM_GROUPS_COMPLETING_REBALANCE, 0)),
-    ]);
-    for group in &listed {
-        if let Some((_, number)) = states.get_mut(group.state) {
-            *number += 1;
-        }
+    let counts = groups.counts().await;
+    let (classic, consumer) = (&counts.classic, &counts.consumer);
+    for (metric, number) in [
+        (&table::NUM_GROUPS_STABLE, classic.stable),
+        (&table::NUM_GROUPS_EMPTY, classic.empty),
+        (&table::NUM_GROUPS_DEAD, classic.dead),
+        (&table::NUM_GROUPS_PREPARING_REBALANCE, classic.preparing_rebalance),
+        (&table::NUM_GROUPS_COMPLETING_REBALANCE, classic.completing_rebalance),
+    ] {
+        sheet.put(metric, &[], count(number));
     }
-    for (metric, number) in states.into_values() {
-        sheet.put(metric, &[], number);
+    for (protocol, number) in [("classic", classic.total()), ("consumer", consumer.total())] {
+        sheet.put(&table::GROUP_COUNT, &[protocol], count(number));
+    }
+    for (state, number) in [
+        ("empty", consumer.empty),
+        ("assigning", consumer.assigning),
+        ("reconciling", consumer.reconciling),
+        ("stable", consumer.stable),
+        ("dead", 0),
+    ] {
+        sheet.put(&table::CONSUMER_GROUP_COUNT, &[state], count(number));
     }
     sheet.put(&table::NUM_GROUPS, &[], count(listed.len()));
 
@@ -222,12 +230,10 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
         .iter()
         .map(|partition| ((&**partition.topic(), partition.index()), partition.offsets().high_watermark))
         .collect();
-    let ids: Vec<_> = listed.into_iter().map(|group| group.group_id).collect();
-    for described in groups.describe(ids).await.into_iter().filter_map(|(_, described)| described.ok()) {
-        let id = &described.group_id;
-        let members = described.group.map_or(0, |group| group.members.len());
-        sheet.put(&table::GROUP_MEMBERS, &[id], count(members));
-        let everything = FetchOffsets { group_id: Arc::clone(id), topics: None };
+    for group in listed {
+        let id = &group.group_id;
+        sheet.put(&table::GROUP_MEMBERS, &[id], count(group.members));
+        let everything = FetchOffsets { group_id: Arc::clone(id), ..FetchOffsets::default() };
         for topic in groups.fetch_offsets(everything).await.unwrap_or_default() {
             let (mut offsets, mut lags) = (0, 0);
             for committed in &topic.partitions {

@@ -7,6 +7,8 @@ mod alter_configs;
 mod api_versions;
 pub(crate) mod authorized;
 pub(crate) mod auto_create;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -187,6 +189,8 @@ apis! {
     57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest);
     60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest);
     61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
+    68 ConsumerGroupHeartbeat 0..=1, serial consumer_group_heartbeat(ConsumerGroupHeartbeatRequest);
+    69 ConsumerGroupDescribe 0..=1, serial consumer_group_describe(ConsumerGroupDescribeRequest);
     74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
 }

@@ -8,6 +8,8 @@
 //! - `require_stable` needs nothing: an answer leaves when everything before it is durable, and transactions are not
 //!   there yet.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -39,15 +41,20 @@ pub(super) async fn handle(
     if version < GROUPS_FROM {
         return Ok(one_group(context, request, version).await);
     }
-    let groups = request.groups.into_iter().map(|group| async {
-        let (asked, mut topics) = resolve(&image, group.topics, version);
-        let fetched = fetch(context, &group.group_id, asked).await;
+    let image = &image;
+    let groups = request.groups.into_iter().map(|group| async move {
+        let (asked, mut topics) = resolve(image, group.topics, version);
+        // Who says that it is a member is one, in this epoch.
+        let is_member = group.member_id.is_some() || group.member_epoch >= 0;
+        let member =
+            is_member.then(|| (group.member_id.as_deref().unwrap_or_default().into(), group.member_epoch));
+        let fetched = fetch(context, &group.group_id, member, asked).await;
         let error = fetched.as_ref().err().copied();
         if error.is_some() {
             topics.clear();
         }
         let found = fetched.unwrap_or_default().into_iter();
-        topics.extend(found.filter_map(|topic| identified(&image, topic, version)));
+        topics.extend(found.filter_map(|topic| identified(image, topic, version)));
         OffsetFetchResponseGroup {
             group_id: group.group_id,
             topics,
@@ -61,9 +68,14 @@ pub(super) async fn handle(
 async fn fetch(
     context: &Context,
     group_id: &str,
+    member: Option<(Arc<str>, i32)>,
     topics: Option<Vec<FetchTopic>>,
 ) -> Result<Vec<FetchedTopic>, ErrorCode> {
-    context.broker.groups.fetch_offsets(FetchOffsets { group_id: text::shared(group_id), topics }).await
+    context
+        .broker
+        .groups
+        .fetch_offsets(FetchOffsets { group_id: text::shared(group_id), member, topics })
+        .await
 }
 
 async fn one_group(context: &Context, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
@@ -73,7 +85,7 @@ async fn one_group(context: &Context, request: OffsetFetchRequest, version: i16)
         partitions: topic.partition_indexes.clone(),
     };
     let topics = request.topics.as_ref().map(|topics| topics.iter().map(asked).collect());
-    match fetch(context, &request.group_id, topics).await {
+    match fetch(context, &request.group_id, None, topics).await {
         Ok(topics) => OffsetFetchResponse {
             topics: topics.into_iter().map(topic_with_name).collect(),
             ..OffsetFetchResponse::default()

@@ -94,6 +94,20 @@ config_keys! {
     "group.max.session.timeout.ms" group_max_session_timeout_ms: i32 = "1800000", ReadOnly, Any, Medium, "The longest session timeout that a group member may ask for, in milliseconds.";
     "group.initial.rebalance.delay.ms" group_initial_rebalance_delay_ms: i32 = "0", ReadOnly, Any, Medium, "How long an empty group waits for more members before its first rebalance, in milliseconds." differs "3000" "a consumer starts to read at once, which tests and laptops want";
     "group.max.size" group_max_size: i32 = "2147483647", ReadOnly, AtLeast(1), Medium, "How many members a group may have.";
+    "group.coordinator.rebalance.protocols" group_coordinator_rebalance_protocols: Vec<String> = "classic,consumer,streams", ReadOnly, ListOf(&["classic", "consumer", "share", "streams"]), Medium, "The protocols that groups may use; the classic one is always there.";
+    "group.consumer.session.timeout.ms" group_consumer_session_timeout_ms: i32 = "45000", ReadOnly, AtLeast(1), Medium, "How long a member of a consumer group may be silent, in milliseconds, where consumer.session.timeout.ms is not set for the group.";
+    "group.consumer.min.session.timeout.ms" group_consumer_min_session_timeout_ms: i32 = "45000", ReadOnly, AtLeast(1), Medium, "The least that consumer.session.timeout.ms may be set to, in milliseconds.";
+    "group.consumer.max.session.timeout.ms" group_consumer_max_session_timeout_ms: i32 = "60000", ReadOnly, AtLeast(1), Medium, "The most that consumer.session.timeout.ms may be set to, in milliseconds.";
+    "group.consumer.heartbeat.interval.ms" group_consumer_heartbeat_interval_ms: i32 = "5000", ReadOnly, AtLeast(1), Medium, "How often members of a consumer group are told to send heartbeats, in milliseconds, where consumer.heartbeat.interval.ms is not set for the group.";
+    "group.consumer.min.heartbeat.interval.ms" group_consumer_min_heartbeat_interval_ms: i32 = "5000", ReadOnly, AtLeast(1), Medium, "The least that consumer.heartbeat.interval.ms may be set to, in milliseconds.";
+    "group.consumer.max.heartbeat.interval.ms" group_consumer_max_heartbeat_interval_ms: i32 = "15000", ReadOnly, AtLeast(1), Medium, "The most that consumer.heartbeat.interval.ms may be set to, in milliseconds.";
+    "group.consumer.assignment.interval.ms" group_consumer_assignment_interval_ms: i32 = "1000", ClusterWide, AtLeast(0), Medium, "The least time between two assignments of a consumer group, in milliseconds, where consumer.assignment.interval.ms is not set for the group.";
+    "group.consumer.min.assignment.interval.ms" group_consumer_min_assignment_interval_ms: i32 = "0", ReadOnly, AtLeast(0), Medium, "The least that consumer.assignment.interval.ms may be set to, in milliseconds.";
+    "group.consumer.max.assignment.interval.ms" group_consumer_max_assignment_interval_ms: i32 = "15000", ReadOnly, AtLeast(0), Medium, "The most that consumer.assignment.interval.ms may be set to, in milliseconds.";
+    "group.consumer.max.size" group_consumer_max_size: i32 = "2147483647", ReadOnly, AtLeast(1), Medium, "How many members a consumer group may have.";
+    "group.consumer.assignors" group_consumer_assignors: Vec<String> = "uniform,range", ReadOnly, ListOf(&["range", "uniform"]), Medium, "The assignors that members of consumer groups may ask for; the first one is taken where nobody asks.";
+    "group.consumer.migration.policy" group_consumer_migration_policy: String = "bidirectional", ReadOnly, Checked(check_migration_policy, "(case insensitive) [BIDIRECTIONAL, DISABLED, DOWNGRADE, UPGRADE]"), Medium, "Whether a group goes to the consumer protocol with its first member that uses it, and back to the classic one with the last.";
+    "group.consumer.regex.refresh.interval.ms" group_consumer_regex_refresh_interval_ms: i32 = "600000", ReadOnly, AtLeast(10_000), Medium, "How often the regular expressions of consumer groups are resolved, in milliseconds, even where no topic was created.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
     "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds." idle reason::REPLICATION;
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
@@ -132,6 +146,16 @@ pub(crate) fn check_gzip_level(value: &Value) -> Result<(), String> {
 fn check_address_limits(value: &Value) -> Result<(), String> {
     let Value::Text(text) = value else { return Ok(()) };
     address_limits(text).map(|_| ())
+}
+
+fn check_migration_policy(value: &Value) -> Result<(), String> {
+    let Value::Text(text) = value else { return Ok(()) };
+    let known = ["bidirectional", "disabled", "downgrade", "upgrade"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word));
+    known.then_some(()).ok_or_else(|| {
+        "String must be one of (case insensitive): DISABLED, DOWNGRADE, UPGRADE, BIDIRECTIONAL".to_owned()
+    })
 }
 
 /// Reads `address:count,…`. An IPv6 address may hold colons: the count follows the last one.
@@ -219,6 +243,49 @@ impl BrokerConfig {
         require(
             self.max_connections_per_ip != 0 || !self.max_connections_per_ip_overrides.trim().is_empty(),
             "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
+        )?;
+        self.check_consumer_groups()
+    }
+
+    fn check_consumer_groups(&self) -> Result<(), ConfigError> {
+        let require = |holds: bool, text: String| if holds { Ok(()) } else { Err(ConfigError(text)) };
+        let bounded = [
+            (
+                "heartbeat.interval.ms",
+                self.group_consumer_min_heartbeat_interval_ms,
+                self.group_consumer_heartbeat_interval_ms,
+                self.group_consumer_max_heartbeat_interval_ms,
+            ),
+            (
+                "session.timeout.ms",
+                self.group_consumer_min_session_timeout_ms,
+                self.group_consumer_session_timeout_ms,
+                self.group_consumer_max_session_timeout_ms,
+            ),
+            (
+                "assignment.interval.ms",
+                self.group_consumer_min_assignment_interval_ms,
+                self.group_consumer_assignment_interval_ms,
+                self.group_consumer_max_assignment_interval_ms,
+            ),
+        ];
+        for (name, least, value, most) in bounded {
+            let is_at_least =
+                |key: &str| format!("{key} must be greater than or equal to group.consumer.min.{name}");
+            require(most >= least, is_at_least(&format!("group.consumer.max.{name}")))?;
+            require(value >= least, is_at_least(&format!("group.consumer.{name}")))?;
+            let text =
+                format!("group.consumer.{name} must be less than or equal to group.consumer.max.{name}");
+            require(value <= most, text)?;
+        }
+        require(
+            self.group_consumer_heartbeat_interval_ms < self.group_consumer_session_timeout_ms,
+            "group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms"
+                .to_owned(),
+        )?;
+        require(
+            self.group_coordinator_rebalance_protocols.iter().any(|name| name == "classic"),
+            "Disabling the 'classic' protocol is not supported.".to_owned(),
         )
     }
 

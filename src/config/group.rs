@@ -1,21 +1,22 @@
 //! The keys of a group (KIP-848, KIP-932, KIP-1071) and of a client metrics subscription
-//! (KIP-714). klamm keeps and reports them; the features that read them are not built yet.
+//! (KIP-714). klamm keeps and reports all of them; those of share and streams groups and of client metrics are not
+//! acted on yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Layers;
-use super::broker::BrokerConfig;
-use super::key::{ConfigError, Value, config_keys};
+use super::broker::{BROKER_KEYS, BrokerConfig};
+use super::key::{ConfigError, Value, config_keys, find};
 use super::unsupported::{self, reason};
 
 config_keys! {
     /// The configuration of one group (Kafka's `GroupConfig`).
     pub struct GroupConfig, table GROUP_KEYS;
 
-    "consumer.assignment.interval.ms" consumer_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a consumer group, in milliseconds." idle reason::CONSUMER_GROUPS;
-    "consumer.heartbeat.interval.ms" consumer_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a consumer group send heartbeats, in milliseconds." idle reason::CONSUMER_GROUPS;
-    "consumer.session.timeout.ms" consumer_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a consumer group may be silent, in milliseconds." idle reason::CONSUMER_GROUPS;
+    "consumer.assignment.interval.ms" consumer_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a consumer group, in milliseconds.";
+    "consumer.heartbeat.interval.ms" consumer_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a consumer group send heartbeats, in milliseconds.";
+    "consumer.session.timeout.ms" consumer_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a consumer group may be silent, in milliseconds.";
     "share.assignment.interval.ms" share_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a share group, in milliseconds." idle reason::SHARE_GROUPS;
     "share.auto.offset.reset" share_auto_offset_reset: String = "latest", Resource, Checked(check_reset, "[latest, earliest, by_duration:PnDTnHnMn.nS]"), Medium, "Where a share group starts to read a partition." idle reason::SHARE_GROUPS;
     "share.delivery.count.limit" share_delivery_count_limit: i32 = "5", Resource, AtLeast(2), Medium, "How many times a record is delivered to a share group." idle reason::SHARE_GROUPS;
@@ -124,6 +125,7 @@ impl GroupConfig {
         let bounded = [
             ("consumer", "heartbeat.interval.ms", self.consumer_heartbeat_interval_ms),
             ("consumer", "session.timeout.ms", self.consumer_session_timeout_ms),
+            ("consumer", "assignment.interval.ms", self.consumer_assignment_interval_ms),
             ("share", "heartbeat.interval.ms", self.share_heartbeat_interval_ms),
             ("share", "session.timeout.ms", self.share_session_timeout_ms),
             ("share", "record.lock.duration.ms", self.share_record_lock_duration_ms),
@@ -160,7 +162,11 @@ impl GroupConfig {
 
 /// The number that a broker key holds, which may be one that klamm does not act on.
 fn bound(broker: &BrokerConfig, name: &str) -> Option<i64> {
-    let text = broker.layers.get(name).or_else(|| unsupported::find(name)?.default)?;
+    let default = || match find(BROKER_KEYS, name) {
+        Some(key) => key.default,
+        None => unsupported::find(name)?.default,
+    };
+    let text = broker.layers.get(name).or_else(default)?;
     text.trim().parse().ok()
 }
 

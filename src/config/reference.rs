@@ -9,8 +9,9 @@ use super::unsupported;
 /// Every key in Markdown: what klamm acts on, what it keeps without effect, what it refuses.
 pub fn reference_markdown() -> String {
     let mut text = String::new();
-    section(&mut text, "Broker keys", BROKER_KEYS);
-    section(&mut text, "Topic keys", TOPIC_KEYS);
+    section(&mut text, "Broker keys", BROKER_KEYS, "");
+    section(&mut text, "Topic keys", TOPIC_KEYS, "per topic");
+    section(&mut text, "Group keys", GROUP_KEYS, "per group");
     text.push_str("### Kept without effect\n\n");
     text.push_str("These keys are read, checked and reported, and change nothing.\n\n| Key | Of | Why |\n|---|---|---|\n");
     for (of, table) in [
@@ -47,13 +48,13 @@ pub fn differences_markdown() -> String {
     text
 }
 
-fn section(text: &mut String, title: &str, table: &[ConfigKey]) {
+fn section(text: &mut String, title: &str, table: &[ConfigKey], resource: &str) {
     text.push_str(&format!(
         "### {title}\n\n| Key | Type | Default | Valid | Update | What it does |\n|---|---|---|---|---|---|\n"
     ));
     for key in table.iter().filter(|key| key.idle.is_none()) {
         let valid = key.valid_values();
-        let update = if key.scope == Scope::Resource { "per topic" } else { key.scope.name() };
+        let update = if key.scope == Scope::Resource { resource } else { key.scope.name() };
         push_row(
             text,
             &[

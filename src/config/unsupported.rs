@@ -9,8 +9,6 @@ pub mod reason {
     pub const AUTHENTICATION: &str = "connections are not authenticated yet";
     pub const CLIENT_METRICS: &str = "klamm does not collect metrics from clients yet (KIP-714)";
     pub const COMPACTION: &str = "compaction is not built yet";
-    pub const CONSUMER_GROUPS: &str =
-        "klamm serves the classic group protocol; the consumer protocol (KIP-848) is not built yet";
     pub const COORDINATOR: &str = "klamm's group coordinator has no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
@@ -117,26 +115,6 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
         reason::COMPACTION,
     ),
     row("log.cleaner.threads", Int, Some("1"), ClusterWide, reason::COMPACTION),
-    row("group.consumer.assignment.interval.ms", Int, Some("1000"), ClusterWide, reason::CONSUMER_GROUPS),
-    row("group.consumer.assignors", List, Some("uniform,range"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.heartbeat.interval.ms", Int, Some("5000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.max.assignment.interval.ms", Int, Some("15000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.max.heartbeat.interval.ms", Int, Some("15000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.max.session.timeout.ms", Int, Some("60000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.max.size", Int, Some("2147483647"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.migration.policy", String, Some("bidirectional"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.min.assignment.interval.ms", Int, Some("0"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.min.heartbeat.interval.ms", Int, Some("5000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.min.session.timeout.ms", Int, Some("45000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.regex.refresh.interval.ms", Int, Some("600000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row("group.consumer.session.timeout.ms", Int, Some("45000"), ReadOnly, reason::CONSUMER_GROUPS),
-    row(
-        "group.coordinator.rebalance.protocols",
-        List,
-        Some("classic,consumer,streams"),
-        ReadOnly,
-        reason::CONSUMER_GROUPS,
-    ),
     row("group.coordinator.append.linger.ms", Int, Some("-1"), ReadOnly, reason::COORDINATOR),
     row("group.coordinator.background.threads", Int, Some("2"), ReadOnly, reason::COORDINATOR),
     row("group.coordinator.cached.buffer.max.bytes", Int, Some("1048588"), ClusterWide, reason::COORDINATOR),

@@ -1,12 +1,16 @@
 //! What callers ask of the group coordinator, and what they get: Kafka's messages without their wire form.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::assignor::Partitions;
+use super::cluster::ClusterView;
+use super::consumer::record::MemberMetadata;
 use super::core::GroupCounts;
-use crate::error::ErrorCode;
+use crate::error::{ApiError, ErrorCode};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// A request to the group coordinator, for one of its shards.
@@ -19,10 +23,13 @@ pub enum Command {
     CommitOffsets(CommitOffsets),
     FetchOffsets(FetchOffsets),
     DeleteOffsets(DeleteOffsets),
+    ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     Describe { group_ids: Vec<Arc<str>> },
+    DescribeConsumer { group_id: Arc<str> },
     List(GroupFilter),
     DeleteGroups { group_ids: Vec<Arc<str>> },
     TopicsDeleted { topics: Vec<DeletedTopic> },
+    ClusterChanged { cluster: Arc<ClusterView> },
     Count,
 }
 
@@ -34,12 +41,15 @@ pub enum Reply {
     Heartbeat(Result<(), ErrorCode>),
     Leave(Result<Vec<LeftMember>, ErrorCode>),
     CommitOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
-    FetchOffsets(Vec<FetchedTopic>),
+    FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
     DeleteOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
+    ConsumerHeartbeat(Result<HeartbeatAnswer, ApiError>),
     Describe(Vec<DescribedGroup>),
+    DescribeConsumer(DescribedConsumerGroup),
     List(Vec<ListedGroup>),
     DeleteGroups(Vec<(Arc<str>, Option<ErrorCode>)>),
     TopicsDeleted,
+    ClusterChanged,
     Count(GroupCounts),
 }
 
@@ -156,11 +166,76 @@ pub struct LeftMember {
     pub error: Option<ErrorCode>,
 }
 
+/// ConsumerGroupHeartbeat (KIP-848). `None` stands where nothing changed since the last one.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerHeartbeat {
+    pub group_id: Arc<str>,
+    /// Empty for a new member of version 0, which is given one.
+    pub member_id: Arc<str>,
+    /// 0 to join, -1 to leave, -2 for a static member that goes away for a while.
+    pub member_epoch: i32,
+    pub instance_id: Option<Arc<str>>,
+    pub rack_id: Option<Arc<str>>,
+    /// -1 for `None`.
+    pub rebalance_timeout_ms: i32,
+    pub topics: Option<BTreeSet<Arc<str>>>,
+    /// A regular expression; empty for none.
+    pub expression: Option<Arc<str>>,
+    pub assignor: Option<Arc<str>>,
+    /// What the member has.
+    pub owned: Option<Partitions>,
+    pub client_id: Arc<str>,
+    /// The peer's address, as Java prints one: `/127.0.0.1`.
+    pub client_host: Arc<str>,
+    /// The id of a member that comes without one.
+    pub fresh_member_id: Arc<str>,
+}
+
+/// Where a member of a consumer group is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatAnswer {
+    pub member_id: Arc<str>,
+    pub member_epoch: i32,
+    pub heartbeat_interval_ms: i32,
+    /// `None` where nothing changed.
+    pub assignment: Option<Partitions>,
+}
+
+/// Partitions by topic, which has its name with it.
+pub type NamedPartitions = BTreeMap<Uuid, (Arc<str>, Vec<i32>)>;
+
+/// A consumer group with its members, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumerGroup {
+    pub group_id: Arc<str>,
+    pub group: Result<ConsumerGroupDescription, ApiError>,
+}
+
+/// What ConsumerGroupDescribe says about a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerGroupDescription {
+    pub state: &'static str,
+    pub epoch: i32,
+    pub target_epoch: i32,
+    pub assignor: Arc<str>,
+    pub members: Vec<ConsumerMemberDescription>,
+}
+
+/// What ConsumerGroupDescribe says about a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerMemberDescription {
+    pub member_id: Arc<str>,
+    pub member_epoch: i32,
+    pub metadata: MemberMetadata,
+    pub assignment: NamedPartitions,
+    pub target: NamedPartitions,
+}
+
 /// OffsetCommit, for partitions that exist.
 #[derive(Clone, Debug)]
 pub struct CommitOffsets {
     pub group_id: Arc<str>,
-    /// -1 for a committer that is not a member.
+    /// The generation, or the member epoch; -1 for a committer that is not a member.
     pub generation_id: i32,
     pub member_id: Arc<str>,
     pub group_instance_id: Option<Arc<str>>,
@@ -169,6 +244,13 @@ pub struct CommitOffsets {
     /// What a member of an unknown group is told: depends on the version.
     pub unknown_group: ErrorCode,
     pub topics: Vec<CommittedTopic>,
+}
+
+impl CommitOffsets {
+    /// Whether the client may be a member of a consumer group (version 9 and later).
+    pub fn knows_member_epochs(&self) -> bool {
+        self.unknown_group == ErrorCode::GroupIdNotFound
+    }
 }
 
 /// The offsets of a topic's partitions.
@@ -202,6 +284,8 @@ pub struct TopicOutcome {
 #[derive(Clone, Debug, Default)]
 pub struct FetchOffsets {
     pub group_id: Arc<str>,
+    /// The member id and epoch of a caller that says it is a member (version 9 and later).
+    pub member: Option<(Arc<str>, i32)>,
     /// `None` asks for everything that the group has committed.
     pub topics: Option<Vec<FetchTopic>>,
 }
@@ -253,6 +337,8 @@ pub struct ListedGroup {
     pub protocol_type: Arc<str>,
     pub state: &'static str,
     pub group_type: &'static str,
+    /// How many members it has.
+    pub members: usize,
 }
 
 /// A group with its members.

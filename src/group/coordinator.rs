@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::cluster::ClusterView;
 use super::command::{
-    Command, CommitOffsets, DeleteOffsets, DeletedTopic, DescribedGroup, FetchOffsets, FetchedTopic,
-    GroupFilter, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Reply,
-    SyncGroup, SyncedGroup, TopicOutcome,
+    Command, CommitOffsets, ConsumerHeartbeat, DeleteOffsets, DeletedTopic, DescribedConsumerGroup,
+    DescribedGroup, FetchOffsets, FetchedTopic, GroupFilter, Heartbeat, HeartbeatAnswer, JoinGroup,
+    JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Reply, SyncGroup, SyncedGroup,
+    TopicOutcome,
 };
 use super::core::{GroupCore, GroupCounts};
 use super::journal::GroupJournal;
 use super::settings::{GROUP_RECORD_BYTES_MAX, GroupSettings};
 use crate::clock::Clock;
-use crate::error::{ErrorCode, StorageError};
+use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::{LogManager, Partition};
 use crate::shard::Shard;
 
@@ -30,6 +33,7 @@ pub struct GroupCoordinator {
     settings: Arc<GroupSettings>,
     clock: Clock,
     logs: Arc<LogManager>,
+    cluster: Arc<ArcSwap<ClusterView>>,
     led: Mutex<Led>,
 }
 
@@ -45,7 +49,8 @@ struct Led {
 impl GroupCoordinator {
     /// A coordinator that leads nothing yet.
     pub fn new(clock: Clock, logs: Arc<LogManager>, settings: GroupSettings) -> Arc<Self> {
-        Arc::new(Self { settings: Arc::new(settings), clock, logs, led: Mutex::default() })
+        let cluster = Arc::new(ArcSwap::from_pointee(ClusterView::empty()));
+        Arc::new(Self { settings: Arc::new(settings), clock, logs, cluster, led: Mutex::default() })
     }
 
     /// Makes this broker the coordinator of all groups: `__consumer_offsets` exists, with this id and so many
@@ -101,7 +106,8 @@ impl GroupCoordinator {
     }
 
     fn journal(&self, partition: &Arc<Partition>) -> GroupJournal {
-        GroupJournal::new(partition.clone(), self.logs.store().clone(), self.settings.clone())
+        let (store, settings) = (self.logs.store().clone(), self.settings.clone());
+        GroupJournal::new(partition.clone(), store, settings, self.cluster.clone())
     }
 
     fn shard_of(&self, led: &mut Led, index: i32) -> Option<Shard<GroupCore>> {
@@ -198,7 +204,7 @@ impl GroupCoordinator {
     /// Kafka's codes, where they concern all partitions.
     pub async fn fetch_offsets(&self, request: FetchOffsets) -> Result<Vec<FetchedTopic>, ErrorCode> {
         match self.call_for(&request.group_id.clone(), Command::FetchOffsets(request)).await {
-            Ok(Reply::FetchOffsets(topics)) => Ok(topics),
+            Ok(Reply::FetchOffsets(result)) => result,
             other => Err(unexpected(other)),
         }
     }
@@ -212,6 +218,57 @@ impl GroupCoordinator {
             Ok(Reply::DeleteOffsets(result)) => result,
             other => Err(unexpected(other)),
         }
+    }
+
+    /// ConsumerGroupHeartbeat.
+    ///
+    /// # Errors
+    /// Kafka's codes, with a sentence for a person.
+    pub async fn consumer_heartbeat(&self, request: ConsumerHeartbeat) -> Result<HeartbeatAnswer, ApiError> {
+        if has_too_large_texts(&request) {
+            return Err(ErrorCode::InvalidRequest.into());
+        }
+        if let Some(assignor) = &request.assignor
+            && !self.settings.assignors.iter().any(|supported| *supported.name() == **assignor)
+        {
+            let names: Vec<_> = self.settings.assignors.iter().map(|assignor| assignor.name()).collect();
+            let text =
+                format!("ServerAssignor {assignor} is not supported. There are: {}.", names.join(", "));
+            return Err(ApiError::with(ErrorCode::UnsupportedAssignor, text));
+        }
+        let group_id = request.group_id.clone();
+        match self.call_for(&group_id, Command::ConsumerHeartbeat(Box::new(request))).await {
+            Ok(Reply::ConsumerHeartbeat(result)) => result,
+            other => Err(unexpected(other).into()),
+        }
+    }
+
+    /// ConsumerGroupDescribe: one result for each group id, in order.
+    pub async fn describe_consumer(&self, group_ids: Vec<Arc<str>>) -> Vec<DescribedConsumerGroup> {
+        join_all(group_ids.into_iter().map(|group_id| async move {
+            let command = Command::DescribeConsumer { group_id: group_id.clone() };
+            match self.call_for(&group_id, command).await {
+                Ok(Reply::DescribeConsumer(described)) => described,
+                other => DescribedConsumerGroup { group_id, group: Err(unexpected(other).into()) },
+            }
+        }))
+        .await
+    }
+
+    /// What groups know of the cluster. Shards that start later begin with it.
+    pub fn set_cluster(&self, cluster: Arc<ClusterView>) {
+        self.cluster.store(cluster);
+    }
+
+    /// What groups know of the cluster now.
+    pub fn cluster(&self) -> Arc<ClusterView> {
+        self.cluster.load_full()
+    }
+
+    /// Tells the shards of the cluster that was set last.
+    pub async fn tell_cluster(&self) {
+        let cluster = self.cluster.load_full();
+        self.call_all(|| Command::ClusterChanged { cluster: cluster.clone() }).await;
     }
 
     /// DescribeGroups: one result for each group id, in order.
@@ -302,6 +359,13 @@ fn is_too_large(request: &JoinGroup) -> bool {
     let mut texts = names.chain([&*request.client_id, instance, &*request.protocol_type]);
     let metadata_bytes: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
     texts.any(|text| text.len() > TEXT_BYTES_MAX) || metadata_bytes > GROUP_RECORD_BYTES_MAX
+}
+
+/// Whether a member of a consumer group could not be written down.
+fn has_too_large_texts(request: &ConsumerHeartbeat) -> bool {
+    let optional = [&request.instance_id, &request.rack_id, &request.expression];
+    let mut texts = optional.into_iter().flatten().chain([&request.member_id, &request.client_id]);
+    texts.any(|text| text.len() > TEXT_BYTES_MAX)
 }
 
 /// Java's `String.hashCode` (over UTF-16), made positive as `Utils.abs` does, modulo the partitions.

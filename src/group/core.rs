@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::classic::{Change, ClassicGroup, GroupState};
+use super::cluster::ClusterView;
 use super::command::{Command, DescribedGroup, GroupFilter, ListedGroup, Reply};
+use super::consumer::{ConsumerChange, ConsumerGroupState};
 use super::kind::Group;
 use super::offsets::Offsets;
 use super::record::Record;
@@ -20,6 +22,10 @@ pub enum Event {
     Record(Record),
     /// Forgotten at the next restart.
     Classic { group_id: Arc<str>, change: Change },
+    /// Forgotten at the next restart.
+    Consumer { group_id: Arc<str>, change: ConsumerChange },
+    /// The cluster is another one now. A restart begins with the one of its time.
+    Cluster(Arc<ClusterView>),
 }
 
 /// A deadline of a shard.
@@ -31,6 +37,14 @@ pub enum Timer {
     Join { group_id: Arc<str> },
     /// Members do not sync.
     Sync { group_id: Arc<str> },
+    /// A member of a consumer group does not give up partitions.
+    Revocation { group_id: Arc<str>, member_id: Arc<str> },
+    /// A classic member of a consumer group does not come back.
+    Rejoin { group_id: Arc<str>, member_id: Arc<str> },
+    /// A classic member of a consumer group does not sync.
+    MemberSync { group_id: Arc<str>, member_id: Arc<str> },
+    /// The regular expressions of a consumer group are to be resolved.
+    Expressions { group_id: Arc<str> },
     /// Offsets are looked through for old ones.
     Expiration,
 }
@@ -39,27 +53,24 @@ pub enum Timer {
 #[derive(Clone, Debug)]
 pub struct GroupCore {
     pub(super) settings: Arc<GroupSettings>,
+    pub(super) cluster: Arc<ClusterView>,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) offsets: Offsets,
 }
 
 impl GroupCore {
     /// A shard without groups.
-    pub fn new(settings: Arc<GroupSettings>) -> Self {
-        Self { settings, groups: BTreeMap::new(), offsets: Offsets::default() }
+    pub fn new(settings: Arc<GroupSettings>, cluster: Arc<ClusterView>) -> Self {
+        Self { settings, cluster, groups: BTreeMap::new(), offsets: Offsets::default() }
     }
 
     /// How many groups there are in each state.
     pub(super) fn count_groups(&self) -> GroupCounts {
         let mut counts = GroupCounts { offsets: self.offsets.count(), ..GroupCounts::default() };
         for group in self.groups.values() {
-            let Group::Classic(group) = group;
-            match group.state {
-                GroupState::Empty => counts.empty += 1,
-                GroupState::PreparingRebalance => counts.preparing_rebalance += 1,
-                GroupState::CompletingRebalance => counts.completing_rebalance += 1,
-                GroupState::Stable => counts.stable += 1,
-                GroupState::Dead => counts.dead += 1,
+            match group {
+                Group::Classic(group) => counts.classic.add(group.state),
+                Group::Consumer(group) => counts.consumer.add(group.state()),
             }
         }
         counts
@@ -67,7 +78,10 @@ impl GroupCore {
 
     fn describe(&self, group_ids: Vec<Arc<str>>) -> Vec<DescribedGroup> {
         let describe = |group_id: Arc<str>| {
-            let group = self.groups.get(&group_id).map(|Group::Classic(group)| group.describe());
+            let group = match self.groups.get(&group_id) {
+                Some(Group::Classic(group)) => Some(group.describe()),
+                Some(Group::Consumer(_)) | None => None,
+            };
             DescribedGroup { group_id, group }
         };
         group_ids.into_iter().map(describe).collect()
@@ -81,7 +95,7 @@ impl GroupCore {
         groups.filter(|g| wanted(&filter.states, g.state) && wanted(&filter.types, g.group_type)).collect()
     }
 
-    fn delete_groups(&self, token: Token, group_ids: Vec<Arc<str>>) -> Decision<Self> {
+    fn delete_groups(&self, now_ms: TimestampMs, token: Token, group_ids: Vec<Arc<str>>) -> Decision<Self> {
         let mut decision = Decision::default();
         let mut results = Vec::with_capacity(group_ids.len());
         for group_id in group_ids {
@@ -92,7 +106,7 @@ impl GroupCore {
             };
             if error.is_none() {
                 decision.events.extend(self.offsets.delete_all(&group_id));
-                self.delete_group(&group_id, &mut decision);
+                self.delete_group(now_ms, &group_id, &mut decision);
             }
             results.push((group_id, error));
         }
@@ -101,9 +115,16 @@ impl GroupCore {
     }
 
     /// Writes that an empty group is gone.
-    pub(super) fn delete_group(&self, group_id: &Arc<str>, decision: &mut Decision<Self>) {
+    pub(super) fn delete_group(
+        &self,
+        now_ms: TimestampMs,
+        group_id: &Arc<str>,
+        decision: &mut Decision<Self>,
+    ) {
         let Some(group) = self.groups.get(group_id) else { return };
-        group.delete(decision);
+        let deleted = self.deleted(now_ms, group);
+        decision.events.extend(deleted.events);
+        decision.timers.extend(deleted.timers);
     }
 
     /// Forgets old offsets, and empty groups without any (`cleanupGroupMetadata`).
@@ -113,7 +134,7 @@ impl GroupCore {
             let expired = self.offsets.expire(group_id, group, now_ms, self.settings.offsets_retention_ms);
             decision.events.extend(expired.tombstones);
             if expired.nothing_left && group.is_empty() {
-                self.delete_group(group_id, &mut decision);
+                self.delete_group(now_ms, group_id, &mut decision);
             }
         }
         decision.timers.push(self.next_expiration(now_ms));
@@ -138,6 +159,7 @@ impl Core for GroupCore {
         for group in self.groups.values() {
             let started = match group {
                 Group::Classic(group) => self.start_classic(now_ms, group),
+                Group::Consumer(group) => self.start_consumer(now_ms, group),
             };
             decision.events.extend(started.events);
             decision.timers.extend(started.timers);
@@ -153,18 +175,27 @@ impl Core for GroupCore {
             Command::Leave(request) => self.leave(now_ms, token, request),
             Command::CommitOffsets(request) => self.commit_offsets(now_ms, token, request),
             Command::FetchOffsets(request) => {
-                let fetched = self.offsets.fetch(request);
-                Decision::reply(token, Reply::FetchOffsets(fetched))
+                Decision::reply(token, Reply::FetchOffsets(self.fetch_offsets(request)))
             }
             Command::DeleteOffsets(request) => self.delete_offsets(token, request),
+            Command::ConsumerHeartbeat(request) => self.consumer_heartbeat(now_ms, token, &request),
+            Command::DescribeConsumer { group_id } => {
+                Decision::reply(token, Reply::DescribeConsumer(self.describe_consumer(group_id)))
+            }
             Command::Describe { group_ids } => {
                 Decision::reply(token, Reply::Describe(self.describe(group_ids)))
             }
             Command::List(filter) => Decision::reply(token, Reply::List(self.list(&filter))),
-            Command::DeleteGroups { group_ids } => self.delete_groups(token, group_ids),
+            Command::DeleteGroups { group_ids } => self.delete_groups(now_ms, token, group_ids),
             Command::TopicsDeleted { topics } => {
                 let events = topics.iter().flat_map(|topic| self.offsets.delete_topic(topic)).collect();
                 Decision { events, replies: vec![(token, Reply::TopicsDeleted)], timers: Vec::new() }
+            }
+            Command::ClusterChanged { cluster } => {
+                // They may come in another order than they were sent in.
+                let is_newer = cluster.version > self.cluster.version;
+                let events = if is_newer { vec![Event::Cluster(cluster)] } else { Vec::new() };
+                Decision { events, replies: vec![(token, Reply::ClusterChanged)], timers: Vec::new() }
             }
             Command::Count => Decision::reply(token, Reply::Count(self.count_groups())),
         }
@@ -172,14 +203,31 @@ impl Core for GroupCore {
 
     fn expire(&self, now_ms: TimestampMs, timer: &Timer) -> Decision<Self> {
         match timer {
-            Timer::Session { group_id, member_id } => {
-                self.with_classic(now_ms, group_id, |draft| draft.session_expired(member_id))
-            }
+            Timer::Session { group_id, member_id } => match self.groups.get(group_id) {
+                Some(Group::Consumer(_)) => self.with_consumer(now_ms, group_id, |draft| {
+                    draft.expire_member(member_id, "its session timed out");
+                }),
+                Some(Group::Classic(_)) | None => {
+                    self.with_classic(now_ms, group_id, |draft| draft.session_expired(member_id))
+                }
+            },
             Timer::Join { group_id } => {
                 self.with_classic(now_ms, group_id, |draft| draft.join_deadline_passed())
             }
             Timer::Sync { group_id } => {
                 self.with_classic(now_ms, group_id, |draft| draft.sync_deadline_passed())
+            }
+            Timer::Revocation { group_id, member_id } => {
+                self.with_consumer(now_ms, group_id, |draft| draft.revocation_expired(member_id))
+            }
+            Timer::Rejoin { group_id, member_id } => self.with_consumer(now_ms, group_id, |draft| {
+                draft.expire_member(member_id, "it did not join again in time");
+            }),
+            Timer::MemberSync { group_id, member_id } => self.with_consumer(now_ms, group_id, |draft| {
+                draft.expire_member(member_id, "it did not sync in time");
+            }),
+            Timer::Expressions { group_id } => {
+                self.with_consumer(now_ms, group_id, |draft| draft.resolve_expressions())
             }
             Timer::Expiration => self.expire_offsets(now_ms),
         }
@@ -188,13 +236,19 @@ impl Core for GroupCore {
     fn replay(&mut self, event: &Event) {
         match event {
             Event::Record(Record::Group { group_id, value: Some(value) }) => {
-                let before = self.groups.get(group_id).map(|Group::Classic(group)| group);
+                let before = match self.groups.get(group_id) {
+                    Some(Group::Classic(group)) => Some(group),
+                    Some(Group::Consumer(_)) | None => None,
+                };
                 let group = ClassicGroup::from_record(group_id, before, value);
                 self.groups.insert(group_id.clone(), Group::Classic(group));
             }
             Event::Record(Record::Group { group_id, value: None }) => {
-                self.groups.remove(group_id);
+                if let Some(Group::Classic(_)) = self.groups.get(group_id) {
+                    self.groups.remove(group_id);
+                }
             }
+            Event::Record(Record::Consumer(record)) => self.replay_consumer(record),
             Event::Record(Record::Offset { group_id, topic, partition, value: Some(offset) }) => {
                 // Who commits without being a member of a group makes a simple group.
                 let simple =
@@ -210,36 +264,94 @@ impl Core for GroupCore {
                     group.replay(change);
                 }
             }
+            Event::Consumer { group_id, change } => {
+                if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
+                    group.replay_change(change);
+                }
+            }
+            Event::Cluster(cluster) => self.cluster = cluster.clone(),
         }
     }
 }
 
-/// Groups by state, and committed offsets, for the metrics.
+/// How many classic groups there are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupCounts {
+pub struct ClassicCounts {
     pub empty: usize,
     pub preparing_rebalance: usize,
     pub completing_rebalance: usize,
     pub stable: usize,
     pub dead: usize,
+}
+
+impl ClassicCounts {
+    fn add(&mut self, state: GroupState) {
+        *match state {
+            GroupState::Empty => &mut self.empty,
+            GroupState::PreparingRebalance => &mut self.preparing_rebalance,
+            GroupState::CompletingRebalance => &mut self.completing_rebalance,
+            GroupState::Stable => &mut self.stable,
+            GroupState::Dead => &mut self.dead,
+        } += 1;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.empty + self.preparing_rebalance + self.completing_rebalance + self.stable + self.dead
+    }
+}
+
+/// How many consumer groups there are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerCounts {
+    pub empty: usize,
+    pub assigning: usize,
+    pub reconciling: usize,
+    pub stable: usize,
+}
+
+impl ConsumerCounts {
+    fn add(&mut self, state: ConsumerGroupState) {
+        *match state {
+            ConsumerGroupState::Empty => &mut self.empty,
+            ConsumerGroupState::Assigning => &mut self.assigning,
+            ConsumerGroupState::Reconciling => &mut self.reconciling,
+            ConsumerGroupState::Stable => &mut self.stable,
+        } += 1;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.empty + self.assigning + self.reconciling + self.stable
+    }
+}
+
+/// Groups by type and state, and committed offsets, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    pub classic: ClassicCounts,
+    pub consumer: ConsumerCounts,
     pub offsets: usize,
 }
 
 impl GroupCounts {
-    /// All groups.
-    pub fn groups(&self) -> usize {
-        self.empty + self.preparing_rebalance + self.completing_rebalance + self.stable + self.dead
-    }
-
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
-            empty: self.empty + other.empty,
-            preparing_rebalance: self.preparing_rebalance + other.preparing_rebalance,
-            completing_rebalance: self.completing_rebalance + other.completing_rebalance,
-            stable: self.stable + other.stable,
-            dead: self.dead + other.dead,
+            classic: ClassicCounts {
+                empty: self.classic.empty + other.classic.empty,
+                preparing_rebalance: self.classic.preparing_rebalance + other.classic.preparing_rebalance,
+                completing_rebalance: self.classic.completing_rebalance + other.classic.completing_rebalance,
+                stable: self.classic.stable + other.classic.stable,
+                dead: self.classic.dead + other.classic.dead,
+            },
+            consumer: ConsumerCounts {
+                empty: self.consumer.empty + other.consumer.empty,
+                assigning: self.consumer.assigning + other.consumer.assigning,
+                reconciling: self.consumer.reconciling + other.consumer.reconciling,
+                stable: self.consumer.stable + other.consumer.stable,
+            },
             offsets: self.offsets + other.offsets,
         }
     }

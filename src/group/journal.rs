@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use futures_util::future::try_join_all;
 use tracing::{error, warn};
 
+use super::cluster::ClusterView;
+use super::consumer::record::ConsumerRecord;
 use super::core::{Event, GroupCore};
 use super::record::{Record, RecordError, decode_group, decode_offset};
 use super::settings::GroupSettings;
@@ -24,6 +27,7 @@ pub(super) struct GroupJournal {
     partition: Arc<Partition>,
     store: crate::storage::Store,
     settings: Arc<GroupSettings>,
+    cluster: Arc<ArcSwap<ClusterView>>,
 }
 
 impl GroupJournal {
@@ -31,8 +35,9 @@ impl GroupJournal {
         partition: Arc<Partition>,
         store: crate::storage::Store,
         settings: Arc<GroupSettings>,
+        cluster: Arc<ArcSwap<ClusterView>>,
     ) -> Self {
-        Self { partition, store, settings }
+        Self { partition, store, settings, cluster }
     }
 
     fn prefix(&self) -> KeyPrefix {
@@ -62,7 +67,7 @@ impl Journal<GroupCore> for GroupJournal {
             ops.delete_prefix(&self.prefix());
             self.store.commit_blocking(ops, Durability::Process)?;
         }
-        let mut core = GroupCore::new(self.settings.clone());
+        let mut core = GroupCore::new(self.settings.clone(), self.cluster.load_full());
         for entry in self.store.scan(&self.prefix()) {
             let (key, value) = entry?;
             let damaged = |error: RecordError| StorageError::Damaged(format!("{key:?}: {error}"));
@@ -73,6 +78,10 @@ impl Journal<GroupCore> for GroupJournal {
                 let value = Some(decode_offset(value).map_err(damaged)?);
                 let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
                 Record::Offset { group_id, topic, partition: *partition, value }
+            } else if let Key::GroupRecord { group, kind, item, .. } = &key {
+                let record = ConsumerRecord::of_item((*kind).into(), group, item, Some(value));
+                let unknown = || StorageError::Damaged(format!("{key:?} among the groups"));
+                Record::Consumer(record.map_err(damaged)?.ok_or_else(unknown)?)
             } else {
                 return Err(StorageError::Damaged(format!("{key:?} among the groups")));
             };
@@ -133,6 +142,16 @@ fn view_key(offsets_partition: i32, record: &Record) -> Key {
             partition: *partition,
         },
         Record::Group { group_id, .. } => Key::Group { offsets_partition, group: group_id.to_string() },
+        Record::Consumer(record) => {
+            let (kind, item) = record.kind_and_item();
+            Key::GroupRecord {
+                offsets_partition,
+                group: record.group_id.to_string(),
+                // Kafka's types of group records are small numbers.
+                kind: u8::try_from(kind).unwrap_or_default(),
+                item: item.to_owned(),
+            }
+        }
     }
 }
 

@@ -1,20 +1,23 @@
 //! A group of either protocol, as far as offsets, lists and deletions are concerned.
 
+use std::sync::Arc;
+
 use super::classic::{ClassicGroup, GroupState};
 use super::command::{CommitOffsets, ListedGroup};
-use super::core::{Event, GroupCore, Timer};
-use super::record::Record;
+use super::consumer::ConsumerGroup;
 use crate::error::ErrorCode;
-use crate::shard::{Decision, TimerChange};
 use crate::types::TimestampMs;
 
 /// The type that ListGroups gives to groups of the classic protocol.
 const CLASSIC_GROUP_TYPE: &str = "classic";
+/// The type that it gives to consumer groups, and their protocol type.
+const CONSUMER_GROUP_TYPE: &str = "consumer";
 
 /// A group, by the protocol that it uses (`Group`).
 #[derive(Clone, Debug)]
 pub(super) enum Group {
     Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
 }
 
 /// From when an offset's retention counts (`OffsetExpirationCondition`).
@@ -29,6 +32,7 @@ impl Group {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Classic(group) => group.state == GroupState::Empty,
+            Self::Consumer(group) => group.members.is_empty(),
         }
     }
 
@@ -40,6 +44,14 @@ impl Group {
                 protocol_type: group.protocol_type.clone().unwrap_or_default(),
                 state: group.state.name(),
                 group_type: CLASSIC_GROUP_TYPE,
+                members: group.members.len(),
+            },
+            Self::Consumer(group) => ListedGroup {
+                group_id: group.group_id.clone(),
+                protocol_type: CONSUMER_GROUP_TYPE.into(),
+                state: group.state().name(),
+                group_type: CONSUMER_GROUP_TYPE,
+                members: group.members.len(),
             },
         }
     }
@@ -48,13 +60,14 @@ impl Group {
     pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
         match self {
             Self::Classic(group) => group.is_subscribed_to(topic),
+            Self::Consumer(group) => group.is_subscribed_to(topic),
         }
     }
 
     /// From when the retention of offsets counts; `None`: nothing expires now.
     pub(super) fn expiration_condition(&self) -> Option<ExpirationCondition> {
-        let Self::Classic(group) = self;
         let since_commit = Some(ExpirationCondition::SinceCommit);
+        let Self::Classic(group) = self else { return since_commit };
         match group.state {
             _ if group.protocol_type.is_none() => since_commit,
             GroupState::Empty => group
@@ -74,27 +87,25 @@ impl Group {
     pub(super) fn validate_commit(&self, request: &CommitOffsets) -> Result<(), ErrorCode> {
         match self {
             Self::Classic(group) => group.validate_commit(request),
+            Self::Consumer(group) => group.validate_commit(request),
         }
     }
 
-    /// Whether single offsets may be deleted: what members of other types subscribe to is not known.
+    /// Whether the caller may read offsets, as the member that it says it is.
+    pub(super) fn validate_fetch(&self, member: Option<&(Arc<str>, i32)>) -> Result<(), ErrorCode> {
+        match (self, member) {
+            (Self::Consumer(group), Some((member_id, epoch))) => group.validate_fetch(member_id, *epoch),
+            (Self::Consumer(_), None) | (Self::Classic(_), _) => Ok(()),
+        }
+    }
+
+    /// Whether single offsets may be deleted: what members that are no consumers subscribe to is not known.
     pub(super) fn validate_offset_delete(&self) -> Result<(), ErrorCode> {
         match self {
             Self::Classic(group) if group.state != GroupState::Empty && !group.uses_consumer_protocol() => {
                 Err(ErrorCode::NonEmptyGroup)
             }
-            Self::Classic(_) => Ok(()),
+            Self::Classic(_) | Self::Consumer(_) => Ok(()),
         }
-    }
-
-    /// Writes that an empty group is gone.
-    pub(super) fn delete(&self, decision: &mut Decision<GroupCore>) {
-        let Self::Classic(group) = self;
-        let group_id = &group.group_id;
-        let cancel = |member_id: &std::sync::Arc<str>| TimerChange::Cancel {
-            timer: Timer::Session { group_id: group_id.clone(), member_id: member_id.clone() },
-        };
-        decision.timers.extend(group.pending_members.iter().map(cancel));
-        decision.events.push(Event::Record(Record::Group { group_id: group_id.clone(), value: None }));
     }
 }

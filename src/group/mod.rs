@@ -6,14 +6,21 @@
 //! - [`coordinator`]: the handle that the API files call; starts shards where there is something to coordinate;
 //! - [`core`]: all groups of a shard, as a deterministic [`Core`](crate::shard::Core);
 //! - [`classic`]: the classic group protocol, a group at a time;
+//! - [`consumer`]: the consumer group protocol (KIP-848), and [`assignor`]: who gets what in it;
+//! - [`cluster`]: the topics and group configurations that decisions depend on;
 //! - `kind`: a group of either protocol;
 //! - `journal`: where records go: the log, and the view from which a shard is loaded;
 //! - [`offsets`]: committed offsets, their retention and deletion;
 //! - [`record`]: the records, in Kafka's bytes;
 //! - `scripts/`: golden scripts, one for each scenario: commands with their replies on virtual time.
 
+pub mod assignor;
 pub mod classic;
+pub mod cluster;
 pub mod command;
+pub mod consumer;
+#[cfg(test)]
+mod consumer_script;
 pub mod coordinator;
 pub mod core;
 mod journal;

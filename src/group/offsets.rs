@@ -253,6 +253,14 @@ impl GroupCore {
         }
     }
 
+    /// OffsetFetch.
+    pub(super) fn fetch_offsets(&self, request: FetchOffsets) -> Result<Vec<FetchedTopic>, ErrorCode> {
+        if let Some(group) = self.groups.get(&request.group_id) {
+            group.validate_fetch(request.member.as_ref())?;
+        }
+        Ok(self.offsets.fetch(request))
+    }
+
     pub(super) fn delete_offsets(&self, token: Token, request: DeleteOffsets) -> Decision<Self> {
         let refuse = |code| Decision::reply(token, Reply::DeleteOffsets(Err(code)));
         if request.group_id.is_empty() {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::classic::Member;
 use super::command::{CommittedOffset, Protocol};
+use super::consumer::record::ConsumerRecord;
 use crate::protocol::schema::{Schema, schema};
 use crate::protocol::wire::{DecodeError, EncodeError};
 use crate::types::TimestampMs;
@@ -74,6 +75,8 @@ pub enum Record {
     Offset { group_id: Arc<str>, topic: Arc<str>, partition: i32, value: Option<CommittedOffset> },
     /// A classic group, or that it is gone.
     Group { group_id: Arc<str>, value: Option<GroupMetadata> },
+    /// A part of a consumer group, or that it is gone.
+    Consumer(ConsumerRecord),
 }
 
 /// A classic group in a generation (`GroupMetadataValue`).
@@ -162,6 +165,7 @@ impl Record {
             Self::Group { group_id, value } => {
                 (group_key(group_id)?, value.as_ref().map(group_value).transpose()?)
             }
+            Self::Consumer(record) => record.encode()?,
         })
     }
 
@@ -182,7 +186,7 @@ impl Record {
                 let key = GroupMetadataKey::decode(&mut key, kind)?;
                 Some(Self::Group { group_id: key.group.into(), value: value.map(decode_group).transpose()? })
             }
-            _ => None,
+            _ => ConsumerRecord::decode(kind, key, value)?.map(Self::Consumer),
         })
     }
 }
@@ -409,8 +413,8 @@ mod tests {
             let (key, value) = record.encode().unwrap();
             assert_eq!(Record::decode(key, value), Ok(Some(record)));
         }
-        // ConsumerGroupMetadata (KIP-848) has key type 3.
-        assert_eq!(Record::decode(hex("0003000167"), None), Ok(None));
+        // ShareGroupMetadata (KIP-932) has key type 11.
+        assert_eq!(Record::decode(hex("000b000167"), None), Ok(None));
         assert_eq!(Record::decode(hex("00"), None), Err(RecordError::NoType));
         assert!(Record::decode(hex(GROUP_KEY), Some(hex("0009"))).is_err());
         for end in 0..hex(GROUP_VALUES[4]).len() {

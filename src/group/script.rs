@@ -9,16 +9,18 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use goldenscript::Command as Line;
 use uuid::Uuid;
 
 use super::classic::ClassicGroup;
+use super::cluster::ClusterView;
 use super::command::{
     Command, CommitOffsets, CommittedPartition, CommittedTopic, DeleteOffsets, DeletedTopic, FetchOffsets,
     FetchTopic, GroupFilter, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeavingMember, Protocol, Reply,
     SyncGroup, TopicOutcome,
 };
+use super::consumer_script::{self, Consumer};
 use super::core::{Event, GroupCore, Timer};
 use super::kind::Group;
 use super::record::Record;
@@ -29,11 +31,25 @@ use crate::shard::script::{Script, Scripted};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What the clients of a script remember.
-#[derive(Default)]
 pub(crate) struct Memory {
-    settings: GroupSettings,
+    pub(super) settings: GroupSettings,
+    pub(super) cluster: Arc<ClusterView>,
+    /// The members of consumer groups.
+    pub(super) consumers: BTreeMap<String, Consumer>,
     fresh_ids: u128,
     members: BTreeMap<String, (Arc<str>, i32)>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            settings: GroupSettings::default(),
+            cluster: Arc::new(ClusterView::empty()),
+            consumers: BTreeMap::new(),
+            fresh_ids: 0,
+            members: BTreeMap::new(),
+        }
+    }
 }
 
 impl Memory {
@@ -43,26 +59,26 @@ impl Memory {
 }
 
 /// The keyed arguments of a line.
-struct Keys<'a>(BTreeMap<&'a str, &'a str>);
+pub(super) struct Keys<'a>(pub(super) BTreeMap<&'a str, &'a str>);
 
 impl<'a> Keys<'a> {
-    fn text(&self, key: &str, default: &'a str) -> &'a str {
+    pub(super) fn text(&self, key: &str, default: &'a str) -> &'a str {
         self.0.get(key).copied().unwrap_or(default)
     }
 
-    fn id(&self, key: &str, default: &'a str) -> Arc<str> {
+    pub(super) fn id(&self, key: &str, default: &'a str) -> Arc<str> {
         written_id(self.text(key, default))
     }
 
-    fn optional(&self, key: &str) -> Option<Arc<str>> {
+    pub(super) fn optional(&self, key: &str) -> Option<Arc<str>> {
         self.0.get(key).map(|value| written_id(value))
     }
 
-    fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
+    pub(super) fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
         self.0.get(key).and_then(|value| value.parse().ok()).unwrap_or(default)
     }
 
-    fn list(&self, key: &str) -> Vec<&'a str> {
+    pub(super) fn list(&self, key: &str) -> Vec<&'a str> {
         self.0
             .get(key)
             .into_iter()
@@ -85,7 +101,7 @@ fn written_id(text: &str) -> Arc<str> {
 }
 
 /// A member id as scripts show it.
-fn shown_id(id: &str) -> String {
+pub(super) fn shown_id(id: &str) -> String {
     if id.is_empty() { "-".to_owned() } else { id.replace(FRESH, "-") }
 }
 
@@ -94,20 +110,11 @@ fn shown_name(name: Option<&Arc<str>>) -> String {
 }
 
 fn shown_bytes(bytes: &[u8]) -> String {
-    if bytes.is_empty() { "-".to_owned() } else { String::from_utf8_lossy(bytes).into_owned() }
-}
-
-/// A consumer's subscription, version 0.
-pub(super) fn subscription(topics: &[&str]) -> Bytes {
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    bytes.put_i32(i32::try_from(topics.len()).unwrap_or(0));
-    for topic in topics {
-        bytes.put_i16(i16::try_from(topic.len()).unwrap_or(0));
-        bytes.put_slice(topic.as_bytes());
+    match bytes.first() {
+        None => "-".to_owned(),
+        Some(0) => consumer_script::show_assignment(bytes),
+        Some(_) => String::from_utf8_lossy(bytes).into_owned(),
     }
-    bytes.put_i32(-1);
-    bytes.freeze()
 }
 
 fn parse_join(memory: &mut Memory, caller: &str, keys: &Keys<'_>) -> JoinGroup {
@@ -118,7 +125,7 @@ fn parse_join(memory: &mut Memory, caller: &str, keys: &Keys<'_>) -> JoinGroup {
         let metadata = if topics.is_empty() {
             Bytes::copy_from_slice(metadata.as_bytes())
         } else {
-            subscription(&topics)
+            consumer_script::subscription(&topics, keys)
         };
         Protocol { name: name.into(), metadata }
     };
@@ -157,7 +164,10 @@ fn parse_sync(memory: &Memory, caller: &str, keys: &Keys<'_>) -> SyncGroup {
         group_instance_id: keys.optional("instance"),
         protocol_type: keys.optional("type"),
         protocol_name: keys.optional("protocol"),
-        assignments: keys.list("assign").into_iter().map(assignment).collect(),
+        assignments: match keys.0.get("parts") {
+            Some(text) => consumer_script::assignments(text, |to| assignment(to).0),
+            None => keys.list("assign").into_iter().map(assignment).collect(),
+        },
     }
 }
 
@@ -183,7 +193,7 @@ fn parse_leave(memory: &Memory, caller: &str, keys: &Keys<'_>) -> LeaveGroup {
     LeaveGroup { group_id: keys.id("group", "g"), members }
 }
 
-fn topic_id(topic: &str, keys: &Keys<'_>) -> Uuid {
+pub(super) fn topic_id(topic: &str, keys: &Keys<'_>) -> Uuid {
     let first = topic.bytes().next().unwrap_or(0);
     Uuid::from_u128(keys.number("topic_id", u128::from(first)))
 }
@@ -224,7 +234,9 @@ fn parse_fetch(partitions: &[&str], keys: &Keys<'_>) -> FetchOffsets {
         FetchTopic { topic_id: topic_id(&topic, keys), topic, partitions: vec![partition] }
     };
     let topics = (!partitions.is_empty()).then(|| partitions.iter().map(asked).collect());
-    FetchOffsets { group_id: keys.id("group", "g"), topics }
+    // `member=a-1 epoch=2` asks as a member.
+    let member = keys.optional("member").map(|member_id| (member_id, keys.number("epoch", -1)));
+    FetchOffsets { group_id: keys.id("group", "g"), member, topics }
 }
 
 fn show_joined(joined: &JoinedGroup) -> String {
@@ -250,7 +262,7 @@ fn show_joined(joined: &JoinedGroup) -> String {
     text
 }
 
-fn show_code(code: Option<ErrorCode>) -> String {
+pub(super) fn show_code(code: Option<ErrorCode>) -> String {
     code.map_or_else(|| "ok".to_owned(), |code| format!("{} {code:?}", code.code()))
 }
 
@@ -273,6 +285,7 @@ fn show_record(record: &Record) -> String {
             format!("{group_id} {topic}/{partition}={}", value.offset)
         }
         Record::Group { group_id, value: None } => format!("{group_id} gone"),
+        Record::Consumer(record) => consumer_script::show_record(record),
         Record::Group { group_id, value: Some(value) } => {
             let member = |member: &super::record::MemberMetadata| {
                 format!("{}:{}", shown_id(&member.member_id), shown_bytes(&member.assignment))
@@ -325,7 +338,7 @@ impl Scripted for GroupCore {
     type Memory = Memory;
 
     fn fresh(memory: &Memory) -> Self {
-        Self::new(Arc::new(memory.settings.clone()))
+        Self::new(Arc::new(memory.settings.clone()), memory.cluster.clone())
     }
 
     fn configure(memory: &mut Memory, key: &str, value: &str) -> Outcome<()> {
@@ -336,7 +349,7 @@ impl Scripted for GroupCore {
             "retention" => settings.offsets_retention_ms = value.parse()?,
             "check_interval" => settings.offsets_retention_check_interval_ms = value.parse()?,
             "metadata_max" => settings.offset_metadata_max_bytes = value.parse()?,
-            _ => return Err(format!("no such setting: {key}").into()),
+            _ => return consumer_script::configure(memory, key, value),
         }
         Ok(())
     }
@@ -379,11 +392,19 @@ impl Scripted for GroupCore {
                 Command::TopicsDeleted { topics: words.iter().map(deleted).collect() }
             }
             "count" => Command::Count,
+            "hb" => {
+                Command::ConsumerHeartbeat(Box::new(consumer_script::parse_heartbeat(memory, caller, &keys)))
+            }
+            "cluster" => consumer_script::parse_cluster(memory, &keys),
+            "describe-consumer" => Command::DescribeConsumer { group_id: words.concat().into() },
             unknown => return Err(format!("no such command: {unknown}").into()),
         })
     }
 
     fn observe(memory: &mut Memory, caller: &str, reply: &Reply) {
+        if let Reply::ConsumerHeartbeat(Ok(answer)) = reply {
+            return consumer_script::observe(memory, caller, answer);
+        }
         let Reply::Join(join) = reply else { return };
         let seen = match join {
             Ok(joined) => (joined.member_id.clone(), joined.generation_id),
@@ -416,7 +437,12 @@ impl Scripted for GroupCore {
             | Reply::Leave(Err(code))
             | Reply::CommitOffsets(Err(code))
             | Reply::DeleteOffsets(Err(code)) => show_code(Some(*code)),
-            Reply::FetchOffsets(topics) => {
+            Reply::ConsumerHeartbeat(Ok(answer)) => consumer_script::show_answer(answer),
+            Reply::ConsumerHeartbeat(Err(error)) => show_code(Some(error.code)),
+            Reply::DescribeConsumer(described) => consumer_script::show_described(described),
+            Reply::ClusterChanged => "done".to_owned(),
+            Reply::FetchOffsets(Err(code)) => show_code(Some(*code)),
+            Reply::FetchOffsets(Ok(topics)) => {
                 let shown = topics.iter().flat_map(|topic| {
                     let shown = |p: &super::command::FetchedPartition| {
                         let metadata = shown_id(&p.metadata);
@@ -449,7 +475,7 @@ impl Scripted for GroupCore {
     fn show_record(event: &Event) -> Option<String> {
         match event {
             Event::Record(record) => Some(show_record(record)),
-            Event::Classic { .. } => None,
+            Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => None,
         }
     }
 
@@ -460,6 +486,16 @@ impl Scripted for GroupCore {
             }
             Timer::Join { group_id } => format!("join of {group_id}"),
             Timer::Sync { group_id } => format!("sync of {group_id}"),
+            Timer::Revocation { group_id, member_id } => {
+                format!("revocation of {} in {group_id}", shown_id(member_id))
+            }
+            Timer::Rejoin { group_id, member_id } => {
+                format!("rejoin of {} in {group_id}", shown_id(member_id))
+            }
+            Timer::MemberSync { group_id, member_id } => {
+                format!("sync of {} in {group_id}", shown_id(member_id))
+            }
+            Timer::Expressions { group_id } => format!("expressions of {group_id}"),
             Timer::Expiration => "expiration".to_owned(),
         }
     }
@@ -467,14 +503,21 @@ impl Scripted for GroupCore {
     fn show_state(&self) -> String {
         let mut out = String::new();
         for group in self.groups.values() {
-            let Group::Classic(group) = group;
-            show_group(group, &mut out);
+            match group {
+                Group::Classic(group) => show_group(group, &mut out),
+                Group::Consumer(group) => consumer_script::show_group(group, &mut out),
+            }
         }
         out
     }
 
     fn check(&self) {
-        self.groups.values().for_each(|Group::Classic(group)| group.check());
+        for group in self.groups.values() {
+            match group {
+                Group::Classic(group) => group.check(),
+                Group::Consumer(group) => group.check(),
+            }
+        }
     }
 }
 

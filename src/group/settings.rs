@@ -1,5 +1,7 @@
 //! The configuration of the group coordinator (`GroupCoordinatorConfig`).
 
+use super::assignor::Assignor;
+
 /// Values of the `group.*` and `offsets.*` keys, in the core's terms.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
@@ -19,6 +21,43 @@ pub struct GroupSettings {
     pub offsets_retention_check_interval_ms: i64,
     /// `offsets.topic.num.partitions`: used while the topic does not exist.
     pub offsets_topic_partitions: i32,
+    /// `group.consumer.max.size`: members of a consumer group.
+    pub consumer_max_size: usize,
+    /// `group.consumer.assignors`: those that members may ask for; the first one is for groups where nobody does.
+    pub assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`
+    pub migration: MigrationPolicy,
+    /// `group.consumer.regex.refresh.interval.ms`
+    pub expression_refresh_interval_ms: i64,
+}
+
+/// Which groups may go from one protocol to the other while they have members (`ConsumerGroupMigrationPolicy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MigrationPolicy {
+    /// From the classic to the consumer protocol.
+    pub upgrade: bool,
+    /// From the consumer to the classic protocol.
+    pub downgrade: bool,
+}
+
+impl MigrationPolicy {
+    /// The policy of this name; `None` for one that there is not.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "bidirectional" => Self { upgrade: true, downgrade: true },
+            "upgrade" => Self { upgrade: true, downgrade: false },
+            "downgrade" => Self { upgrade: false, downgrade: true },
+            "disabled" => Self { upgrade: false, downgrade: false },
+            _ => return None,
+        })
+    }
+}
+
+impl GroupSettings {
+    /// The assignor of groups whose members do not ask for one.
+    pub fn default_assignor(&self) -> Assignor {
+        self.assignors.first().copied().unwrap_or(Assignor::Uniform)
+    }
 }
 
 /// How long a new member's first join may wait before it is taken for gone: it does not know its
@@ -40,6 +79,10 @@ impl Default for GroupSettings {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 600_000,
             offsets_topic_partitions: 50,
+            consumer_max_size: usize::MAX,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy { upgrade: true, downgrade: true },
+            expression_refresh_interval_ms: 600_000,
         }
     }
 }

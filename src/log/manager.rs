@@ -456,6 +456,7 @@ impl Loaded {
             | Key::NextPartitionId
             | Key::WriteProbe
             | Key::BootId
+            | Key::GroupRecord { .. }
             | Key::Partition { .. }
             | Key::AbortedTransaction { .. }
             | Key::Group { .. }

@@ -54,6 +54,7 @@ const ABORTED_TRANSACTION: u8 = 0x15;
 
 const GROUP: u8 = 0;
 const GROUP_OFFSET: u8 = 1;
+const GROUP_RECORD: u8 = 2;
 
 /// A persisted key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +92,9 @@ pub enum Key {
     /// A committed offset. `groups`: partition of `__consumer_offsets` i32, 1, length of the group
     /// u16, group, length of the topic u16, topic, partition i32.
     GroupOffset { offsets_partition: i32, group: String, topic: String, partition: i32 },
+    /// A part of a group's state that is a record of its own. `groups`: partition of `__consumer_offsets` i32, 2,
+    /// length of the group u16, group, Kafka's type of the record u8, what it is about (a member, say).
+    GroupRecord { offsets_partition: i32, group: String, kind: u8, item: String },
 }
 
 impl Key {
@@ -99,7 +103,7 @@ impl Key {
         match self {
             Self::Extent { .. } => Family::Log,
             Self::TimeIndex { .. } => Family::TimeIndex,
-            Self::Group { .. } | Self::GroupOffset { .. } => Family::Groups,
+            Self::Group { .. } | Self::GroupOffset { .. } | Self::GroupRecord { .. } => Family::Groups,
             Self::MetaProperties
             | Self::QuorumState
             | Self::NextPartitionId
@@ -173,6 +177,13 @@ impl Key {
                 put_text(&mut out, topic);
                 out.extend_from_slice(&partition.to_be_bytes());
             }
+            Self::GroupRecord { offsets_partition, group, kind, item } => {
+                out.extend_from_slice(&offsets_partition.to_be_bytes());
+                out.push(GROUP_RECORD);
+                put_text(&mut out, group);
+                out.push(*kind);
+                out.extend_from_slice(item.as_bytes());
+            }
         }
         out
     }
@@ -198,6 +209,12 @@ impl Key {
                         group: input.text()?,
                         topic: input.text()?,
                         partition: input.i32()?,
+                    },
+                    GROUP_RECORD => Self::GroupRecord {
+                        offsets_partition,
+                        group: input.text()?,
+                        kind: input.u8()?,
+                        item: String::from_utf8(std::mem::take(&mut input.0).to_vec()).ok()?,
                     },
                     _ => return None,
                 }
@@ -427,6 +444,7 @@ mod tests {
             Key::AbortedTransaction { partition, last_offset: 70 },
             Key::Group { offsets_partition: 49, group: group() },
             Key::GroupOffset { offsets_partition: 49, group: group(), topic: "t".into(), partition: 2 },
+            Key::GroupRecord { offsets_partition: 49, group: group(), kind: 5, item: "m".into() },
         ]
     }
 
@@ -435,7 +453,7 @@ mod tests {
         for key in one_of_each() {
             assert_eq!(Key::decode(&key.encode()), Some(key.clone()), "{key:?}");
             let longer = [key.encode(), vec![0]].concat();
-            if !matches!(key, Key::Group { .. }) {
+            if !matches!(key, Key::Group { .. } | Key::GroupRecord { .. }) {
                 assert_eq!(Key::decode(&longer), None, "{key:?}");
             }
         }

@@ -36,6 +36,11 @@ impl<'a> Draft<'a> {
         self.decision
     }
 
+    /// Goes on after a decision, which brought about what the draft begins with.
+    pub(in crate::group) fn follow(&mut self, decision: Decision<GroupCore>) {
+        self.decision = decision;
+    }
+
     /// Changes the group until the next restart.
     pub(super) fn change(&mut self, change: Change) {
         self.group.replay(&change);
@@ -47,6 +52,35 @@ impl<'a> Draft<'a> {
         let group_id = self.group.group_id.clone();
         self.group = ClassicGroup::from_record(&group_id, Some(&self.group), &value);
         self.decision.events.push(Event::Record(Record::Group { group_id, value: Some(value) }));
+    }
+
+    /// Writes down a group that was of the consumer protocol, and waits for its members.
+    pub(in crate::group) fn write_down(&mut self) {
+        let record = self.group.to_record(self.now_ms, |member| member.assignment.clone());
+        let members: Vec<_> = self.group.members.values().cloned().collect();
+        self.record(record);
+        for member in members {
+            // The record has one protocol only.
+            self.change(Change::MemberUpdated {
+                member_id: member.member_id.clone(),
+                protocols: member.protocols.clone(),
+                rebalance_timeout_ms: member.rebalance_timeout_ms,
+                session_timeout_ms: member.session_timeout_ms,
+                awaiting_join: None,
+            });
+            self.touch(&member.member_id);
+        }
+    }
+
+    /// Answers everybody who is held, because the group goes to the consumer protocol.
+    pub(in crate::group) fn refuse_all_held(&mut self, code: ErrorCode) {
+        let members: Vec<_> = self.group.members.keys().cloned().collect();
+        for member_id in members {
+            self.refuse_held_join(&member_id, code, member_id.clone());
+            self.answer_held_sync(&member_id, Err(code));
+        }
+        self.cancel_join();
+        self.cancel_sync();
     }
 
     pub(super) fn reply(&mut self, token: Token, reply: Reply) {

@@ -171,6 +171,23 @@ impl ClassicGroup {
         }
     }
 
+    /// A stable group of Kafka's consumers, who have their assignments from elsewhere.
+    pub fn of_consumers(
+        group_id: Arc<str>,
+        generation_id: i32,
+        at_ms: TimestampMs,
+        members: Vec<Member>,
+    ) -> Self {
+        let mut group = Self::simple(group_id, at_ms);
+        group.protocol_type = Some(CONSUMER_PROTOCOL_TYPE.into());
+        group.generation_id = generation_id;
+        group.state = GroupState::Stable;
+        members.into_iter().for_each(|member| group.insert(member));
+        group.protocol_name = group.select_protocol();
+        group.subscribed_topics = group.parse_subscribed_topics();
+        group
+    }
+
     /// Whether this is the member that assigns.
     pub fn is_leader(&self, member_id: &str) -> bool {
         self.leader.as_deref() == Some(member_id)

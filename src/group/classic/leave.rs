@@ -5,9 +5,12 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::draft::Draft;
-use super::group::{Change, GroupState};
+use super::group::{Change, ClassicGroup, GroupState};
 use crate::error::ErrorCode;
 use crate::group::command::{LeavingMember, LeftMember};
+use crate::group::core::{Event, GroupCore, Timer};
+use crate::group::record::Record;
+use crate::shard::{Decision, TimerChange};
 
 impl Draft<'_> {
     /// Removes members at their own or an administrator's wish.
@@ -79,5 +82,17 @@ impl Draft<'_> {
             GroupState::PreparingRebalance if self.group.all_members_joined() => self.complete_join(),
             GroupState::PreparingRebalance | GroupState::Empty | GroupState::Dead => {}
         }
+    }
+}
+
+impl ClassicGroup {
+    /// Writes that the group is gone.
+    pub(in crate::group) fn deleted(&self) -> Decision<GroupCore> {
+        let members = self.members.keys().chain(&self.pending_members);
+        let cancel = |member_id: &Arc<str>| TimerChange::Cancel {
+            timer: Timer::Session { group_id: self.group_id.clone(), member_id: member_id.clone() },
+        };
+        let gone = Event::Record(Record::Group { group_id: self.group_id.clone(), value: None });
+        Decision { events: vec![gone], timers: members.map(cancel).collect(), replies: Vec::new() }
     }
 }

@@ -49,12 +49,19 @@ impl GroupCore {
         }
         let mut draft = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => self.draft(now_ms, group),
-            None if request.member_id.is_empty() => {
+            Some(Group::Consumer(group)) if !group.members.is_empty() => {
+                return self.join_consumer(now_ms, token, group, &request);
+            }
+            // An empty group goes over to the classic protocol.
+            None | Some(Group::Consumer(_)) if request.member_id.is_empty() => {
                 let mut draft = self.draft(now_ms, &ClassicGroup::simple(request.group_id.clone(), now_ms));
+                if let Some(group) = self.groups.get(&request.group_id) {
+                    draft.follow(self.deleted(now_ms, group));
+                }
                 draft.create();
                 draft
             }
-            None => return refuse(ErrorCode::UnknownMemberId),
+            None | Some(Group::Consumer(_)) => return refuse(ErrorCode::UnknownMemberId),
         };
         draft.join(token, request);
         draft.finish()
@@ -76,6 +83,9 @@ impl GroupCore {
                 draft.sync(token, request);
                 draft.finish()
             }
+            Some(Group::Consumer(group)) if !group.members.is_empty() => {
+                self.sync_consumer(now_ms, token, group, &request)
+            }
             Some(_) | None => refuse(ErrorCode::UnknownMemberId),
         }
     }
@@ -90,8 +100,10 @@ impl GroupCore {
         if request.group_id.is_empty() {
             return refuse(ErrorCode::InvalidGroupId);
         }
-        let Some(Group::Classic(group)) = self.groups.get(&request.group_id) else {
-            return refuse(ErrorCode::UnknownMemberId);
+        let group = match self.groups.get(&request.group_id) {
+            Some(Group::Classic(group)) => group,
+            Some(Group::Consumer(group)) => return self.heartbeat_consumer(now_ms, token, group, request),
+            None => return refuse(ErrorCode::UnknownMemberId),
         };
         let mut draft = self.draft(now_ms, group);
         let alive = draft.heartbeat(request);
@@ -112,6 +124,7 @@ impl GroupCore {
         let unknown = ClassicGroup::simple(request.group_id.clone(), now_ms);
         let group = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => group,
+            Some(Group::Consumer(group)) => return self.leave_consumer(now_ms, token, group, request),
             None => &unknown,
         };
         let mut draft = self.draft(now_ms, group);

@@ -91,7 +91,7 @@ impl World {
 
     async fn fetch(&self, group_id: &str, topic: &str) -> i64 {
         let topics = vec![FetchTopic { topic: topic.into(), topic_id: Uuid::nil(), partitions: vec![0] }];
-        let request = FetchOffsets { group_id: group_id.into(), topics: Some(topics) };
+        let request = FetchOffsets { group_id: group_id.into(), member: None, topics: Some(topics) };
         self.groups().fetch_offsets(request).await.unwrap()[0].partitions[0].offset
     }
 }
@@ -172,7 +172,11 @@ async fn a_shard_is_loaded_from_the_view_as_it_was() {
     assert_eq!(world.groups().list(GroupFilter::default()).await.unwrap().len(), 2);
     assert_eq!(
         world.groups().counts().await,
-        GroupCounts { stable: 1, empty: 1, offsets: 1, ..GroupCounts::default() }
+        GroupCounts {
+            classic: crate::group::core::ClassicCounts { stable: 1, empty: 1, ..Default::default() },
+            offsets: 1,
+            ..GroupCounts::default()
+        }
     );
 }
 

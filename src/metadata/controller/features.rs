@@ -15,6 +15,11 @@ pub const METADATA_VERSION_LATEST: i16 = 30;
 /// The `kraft.version` of new clusters: the voters stand in the log (KIP-853).
 pub const KRAFT_VERSION_LATEST: i16 = 1;
 
+/// The feature that lets groups use the consumer protocol (KIP-848).
+pub const GROUP_VERSION: &str = "group.version";
+/// Its level in new clusters.
+pub const GROUP_VERSION_LATEST: i16 = 1;
+
 /// The levels of `metadata.version` at which a record or a field was added, so that going below one of them would
 /// lose something (`MetadataVersion.didMetadataChange`).
 const METADATA_CHANGED_AT: [i16; 9] = [7, 8, 11, 13, 14, 15, 17, 23, 30];
@@ -23,6 +28,7 @@ const METADATA_CHANGED_AT: [i16; 9] = [7, 8, 11, 13, 14, 15, 17, 23, 30];
 pub fn supported() -> Vec<FeatureRange> {
     let range = |name: &str, min, max| FeatureRange { name: name.into(), min, max };
     vec![
+        range(GROUP_VERSION, 0, GROUP_VERSION_LATEST),
         range(KRAFT_VERSION, 0, KRAFT_VERSION_LATEST),
         range(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LATEST),
     ]
@@ -40,6 +46,7 @@ pub fn activate(image: &Image, in_transaction: bool) -> Vec<Record> {
         let name = Some("Bootstrap records".to_owned());
         records.push(BeginTransactionRecord { name, ..BeginTransactionRecord::default() }.into());
         records.push(level_record(METADATA_VERSION, METADATA_VERSION_LATEST));
+        records.push(level_record(GROUP_VERSION, GROUP_VERSION_LATEST));
         records.push(EndTransactionRecord::default().into());
     }
     records

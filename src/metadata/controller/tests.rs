@@ -297,7 +297,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
         (METADATA_VERSION, 30, Unknown),
         ("kraft.version", 0, SafeDowngrade),
         ("kraft.version", 2, Upgrade),
-        ("group.version", 1, Upgrade),
+        ("group.version", 2, Upgrade),
         ("transaction.version", 2, Upgrade),
         ("no.such.feature", 1, Upgrade),
         ("no.such.feature", -1, Upgrade),
@@ -308,7 +308,9 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
     }
     assert_eq!(update(METADATA_VERSION, 30, Upgrade), Ok(()));
     assert_eq!(update("kraft.version", 1, Upgrade), Ok(()));
-    assert_eq!(update("group.version", 0, Upgrade), Ok(()));
+    assert_eq!(update("group.version", 1, Upgrade), Ok(()));
+    assert_eq!(update("group.version", 0, SafeDowngrade), Ok(()));
+    assert_eq!(update("share.version", 0, Upgrade), Ok(()));
     assert_eq!(model.image.features().collect::<Vec<_>>(), [(METADATA_VERSION, 30)]);
 }
 
@@ -380,7 +382,7 @@ fn registrations_are_checked() {
         (wrong(&|r| r.log_dirs.push(r.log_dirs[0])), InvalidRegistration),
         (wrong(&|r| r.log_dirs = registration(1, 1).log_dirs), InvalidRegistration),
         (wrong(&|r| r.features.clear()), InvalidRegistration),
-        (wrong(&|r| r.features[1].max = 29), UnsupportedVersion),
+        (wrong(&|r| r.features[2].max = 29), UnsupportedVersion),
     ];
     for (wanted, expected) in cases {
         let result = model.run(|context| brokers::register(context, &wanted));
@@ -402,9 +404,9 @@ fn producer_ids_come_in_blocks_and_only_once() {
 #[test]
 fn a_controller_begins_with_what_is_missing() {
     let empty: Vec<u32> = features::activate(&Image::empty(), false).iter().map(Record::kind).collect();
-    assert_eq!(empty, [23, 12, 24]);
+    assert_eq!(empty, [23, 12, 12, 24]);
     let crashed: Vec<u32> = features::activate(&Image::empty(), true).iter().map(Record::kind).collect();
-    assert_eq!(crashed, [25, 23, 12, 24]);
+    assert_eq!(crashed, [25, 23, 12, 12, 24]);
     let model = Model::with_brokers(&[1]);
     assert_eq!(features::activate(&model.image, false), []);
 }

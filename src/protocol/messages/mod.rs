@@ -171,6 +171,8 @@ crate_messages! {
     UpdateFeaturesRequest, UpdateFeaturesResponse: 0..=2;
     DescribeClusterRequest, DescribeClusterResponse: 0..=2;
     DescribeProducersRequest, DescribeProducersResponse: 0..=0;
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse: 0..=1;
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse: 0..=1;
     ListConfigResourcesRequest, ListConfigResourcesResponse: 0..=1;
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse: 0..=0;
 }

@@ -1,0 +1,57 @@
+//! What can not be in a consumer group, whatever happens. For tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::group::{ConsumerChange, ConsumerGroup};
+use super::record::{Body, GroupEpoch, TargetEpoch};
+
+impl ConsumerGroup {
+    /// Panics where the group contradicts itself.
+    pub(in crate::group) fn check(&self) {
+        let mut owners = BTreeMap::new();
+        for member in self.members.values() {
+            for epochs in [&member.current.assigned, &member.current.revoking] {
+                assert!(
+                    epochs.values().all(|partitions| !partitions.is_empty()),
+                    "an empty set of partitions"
+                );
+                for partition in super::group::partitions(epochs) {
+                    let other = owners.insert(partition, member.member_id.clone());
+                    assert_eq!(other, None, "{partition:?} is with {} too", member.member_id);
+                }
+            }
+            assert!(member.current.epoch <= self.target_epoch, "a member is ahead of the target");
+        }
+        assert!(self.target_epoch <= self.epoch, "the target is ahead of the group");
+        assert!(self.target.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
+        assert_eq!(*self, self.rebuilt(), "what is counted is not what is there");
+    }
+
+    /// The group from what stands in its records.
+    fn rebuilt(&self) -> Self {
+        let mut group = Self::new(self.group_id.clone());
+        for (member_id, member) in &self.members {
+            let member_id = || member_id.clone();
+            group.replay(&Body::Member { member_id: member_id(), value: Some(member.metadata.clone()) });
+            group.replay(&Body::Current { member_id: member_id(), value: Some(member.current.clone()) });
+        }
+        for (member_id, partitions) in &self.target {
+            let value = Some(Arc::clone(partitions));
+            group.replay(&Body::Target { member_id: member_id.clone(), value });
+        }
+        for (expression, resolved) in &self.expressions {
+            let value = Some((**resolved).clone());
+            group.replay(&Body::Expression { expression: expression.clone(), value });
+        }
+        let (epoch, metadata_hash) = (self.epoch, self.metadata_hash);
+        group.replay(&Body::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
+        let (epoch, assigned_at_ms) = (self.target_epoch, self.assigned_at_ms);
+        group.replay(&Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms })));
+        group.replay_change(&ConsumerChange::TopicsSeen { version: self.topics_seen });
+        group.has_partition_metadata = self.has_partition_metadata;
+        group.resolution_planned = self.resolution_planned;
+        group.expected = self.expected.clone();
+        group
+    }
+}
