@@ -23,10 +23,11 @@ use crate::error::StorageError;
 pub(super) type Batch = WriteBatch;
 pub(super) type RawIterator<'a> = DBRawIterator<'a>;
 
-/// A memtable: a flush makes a blob file of it. Three may exist, which bounds the memory of a
-/// broker under load, and what a start after a crash must replay (about 2.5 s per GB).
+/// A memtable: a flush makes a blob file of it. Writes stop while this many wait to be flushed beside the one that is
+/// filled, which bounds the memory of a broker under load, and what a start after a crash must replay (about 2.5 s per
+/// GB). A third bought nothing: the disk is what flushes wait for.
 const MEMTABLE_BYTES: usize = 24 << 20;
-const MEMTABLES: i32 = 3;
+const MEMTABLES: i32 = 2;
 /// Smaller values stay with their keys: a reference to a blob file has no advantage then.
 const MIN_BLOB_BYTES: u64 = 256;
 /// Less garbage than this is not worth moving live batches for.
