@@ -26,6 +26,8 @@ mod extents;
 mod gather;
 pub mod key;
 mod ops;
+#[cfg(test)]
+mod power;
 mod rocks;
 mod room;
 #[cfg(test)]

@@ -63,8 +63,18 @@ impl Rocks {
         if !HAS_FAST_CHECKSUMS {
             tracing::warn!("built without SSE4.2 and PCLMUL: checksums will cost more than all else");
         }
-        let db =
-            DB::open(&options(direct_io_works(path)), path).map_err(|error| open_error(directory, &error))?;
+        Self::open_with(directory, path, |_| {})
+    }
+
+    /// The same with some options changed: for tests.
+    pub(super) fn open_with(
+        directory: &Path,
+        path: &Path,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Self, StorageError> {
+        let mut options = options(direct_io_works(path)).map_err(|error| open_error(directory, &error))?;
+        change(&mut options);
+        let db = DB::open(&options, path).map_err(|error| open_error(directory, &error))?;
         Ok(Self {
             db,
             kept_extents: KeptExtents::default(),
@@ -152,6 +162,16 @@ impl Rocks {
         set("false")
     }
 
+    /// Waits until nothing is flushed or compacted.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        let running = ["rocksdb.num-running-flushes", "rocksdb.num-running-compactions"];
+        let count = |name: &&str| self.db.property_int_value(*name).ok().flatten().unwrap_or(0);
+        while running.iter().map(count).sum::<u64>() > 0 || count(&"rocksdb.mem-table-flush-pending") > 0 {
+            std::thread::yield_now();
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
@@ -163,12 +183,14 @@ impl Rocks {
     }
 }
 
-fn options(direct_io: bool) -> Options {
+fn options(direct_io: bool) -> Result<Options, rocksdb::Error> {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
     table.set_cache_index_and_filter_blocks(true);
     table.set_checksum_type(ChecksumType::XXH3);
-    let mut options = Options::default();
+    // There is no function for it: a log file says how the one before it ended, so that a replay does not go on
+    // behind a gap.
+    let mut options = Options::default().get_options_from_string("track_and_verify_wals=true")?;
     options.set_block_based_table_factory(&table);
     options.create_if_missing(true);
     options.set_use_direct_io_for_flush_and_compaction(direct_io);
@@ -198,7 +220,7 @@ fn options(direct_io: bool) -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
-    options
+    Ok(options)
 }
 
 /// Whether files below `path` can be opened past the page cache. Some file systems that are

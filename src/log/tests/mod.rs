@@ -3,6 +3,7 @@
 
 mod append;
 mod damage;
+mod flips;
 mod full;
 mod model;
 mod read;
