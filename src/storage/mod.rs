@@ -3,10 +3,12 @@
 //! - [`key`] spells every persisted key; `rocks` holds the options and why they are so;
 //!   `directory` decides whether a data directory is ours.
 //! - [`Ops`] are changes that are written together. [`Store::commit`] queues them, in order, and
-//!   returns at once. The writer thread takes everything that is queued, joins what neighbours
+//!   returns at once. The writer thread takes a round of what is queued, joins what neighbours
 //!   ([`Ops::extent`]), keeps the last of several values of one key, and writes it all in one
 //!   atomic step: group commit, which costs an idle store no latency. It syncs when one of the
-//!   round's commits asks for [`Durability::Disk`].
+//!   round's commits asks for [`Durability::Disk`]. A round is what fits a processor's cache, or
+//!   more where partitions have little each; with a sync it is all that came meanwhile, within
+//!   a bound, so that many producers share the cost of one.
 //! - A [`Gathering`] keeps what is committed in the queue until the requests that came in together
 //!   have all been looked at, and then one of them writes the round, without waking a thread.
 //! - After a failed write nothing is written until everything in memory was read from the store
