@@ -151,6 +151,7 @@ impl Broker {
             local
         });
         run_retention(&handles, &config, &tasks);
+        run_cleaner(&handles, &tasks);
         run_metrics_upkeep(&handles, &tasks);
         Ok(Self { handles, kafka, admin, data, temporary, tasks, started_in: began.elapsed() })
     }
@@ -352,6 +353,13 @@ fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &Ta
     });
     tasks.spawn(async move {
         syncing.run_until_cancelled(syncs.run_syncs()).await;
+    });
+}
+
+fn run_cleaner(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
+    let (logs, stopping) = (Arc::clone(&handles.logs), handles.stopping.clone());
+    tasks.spawn(async move {
+        stopping.run_until_cancelled(logs.run_cleaner()).await;
     });
 }
 

@@ -66,7 +66,7 @@ config_keys! {
     "log.retention.bytes" log_retention_bytes: i64 = "-1", ClusterWide, Any, High, "How many bytes each partition keeps; -1 sets no limit.";
     "log.retention.check.interval.ms" log_retention_check_interval_ms: i64 = "300000", ReadOnly, AtLeast(1), Medium, "How often, in milliseconds, klamm looks for records that may be removed.";
     "log.initial.task.delay.ms" log_initial_task_delay_ms: i64 = "30000", ReadOnly, AtLeast(0), Low, "How long after the start, in milliseconds, klamm looks for removable records for the first time.";
-    "log.cleanup.policy" log_cleanup_policy: Vec<String> = "delete", ClusterWide, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both; compact is stored and reported, and compaction itself is not built yet.";
+    "log.cleanup.policy" log_cleanup_policy: Vec<String> = "delete", ClusterWide, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both.";
     "log.message.timestamp.type" log_message_timestamp_type: String = "CreateTime", ClusterWide, OneOf(TIMESTAMP_TYPES), Medium, "Whether records keep the producer's time or get the broker's.";
     "log.message.timestamp.before.max.ms" log_message_timestamp_before_max_ms: i64 = "9223372036854775807", ClusterWide, AtLeast(0), Medium, "How far a record's time may lie before the broker's, in milliseconds.";
     "log.message.timestamp.after.max.ms" log_message_timestamp_after_max_ms: i64 = "3600000", ClusterWide, AtLeast(0), Medium, "How far a record's time may lie after the broker's, in milliseconds.";
@@ -82,10 +82,17 @@ config_keys! {
     "log.index.size.max.bytes" log_index_size_max_bytes: i32 = "10485760", ClusterWide, AtLeast(4), Medium, "The size of an index file in bytes." idle reason::SEGMENTS;
     "log.index.interval.bytes" log_index_interval_bytes: i32 = "4096", ClusterWide, AtLeast(0), Medium, "How many bytes lie between two entries of an index." idle reason::SEGMENTS;
     "log.preallocate" log_preallocate: bool = "false", ClusterWide, Any, Medium, "Whether segment files are allocated before they are written." idle reason::SEGMENTS;
-    "log.cleaner.min.compaction.lag.ms" log_cleaner_min_compaction_lag_ms: i64 = "0", ClusterWide, AtLeast(0), Medium, "How long a record stays out of compaction, in milliseconds." idle reason::COMPACTION;
-    "log.cleaner.max.compaction.lag.ms" log_cleaner_max_compaction_lag_ms: i64 = "9223372036854775807", ClusterWide, AtLeast(1), Medium, "How long a record may wait for compaction, in milliseconds." idle reason::COMPACTION;
-    "log.cleaner.min.cleanable.ratio" log_cleaner_min_cleanable_ratio: f64 = "0.5", ClusterWide, Between(0, 1), Medium, "Which part of a log must be new before it is compacted." idle reason::COMPACTION;
-    "log.cleaner.delete.retention.ms" log_cleaner_delete_retention_ms: i64 = "86400000", ClusterWide, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds." idle reason::COMPACTION;
+    "log.cleaner.min.compaction.lag.ms" log_cleaner_min_compaction_lag_ms: i64 = "0", ClusterWide, AtLeast(0), Medium, "How long a record stays out of compaction, in milliseconds.";
+    "log.cleaner.max.compaction.lag.ms" log_cleaner_max_compaction_lag_ms: i64 = "9223372036854775807", ClusterWide, AtLeast(1), Medium, "How long a record may wait for compaction, in milliseconds.";
+    "log.cleaner.min.cleanable.ratio" log_cleaner_min_cleanable_ratio: f64 = "0.5", ClusterWide, Between(0, 1), Medium, "Which part of a log must be new before it is compacted.";
+    "log.cleaner.delete.retention.ms" log_cleaner_delete_retention_ms: i64 = "86400000", ClusterWide, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds.";
+    "log.cleaner.enable" log_cleaner_enable: bool = "true", ReadOnly, Any, Medium, "Whether compacted topics are compacted.";
+    "log.cleaner.threads" log_cleaner_threads: i32 = "1", ClusterWide, AtLeast(0), Medium, "How many logs are compacted at a time.";
+    "log.cleaner.dedupe.buffer.size" log_cleaner_dedupe_buffer_size: i64 = "33554432", ClusterWide, Any, Medium, "The memory in bytes, over all threads, for the keys that one compaction looks at; it is taken only as far as there are keys, at 24 bytes for each." differs "134217728" "it is enough for 1.2 million new keys at once, and klamm should stay small where memory is not planned for";
+    "log.cleaner.io.buffer.load.factor" log_cleaner_io_buffer_load_factor: f64 = "0.9", ClusterWide, Any, Medium, "Which part of log.cleaner.dedupe.buffer.size may be in use.";
+    "log.cleaner.io.buffer.size" log_cleaner_io_buffer_size: i32 = "524288", ClusterWide, AtLeast(0), Medium, "How many bytes, over all threads, compaction reads between two looks at log.cleaner.io.max.bytes.per.second.";
+    "log.cleaner.io.max.bytes.per.second" log_cleaner_io_max_bytes_per_second: f64 = "1.7976931348623157E308", ClusterWide, Any, Medium, "How many bytes compaction may read and write per second, over all threads.";
+    "log.cleaner.backoff.ms" log_cleaner_backoff_ms: i64 = "15000", ClusterWide, AtLeast(0), Medium, "How long compaction waits, in milliseconds, where there is nothing to compact.";
     "log.local.retention.ms" log_local_retention_ms: i64 = "-2", ClusterWide, AtLeast(-2), Medium, "How long records stay on this broker after they were copied to remote storage." idle reason::TIERED;
     "log.local.retention.bytes" log_local_retention_bytes: i64 = "-2", ClusterWide, AtLeast(-2), Medium, "How many bytes stay on this broker after they were copied to remote storage." idle reason::TIERED;
 

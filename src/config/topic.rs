@@ -12,12 +12,12 @@ config_keys! {
     /// The configuration of one topic (Kafka's `LogConfig`).
     pub struct TopicConfig, table TOPIC_KEYS;
 
-    "cleanup.policy" cleanup_policy: Vec<String> = "delete", Resource, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both; compact is stored and reported, and compaction itself is not built yet.";
+    "cleanup.policy" cleanup_policy: Vec<String> = "delete", Resource, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both.";
     "compression.gzip.level" compression_gzip_level: i32 = "-1", Resource, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip." idle reason::LEVELS;
     "compression.lz4.level" compression_lz4_level: i32 = "9", Resource, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LEVELS;
     "compression.type" compression_type: String = "producer", Resource, OneOf(COMPRESSION_TYPES), Medium, "How batches are stored: with this compression, or as the producer sent them.";
     "compression.zstd.level" compression_zstd_level: i32 = "3", Resource, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd." idle reason::LEVELS;
-    "delete.retention.ms" delete_retention_ms: i64 = "86400000", Resource, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds." idle reason::COMPACTION;
+    "delete.retention.ms" delete_retention_ms: i64 = "86400000", Resource, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds.";
     "file.delete.delay.ms" file_delete_delay_ms: i64 = "60000", Resource, AtLeast(0), Medium, "How long a removed segment file stays on the disk, in milliseconds." idle reason::SEGMENTS;
     "flush.messages" flush_messages: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How many records may be written before a sync to disk; with 1 a write is answered only after it is on the disk.";
     "flush.ms" flush_ms: i64 = "9223372036854775807", Resource, AtLeast(0), Medium, "How long a record may wait for a sync to disk, in milliseconds; one sync is for all partitions.";
@@ -26,13 +26,13 @@ config_keys! {
     "leader.replication.throttled.replicas" leader_replication_throttled_replicas: Vec<String> = "", Resource, Checked(check_throttled, THROTTLED), Medium, "The leader replicas whose replication is throttled." idle reason::REPLICATION;
     "local.retention.bytes" local_retention_bytes: i64 = "-2", Resource, AtLeast(-2), Medium, "How many bytes stay on this broker after they were copied to remote storage." idle reason::TIERED;
     "local.retention.ms" local_retention_ms: i64 = "-2", Resource, AtLeast(-2), Medium, "How long records stay on this broker after they were copied to remote storage." idle reason::TIERED;
-    "max.compaction.lag.ms" max_compaction_lag_ms: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How long a record may wait for compaction, in milliseconds." idle reason::COMPACTION;
+    "max.compaction.lag.ms" max_compaction_lag_ms: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How long a record may wait for compaction, in milliseconds.";
     "max.message.bytes" max_message_bytes: i32 = "1048588", Resource, AtLeast(0), Medium, "The largest record batch in bytes.";
     "message.timestamp.after.max.ms" message_timestamp_after_max_ms: i64 = "3600000", Resource, AtLeast(0), Medium, "How far a record's time may lie after the broker's, in milliseconds.";
     "message.timestamp.before.max.ms" message_timestamp_before_max_ms: i64 = "9223372036854775807", Resource, AtLeast(0), Medium, "How far a record's time may lie before the broker's, in milliseconds.";
     "message.timestamp.type" message_timestamp_type: String = "CreateTime", Resource, OneOf(TIMESTAMP_TYPES), Medium, "Whether records keep the producer's time or get the broker's.";
-    "min.cleanable.dirty.ratio" min_cleanable_dirty_ratio: f64 = "0.5", Resource, Between(0, 1), Medium, "Which part of a log must be new before it is compacted." idle reason::COMPACTION;
-    "min.compaction.lag.ms" min_compaction_lag_ms: i64 = "0", Resource, AtLeast(0), Medium, "How long a record stays out of compaction, in milliseconds." idle reason::COMPACTION;
+    "min.cleanable.dirty.ratio" min_cleanable_dirty_ratio: f64 = "0.5", Resource, Between(0, 1), Medium, "Which part of a log must be new before it is compacted.";
+    "min.compaction.lag.ms" min_compaction_lag_ms: i64 = "0", Resource, AtLeast(0), Medium, "How long a record stays out of compaction, in milliseconds.";
     "min.insync.replicas" min_insync_replicas: i32 = "1", Resource, AtLeast(1), Medium, "How many replicas must have a record before a write with acks=all is answered.";
     "preallocate" preallocate: bool = "false", Resource, Any, Medium, "Whether segment files are allocated before they are written." idle reason::SEGMENTS;
     "remote.log.copy.disable" remote_log_copy_disable: bool = "false", Resource, Any, Medium, "Whether copying to remote storage is stopped." idle reason::TIERED;

@@ -8,7 +8,6 @@ use super::key::{ConfigType, Scope, parse_type};
 pub mod reason {
     pub const AUTHENTICATION: &str = "connections are not authenticated yet";
     pub const CLIENT_METRICS: &str = "klamm does not collect metrics from clients yet (KIP-714)";
-    pub const COMPACTION: &str = "compaction is not built yet";
     pub const COORDINATOR: &str = "klamm's group coordinator has no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
@@ -102,19 +101,6 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
     row("connection.failed.authentication.delay.ms", Int, Some("100"), ReadOnly, reason::AUTHENTICATION),
     row("connections.max.reauth.ms", Long, Some("0"), ReadOnly, reason::AUTHENTICATION),
     row("telemetry.max.bytes", Int, Some("1048576"), ReadOnly, reason::CLIENT_METRICS),
-    row("log.cleaner.backoff.ms", Long, Some("15000"), ClusterWide, reason::COMPACTION),
-    row("log.cleaner.dedupe.buffer.size", Long, Some("134217728"), ClusterWide, reason::COMPACTION),
-    row("log.cleaner.enable", Boolean, Some("true"), ReadOnly, reason::COMPACTION),
-    row("log.cleaner.io.buffer.load.factor", Double, Some("0.9"), ClusterWide, reason::COMPACTION),
-    row("log.cleaner.io.buffer.size", Int, Some("524288"), ClusterWide, reason::COMPACTION),
-    row(
-        "log.cleaner.io.max.bytes.per.second",
-        Double,
-        Some("1.7976931348623157E308"),
-        ClusterWide,
-        reason::COMPACTION,
-    ),
-    row("log.cleaner.threads", Int, Some("1"), ClusterWide, reason::COMPACTION),
     row("group.coordinator.append.linger.ms", Int, Some("-1"), ReadOnly, reason::COORDINATOR),
     row("group.coordinator.background.threads", Int, Some("2"), ReadOnly, reason::COORDINATOR),
     row("group.coordinator.cached.buffer.max.bytes", Int, Some("1048588"), ClusterWide, reason::COORDINATOR),

@@ -38,6 +38,8 @@ pub const CONTROL: i16 = 1 << 5;
 pub const CONTROL_ABORT: i16 = 0;
 /// Control type of the marker of a committed transaction.
 pub const CONTROL_COMMIT: i16 = 1;
+/// Attribute: the base timestamp is the time until which tombstones and markers stay (KIP-534).
+pub const DELETE_HORIZON: i16 = 1 << 6;
 
 /// What is wrong with the bytes of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -187,6 +189,11 @@ impl BatchView {
     /// The timestamp that the records' are relative to.
     pub fn base_timestamp(&self) -> TimestampMs {
         self.i64_at(27)
+    }
+
+    /// Until when the tombstones, or the marker, of this batch stay, if a cleaning has set it.
+    pub fn delete_horizon_ms(&self) -> Option<TimestampMs> {
+        (self.attributes() & DELETE_HORIZON != 0).then(|| self.base_timestamp())
     }
 
     /// The largest timestamp.

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::compaction::Cleaner;
 use super::epochs::Epochs;
 use super::partition::{Partition, Shared, Stored};
 use super::producers::Producers;
@@ -41,6 +42,7 @@ impl Default for LogSettings {
 /// All partitions of this broker.
 pub struct LogManager {
     shared: Arc<Shared>,
+    pub(super) cleaner: Cleaner,
     settings: LogSettings,
     topics: RwLock<HashMap<Uuid, Topic>>,
     /// The partition id that is used next. Held while partitions are created or deleted.
@@ -99,6 +101,7 @@ impl LogManager {
         }
         let manager = Arc::new(Self {
             shared,
+            cleaner: Cleaner::default(),
             settings,
             topics: RwLock::new(topics),
             next_id: Mutex::new(next_id),
@@ -169,6 +172,7 @@ impl LogManager {
                 epochs: Epochs::default(),
                 producers: Producers::default(),
                 closed: VecDeque::new(),
+                cleaned_to: None,
             };
             let new = Arc::new(Partition::new(stored, Arc::clone(&self.shared), &config));
             created.push(Arc::clone(&new));
@@ -224,6 +228,11 @@ impl LogManager {
     pub fn all(&self) -> Vec<Arc<Partition>> {
         let topics = self.topics.read();
         topics.values().flat_map(|topic| topic.partitions.values().cloned()).collect()
+    }
+
+    /// What all partitions share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The store that the logs are in.
@@ -376,6 +385,7 @@ impl Deleted {
         ops.delete_prefix(&KeyPrefix::PartitionsOf { topic_id: self.topic_id });
         for partition in self.partitions.iter().copied() {
             ops.delete(&Key::PartitionState { partition });
+            ops.delete(&Key::CleanerCheckpoint { partition });
             ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
             ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
             ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
@@ -414,13 +424,19 @@ struct Loaded {
     segments: HashMap<PartitionId, VecDeque<Segment>>,
     epochs: HashMap<PartitionId, Vec<(LeaderEpoch, Offset)>>,
     producers: HashMap<PartitionId, Producers>,
+    cleaned_to: HashMap<PartitionId, Offset>,
 }
 
 impl Loaded {
     fn read(store: &Store) -> Result<Self, StorageError> {
         let mut loaded = Self::default();
-        let prefixes =
-            [KeyPrefix::PartitionStates, KeyPrefix::Segments, KeyPrefix::LeaderEpochs, KeyPrefix::Producers];
+        let prefixes = [
+            KeyPrefix::PartitionStates,
+            KeyPrefix::Segments,
+            KeyPrefix::LeaderEpochs,
+            KeyPrefix::Producers,
+            KeyPrefix::CleanerCheckpoints,
+        ];
         for prefix in prefixes {
             for entry in store.scan(&prefix) {
                 let (key, value) = entry?;
@@ -448,6 +464,9 @@ impl Loaded {
             }
             Key::Producer { partition, producer_id } => {
                 self.producers.entry(*partition).or_default().load(*producer_id, value)?;
+            }
+            Key::CleanerCheckpoint { partition } => {
+                self.cleaned_to.insert(*partition, Offset::from_be_bytes(value.try_into().ok()?));
             }
             Key::Extent { .. }
             | Key::TimeIndex { .. }
@@ -483,6 +502,7 @@ impl Loaded {
             epochs: Epochs::load(self.epochs.remove(&id).unwrap_or_default()),
             producers: self.producers.remove(&id).unwrap_or_default(),
             closed: self.segments.remove(&id).unwrap_or_default(),
+            cleaned_to: self.cleaned_to.remove(&id),
         })
     }
 }

@@ -16,9 +16,11 @@
 //! - Transactions: `transactions` knows where those without a marker start, which is where readers of
 //!   committed records end, and keeps the index of the aborted ones; `verification` sees to it that
 //!   none begins here without its coordinator's knowledge.
+//! - `compaction` keeps the newest record of each key where a topic asks for it.
 //! - [`batch`] reads and writes record batches, [`compression`] is what they are compressed with.
 
 pub mod batch;
+mod compaction;
 pub mod compression;
 mod epochs;
 mod manager;
@@ -40,6 +42,7 @@ mod walk;
 mod watch;
 
 pub use crate::storage::{Gathering, Ops};
+pub use compaction::{CleanerMetrics, CleanerSettings};
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
 pub use transactions::{AbortedTransaction, Marker};

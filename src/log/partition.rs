@@ -95,6 +95,11 @@ pub(super) struct Inner {
     pub(super) active: Segment,
     /// How many records were appended since the last one that asked for a sync.
     unsynced: i64,
+    /// Up to where the log was compacted; `None` if it never was.
+    pub(super) cleaned_to: Option<Offset>,
+    /// The first and the last of the extents that a rewrite on its way to the store replaces:
+    /// what the store shows of them may be about to change.
+    pub(super) rewriting: Option<(Offset, Offset)>,
     pub(super) is_deleted: bool,
     pub(super) watchers: Watchers,
 }
@@ -109,11 +114,12 @@ pub(super) struct Stored {
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
     pub(super) closed: VecDeque<Segment>,
+    pub(super) cleaned_to: Option<Offset>,
 }
 
 impl From<Stored> for Inner {
     fn from(stored: Stored) -> Self {
-        let Stored { state, epochs, producers, closed, .. } = stored;
+        let Stored { state, epochs, producers, closed, cleaned_to, .. } = stored;
         Self {
             log_start: state.log_start,
             log_end: state.log_end,
@@ -126,6 +132,8 @@ impl From<Stored> for Inner {
             closed,
             active: state.active,
             unsynced: 0,
+            cleaned_to,
+            rewriting: None,
             is_deleted: false,
             watchers: Watchers::default(),
         }
@@ -361,6 +369,19 @@ impl Partition {
             let _ = sender.send(result);
         });
         PendingAppend { receiver, appended }
+    }
+
+    /// Queues extents that take the place of others; the lock is held, and says which.
+    pub(super) fn commit_rewrite(self: &Arc<Self>, ops: Ops) -> oneshot::Receiver<Result<(), StorageError>> {
+        let (sender, receiver) = oneshot::channel();
+        let partition = Arc::clone(self);
+        self.shared.store.commit_then(ops, Durability::Process, move |result| {
+            partition.inner.lock().rewriting = None;
+            drop(partition);
+            // Whoever gave up waiting does not hear of it.
+            let _ = sender.send(result);
+        });
+        receiver
     }
 
     /// Called by the writer, in order: everything below `end` is stored, these bytes more than before.

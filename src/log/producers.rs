@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::batch::{BatchView, add_sequence};
+use super::compaction::LastRecord;
 use super::transactions::{AbortedTransaction, Marker, Transactions};
 use super::types::{ActiveProducer, AppendError, Origin};
 use super::verification::{GuardNumber, Verifications};
@@ -331,6 +332,15 @@ impl Producers {
         }
         self.verifications.expire(now_ms, expiration_ms);
         expired
+    }
+
+    /// The last thing that each producer wrote.
+    pub(super) fn last_records(&self) -> HashMap<ProducerId, LastRecord> {
+        let last_record = |producer: &Producer| LastRecord {
+            data_offset: producer.batches.back().map(|batch| batch.last_offset),
+            epoch: producer.epoch,
+        };
+        self.by_id.iter().map(|(id, producer)| (*id, last_record(producer))).collect()
     }
 
     /// What DescribeProducers says.

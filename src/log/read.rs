@@ -178,7 +178,11 @@ impl Partition {
             // The record was deleted, though its segment is still there: look at what is left.
             return self.largest_from(log_start);
         }
-        self.walk_from(from, segment.max_timestamp)
+        match self.walk_from(from, segment.max_timestamp)? {
+            Some(found) => Ok(Some(found)),
+            // The record was compacted away, while its segment is not gone through as a whole.
+            None => self.largest_from(log_start),
+        }
     }
 
     /// The first record from `offset` on whose timestamp is the largest one from there on.
@@ -189,7 +193,8 @@ impl Partition {
         while let Some((_, extent)) = extents.next_extent()? {
             for batch in BatchView::all(&Bytes::copy_from_slice(extent)) {
                 let batch = batch.map_err(damaged)?;
-                if batch.last_offset() < offset || batch.last_offset() >= end {
+                // Compaction may have left no more than a header of it.
+                if batch.last_offset() < offset || batch.last_offset() >= end || batch.record_count() == 0 {
                     continue;
                 }
                 if batch.base_offset() >= offset {

@@ -144,6 +144,11 @@ impl Partition {
             Some((base_offset, _)) if before < inner.stored_end => base_offset.min(before),
             _ => before,
         };
+        // Extents that are being rewritten may be joined to one that starts with the first of them.
+        let kept = match inner.rewriting {
+            Some((first, last)) if first < kept && kept <= last => first,
+            _ => kept,
+        };
         ops.delete_range(&extent(0), &extent(kept));
         self.trim_time_index(kept, ops)
     }
@@ -177,7 +182,7 @@ fn by_size(inner: &Inner, retention_bytes: i64) -> Offset {
     let mut excess = inner.size_bytes().saturating_sub(retention_bytes);
     let mut before = 0;
     for (segment, end) in segments(inner) {
-        if segment.size_bytes > excess || end > inner.high_watermark || segment.size_bytes == 0 {
+        if segment.size_bytes > excess || end > inner.high_watermark || is_empty_end(inner, segment) {
             break;
         }
         excess -= segment.size_bytes;
@@ -195,12 +200,18 @@ fn by_time(inner: &Inner, retention_ms: i64, now_ms: TimestampMs, from: Offset) 
     let mut before = 0;
     for (segment, end) in segments(inner).filter(|(_, end)| *end > from) {
         let age_ms = now_ms.saturating_sub(segment.largest_timestamp());
-        if age_ms <= retention_ms || end > inner.high_watermark || segment.size_bytes == 0 {
+        if age_ms <= retention_ms || end > inner.high_watermark || is_empty_end(inner, segment) {
             break;
         }
         before = end;
     }
     before
+}
+
+/// Whether it is the active segment, without records: there is nothing to remove behind the others.
+/// Segments before it may be empty too, by compaction.
+fn is_empty_end(inner: &Inner, segment: &Segment) -> bool {
+    segment.size_bytes == 0 && segment.base_offset == inner.active.base_offset
 }
 
 /// Every segment with the offset where it ends.

@@ -20,6 +20,10 @@ pub(super) struct LogConfig {
     pub(super) segment_ms: i64,
     /// A part of it is taken off `segment_ms`, by the segment.
     pub(super) segment_jitter_ms: i64,
+    pub(super) delete_retention_ms: i64,
+    pub(super) min_compaction_lag_ms: i64,
+    pub(super) max_compaction_lag_ms: i64,
+    pub(super) min_cleanable_dirty_ratio: f64,
     pub(super) flush_messages: i64,
     /// `i64::MAX` for none.
     pub(super) flush_ms: i64,
@@ -38,8 +42,17 @@ impl From<&TopicConfig> for LogConfig {
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
             segment_bytes: u64::try_from(config.segment_bytes).unwrap_or(0),
-            segment_ms: config.segment_ms,
+            // A segment that is still written to can not be compacted (`LogConfig.maxSegmentMs`).
+            segment_ms: if config.compacts() {
+                config.segment_ms.min(config.max_compaction_lag_ms)
+            } else {
+                config.segment_ms
+            },
             segment_jitter_ms: config.segment_jitter_ms.min(config.segment_ms),
+            delete_retention_ms: config.delete_retention_ms,
+            min_compaction_lag_ms: config.min_compaction_lag_ms,
+            max_compaction_lag_ms: config.max_compaction_lag_ms,
+            min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
             flush_messages: config.flush_messages,
             flush_ms: config.flush_ms,
         }

@@ -132,6 +132,12 @@ impl Tail {
         while batches.pop_back_if(|kept| kept.last_offset >= from).is_some() {}
     }
 
+    /// Forgets what ends before an offset: it is not what is stored any more.
+    pub(super) fn forget_below(&self, offset: Offset) {
+        let mut batches = self.batches.lock();
+        while batches.pop_front_if(|kept| kept.last_offset < offset).is_some() {}
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self) {
         self.truncate(0);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::image::{ConfigResource, Delta, Image, ResourceType, TopicImage};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::StorageError;
-use crate::log::LogManager;
+use crate::log::{CleanerSettings, LogManager};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, NodeId};
 
 /// Hears of every image that is published, in their order, once the logs follow it. It is called on the controller's
@@ -26,6 +26,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Brings the logs in line with the image when the broker starts, whatever the last crash left behind.
     pub(super) fn reconcile(&self, image: &Image, config: &BrokerConfig) -> Result<(), StorageError> {
+        self.logs.set_cleaner_settings(CleanerSettings::from(config));
         for topic in image.topics.iter() {
             self.create_missing(image, topic, config)?;
             self.logs.set_config(topic.id, Arc::new(topic_config(image, &topic.name, config)));
@@ -56,6 +57,7 @@ impl Publisher {
         config: &BrokerConfig,
     ) -> Result<(), StorageError> {
         if delta.broker_config() {
+            self.logs.set_cleaner_settings(CleanerSettings::from(config));
             // A topic without a value of its own takes the broker's.
             for topic in new.topics.iter() {
                 self.logs.set_config(topic.id, Arc::new(topic_config(new, &topic.name, config)));

@@ -43,6 +43,15 @@ impl<'a> Extents<'a> {
         Self { iterator, given: false, rocks, partition, generation }
     }
 
+    /// From the first extent on that starts behind `offset`.
+    pub(super) fn after(rocks: &'a Rocks, partition: PartitionId, offset: Offset) -> Self {
+        let generation = rocks.kept_extents().generation();
+        let key = Key::Extent { partition, base_offset: offset.saturating_add(1) }.encode();
+        let mut iterator = rocks.extents(key.clone(), KeyPrefix::ExtentsOf { partition }.end());
+        iterator.seek(&key);
+        Self { iterator, given: false, rocks, partition, generation }
+    }
+
     /// The base offset and the batches of the next extent; `None` at the end.
     ///
     /// # Errors

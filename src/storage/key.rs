@@ -51,6 +51,7 @@ const SEGMENT: u8 = 0x12;
 const LEADER_EPOCH: u8 = 0x13;
 const PRODUCER: u8 = 0x14;
 const ABORTED_TRANSACTION: u8 = 0x15;
+const CLEANER_CHECKPOINT: u8 = 0x16;
 
 const GROUP: u8 = 0;
 const GROUP_OFFSET: u8 = 1;
@@ -87,6 +88,8 @@ pub enum Key {
     /// An aborted transaction, by the offset of its marker. `meta`: 0x15, partition id u32, last
     /// offset i64.
     AbortedTransaction { partition: PartitionId, last_offset: Offset },
+    /// Up to where a compacted log is clean, i64. `meta`: 0x16, partition id u32.
+    CleanerCheckpoint { partition: PartitionId },
     /// A group's state. `groups`: partition of `__consumer_offsets` i32, 0, group.
     Group { offsets_partition: i32, group: String },
     /// A committed offset. `groups`: partition of `__consumer_offsets` i32, 1, length of the group
@@ -114,7 +117,8 @@ impl Key {
             | Self::Segment { .. }
             | Self::LeaderEpoch { .. }
             | Self::Producer { .. }
-            | Self::AbortedTransaction { .. } => Family::Meta,
+            | Self::AbortedTransaction { .. }
+            | Self::CleanerCheckpoint { .. } => Family::Meta,
         }
     }
 
@@ -164,6 +168,10 @@ impl Key {
                 out.push(ABORTED_TRANSACTION);
                 put_partition(&mut out, *partition);
                 out.extend_from_slice(&last_offset.to_be_bytes());
+            }
+            Self::CleanerCheckpoint { partition } => {
+                out.push(CLEANER_CHECKPOINT);
+                put_partition(&mut out, *partition);
             }
             Self::Group { offsets_partition, group } => {
                 out.extend_from_slice(&offsets_partition.to_be_bytes());
@@ -240,6 +248,7 @@ impl Key {
             ABORTED_TRANSACTION => {
                 Self::AbortedTransaction { partition: input.partition()?, last_offset: input.i64()? }
             }
+            CLEANER_CHECKPOINT => Self::CleanerCheckpoint { partition: input.partition()? },
             _ => return None,
         })
     }
@@ -270,6 +279,8 @@ pub enum KeyPrefix {
     AbortedTransactions,
     /// Every [`Key::AbortedTransaction`] of a partition.
     AbortedTransactionsOf { partition: PartitionId },
+    /// Every [`Key::CleanerCheckpoint`].
+    CleanerCheckpoints,
     /// Every [`Key::Extent`] of a partition.
     ExtentsOf { partition: PartitionId },
     /// Every [`Key::TimeIndex`] of a partition.
@@ -304,7 +315,8 @@ impl KeyPrefix {
             | Self::Producers
             | Self::ProducersOf { .. }
             | Self::AbortedTransactions
-            | Self::AbortedTransactionsOf { .. } => Family::Meta,
+            | Self::AbortedTransactionsOf { .. }
+            | Self::CleanerCheckpoints => Family::Meta,
         }
     }
 
@@ -339,6 +351,7 @@ impl KeyPrefix {
                 out.push(ABORTED_TRANSACTION);
                 put_partition(&mut out, *partition);
             }
+            Self::CleanerCheckpoints => out.push(CLEANER_CHECKPOINT),
             Self::ExtentsOf { partition } | Self::TimeIndexOf { partition } => {
                 put_partition(&mut out, *partition);
             }
@@ -442,6 +455,7 @@ mod tests {
             Key::LeaderEpoch { partition, epoch: 4 },
             Key::Producer { partition, producer_id: 1_000 },
             Key::AbortedTransaction { partition, last_offset: 70 },
+            Key::CleanerCheckpoint { partition },
             Key::Group { offsets_partition: 49, group: group() },
             Key::GroupOffset { offsets_partition: 49, group: group(), topic: "t".into(), partition: 2 },
             Key::GroupRecord { offsets_partition: 49, group: group(), kind: 5, item: "m".into() },

@@ -184,6 +184,11 @@ impl Store {
         self.shared.rocks.kept_extents().at(partition, offset)
     }
 
+    /// The extents of a partition that start behind `offset`, as of now.
+    pub fn extents_after(&self, partition: PartitionId, offset: Offset) -> Extents<'_> {
+        Extents::after(&self.shared.rocks, partition, offset)
+    }
+
     /// Queues changes behind all earlier ones.
     pub fn commit(&self, ops: Ops, durability: Durability) -> Committed {
         let (sender, receiver) = oneshot::channel();

@@ -24,19 +24,19 @@ use crate::config::TopicConfig;
 use crate::storage::{Store, StoreOptions};
 
 /// The time at which the tests start.
-const NOW_MS: i64 = 1_700_000_000_000;
-const TOPIC_ID: Uuid = Uuid::from_u128(77);
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const TOPIC_ID: Uuid = Uuid::from_u128(77);
 
 /// A store in a directory of its own, and its logs; can be closed and opened again.
-struct World {
+pub(super) struct World {
     directory: tempfile::TempDir,
-    clock: Clock,
+    pub(super) clock: Clock,
     settings: LogSettings,
     logs: Option<Arc<LogManager>>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_settings(LogSettings::default())
     }
 
@@ -47,27 +47,27 @@ impl World {
         world
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         let options = StoreOptions { node_id: 1, cluster_id: None };
         let store = Store::open(self.directory.path(), &options).unwrap();
         self.logs = Some(LogManager::open(store, self.clock.clone(), self.settings.clone()).unwrap());
     }
 
     /// Drops everything without a flush, as a killed process does, and opens it again.
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         self.logs = None;
         self.open();
     }
 
-    fn logs(&self) -> &Arc<LogManager> {
+    pub(super) fn logs(&self) -> &Arc<LogManager> {
         self.logs.as_ref().unwrap()
     }
 
-    fn partition(&self) -> Arc<Partition> {
+    pub(super) fn partition(&self) -> Arc<Partition> {
         self.partition_with(|_| {})
     }
 
-    fn partition_with(&self, change: impl FnOnce(&mut TopicConfig)) -> Arc<Partition> {
+    pub(super) fn partition_with(&self, change: impl FnOnce(&mut TopicConfig)) -> Arc<Partition> {
         let mut config = TopicConfig::default();
         change(&mut config);
         self.logs().create("t", TOPIC_ID, 0, Arc::new(config)).unwrap()
@@ -86,12 +86,12 @@ fn batch(count: usize) -> Bytes {
     batch_at(NOW_MS, count)
 }
 
-async fn append(partition: &Arc<Partition>, batch: Bytes) -> Appended {
+pub(super) async fn append(partition: &Arc<Partition>, batch: Bytes) -> Appended {
     partition.append(batch, Origin::Client, Ops::new()).unwrap().await.unwrap()
 }
 
 /// The batches that a consumer reads from an offset on.
-fn read_all(partition: &Partition, offset: i64) -> Vec<BatchView> {
+pub(super) fn read_all(partition: &Partition, offset: i64) -> Vec<BatchView> {
     let read = partition.read(offset, usize::MAX, true, ReadUpTo::HighWatermark).unwrap();
     read.batches.iter().flat_map(BatchView::all).map(Result::unwrap).collect()
 }
