@@ -17,7 +17,7 @@ use crate::process::{self, Usage};
 use crate::topic;
 
 /// How long a start may take: Apache Kafka with 10,000 partitions on a small machine takes minutes.
-const START_PATIENCE: Duration = Duration::from_secs(300);
+const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a broker may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
 /// How long formatting may take: it starts two JVMs.

@@ -41,7 +41,7 @@ impl Scale {
 
     /// A smaller one, to warm up with.
     fn warm_up(self) -> Self {
-        Self { size: self.size * 0.4, ..self }
+        Self { size: self.size * 0.25, ..self }
     }
 }
 
@@ -146,7 +146,7 @@ impl Runner {
             let mut samples = [None, None];
             for at in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
                 let kind = Kind::BOTH[at];
-                if skipped(life, kind, self.scale) {
+                if kind == Kind::Kafka && life.is_long_for_kafka() && !self.scale.full {
                     continue;
                 }
                 sync();
@@ -161,11 +161,11 @@ impl Runner {
 
     fn rounds_of(&self, life: Life) -> usize {
         match life {
-            Life::Partitions { .. } | Life::Kill { .. } if !self.scale.full => 1,
-            Life::ProduceAndStop { .. } | Life::Idle { .. } => self.scale.rounds.min(2),
-            Life::Partitions { .. } | Life::Kill { .. } | Life::Start { .. } | Life::Cold { .. } => {
-                self.scale.rounds
+            Life::Partitions { .. } | Life::Kill { .. } => 1,
+            Life::ProduceAndStop { .. } | Life::Idle { .. } | Life::Start { megabytes: Some(_) } => {
+                self.scale.rounds.min(2)
             }
+            Life::Start { megabytes: None } | Life::Cold { .. } => self.scale.rounds,
         }
     }
 
@@ -204,10 +204,6 @@ impl Runner {
 
 fn failed(kind: Kind, error: &io::Error) -> String {
     format!("{}: {error}", kind.name())
-}
-
-fn skipped(life: Life, kind: Kind, scale: Scale) -> bool {
-    matches!(life, Life::Kill { kafka_in_full_only: true, .. }) && kind == Kind::Kafka && !scale.full
 }
 
 /// Ends with so many bytes of values, or fails after [`LOAD_SECONDS`].

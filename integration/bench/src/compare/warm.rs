@@ -82,7 +82,7 @@ pub(super) fn on_broker(
         Load::Requests { connections, partitions, value_bytes, config } => {
             with_topic(partitions, config, &|topic| {
                 let requests = Requests { connections, value_bytes, acks: -1 };
-                let shown = requests.run(broker, topic, || Limit::new(4.0 * scale.size, u64::MAX))?;
+                let shown = requests.run(broker, topic, || Limit::new(3.0 * scale.size, u64::MAX))?;
                 Ok(sample(&shown))
             })
         }
@@ -97,16 +97,17 @@ pub(super) fn on_broker(
         }
         Load::Latency { rate, background_mb_s } => with_topic(4, None, &|topic| {
             let latency =
-                Latency { rate, value_bytes: 100, seconds: 4.0 * scale.size.max(0.5), background_mb_s };
+                Latency { rate, value_bytes: 100, seconds: 3.0 * scale.size.max(0.5), background_mb_s };
             let others = match background_mb_s {
                 Some(_) => Some(Topic::create(&broker.bootstrap, &format!("{name}-others"), 12, &[])?),
                 None => None,
             };
             let shown = latency.run(broker, topic, others.as_ref());
+            let shown = shown?;
             if let Some(others) = others {
                 others.delete(&broker.bootstrap)?;
             }
-            Ok(sample(&shown?))
+            Ok(sample(&shown))
         }),
         Load::JavaProducer { records } => {
             with_topic(12, None, &|topic| Ok(sample(&java.produce(broker, topic, scale.of(records))?)))

@@ -226,9 +226,18 @@ pub enum Life {
         partitions: i32,
         /// Of values.
         megabytes: u64,
-        /// Whether Apache Kafka does it only in the full run, since it takes minutes there.
-        kafka_in_full_only: bool,
     },
+}
+
+impl Life {
+    /// Whether it takes Apache Kafka many minutes, so that it does it in the full run only.
+    #[must_use]
+    pub fn is_long_for_kafka(self) -> bool {
+        match self {
+            Self::Partitions { count } | Self::Kill { partitions: count, .. } => count > 1_000,
+            Self::ProduceAndStop { .. } | Self::Cold { .. } | Self::Start { .. } | Self::Idle { .. } => false,
+        }
+    }
 }
 
 const BASE: Produce = Produce::USUAL;
@@ -271,25 +280,25 @@ macro_rules! workloads {
 
 workloads! {
     "produce-1-acks1" Produce whole "1 KB, 1 partition, acks=1"
-        produce(1, 700, Produce { acks: 1, idempotent: false, ..BASE }), [];
+        produce(1, 500, Produce { acks: 1, idempotent: false, ..BASE }), [];
     "produce-1" Produce whole "1 KB, 1 partition, acks=all, idempotent"
-        produce(1, 700, BASE), [];
+        produce(1, 500, BASE), [];
     "produce-12-acks1" Produce whole "1 KB, 12 partitions, acks=1"
-        produce(12, 700, Produce { acks: 1, idempotent: false, ..BASE }), [];
+        produce(12, 600, Produce { acks: 1, idempotent: false, ..BASE }), [];
     "produce-12" Produce quick "1 KB, 12 partitions, acks=all, idempotent"
-        produce(12, 1_000, BASE), [at_most(Figure::CpuPerGb, 0.7)];
+        produce(12, 700, BASE), [at_most(Figure::CpuPerGb, 0.7)];
     "produce-12-lz4" Produce quick "1 KB, 12 partitions, lz4 (MB and GB of values)"
-        produce(12, 1_000, Produce { compression: Compression::Lz4, ..BASE }), [at_most(Figure::CpuPerGb, 0.4)];
+        produce(12, 700, Produce { compression: Compression::Lz4, ..BASE }), [at_most(Figure::CpuPerGb, 0.4)];
     "produce-12-zstd" Produce whole "1 KB, 12 partitions, zstd (MB and GB of values)"
-        produce(12, 1_000, Produce { compression: Compression::Zstd, ..BASE }), [];
+        produce(12, 700, Produce { compression: Compression::Zstd, ..BASE }), [];
     "produce-12-100b" Produce quick "100 B, 12 partitions"
-        produce(12, 400, Produce { value_bytes: 100, ..BASE }), [at_most(Figure::CpuPerGb, 0.4)];
+        produce(12, 300, Produce { value_bytes: 100, ..BASE }), [at_most(Figure::CpuPerGb, 0.4)];
     "produce-12-16kb" Produce quick "1 KB in 16 KB batches, 12 partitions"
-        produce(12, 500, Produce { batch_bytes: 16_384, ..BASE }), [at_most(Figure::CpuPerGb, 0.5)];
+        produce(12, 400, Produce { batch_bytes: 16_384, ..BASE }), [at_most(Figure::CpuPerGb, 0.5)];
     "produce-12-1mb" Produce whole "1 KB in 1 MB batches, 12 partitions"
-        produce(12, 700, Produce { batch_bytes: 1_000_000, ..BASE }), [];
+        produce(12, 600, Produce { batch_bytes: 1_000_000, ..BASE }), [];
     "java-producer" Produce whole "Kafka's producer with its defaults, 1 KB, 12 partitions"
-        Work::Load(Load::JavaProducer { records: 300_000 }), [];
+        Work::Load(Load::JavaProducer { records: 200_000 }), [];
     "requests-100" Requests quick "one 100 B record a request, 100 connections, 12 partitions, acks=all"
         requests(100, 12), [at_most(Figure::CpuPerRequest, 0.25), at_least(Figure::RequestsPerS, 3.0)];
     "requests-1" Requests quick "one 100 B record a request, 1 connection, acks=all"
@@ -303,9 +312,9 @@ workloads! {
     "consume-fanout-10" Consume whole "10 consumers that keep up with 20 MB/s in 12 partitions (GB read)"
         Work::Load(Load::Tail { consumers: 10, rate_mb_s: 20.0 }), [];
     "consume-catchup" Consume quick "12 partitions from their start, right after they were written"
-        Work::Load(Load::CatchUp { megabytes: 700 }), [];
+        Work::Load(Load::CatchUp { megabytes: 500 }), [];
     "java-consumer" Consume whole "Kafka's consumer with its defaults, 1 KB, 12 partitions"
-        Work::Load(Load::JavaConsumer { records: 300_000 }), [];
+        Work::Load(Load::JavaConsumer { records: 200_000 }), [];
     "latency-1k" Latency whole "1,000 records/s of 100 B" Work::Load(Load::Latency { rate: 1_000, background_mb_s: None }), [];
     "latency-10k" Latency quick "10,000 records/s of 100 B" Work::Load(Load::Latency { rate: 10_000, background_mb_s: None }),
         [at_most(Figure::EndToEndP99, 0.5), own(Figure::EndToEndP999, 5.0)];
@@ -323,7 +332,7 @@ workloads! {
     "group-50" Life whole "50 members join a new group of the classic protocol" Work::Load(Load::Group { members: 50 }), [];
     "idle-1000" Life quick "1,000 connections that ask for nothing" Work::Life(Life::Idle { connections: 1_000 }), [];
     "produce-stop" Produce quick "1 KB, 12 partitions, acks=all: new broker, produce, SIGTERM"
-        Work::Life(Life::ProduceAndStop { megabytes: 1_500 }), [own(Figure::WrittenThroughStop, 1.3)];
+        Work::Life(Life::ProduceAndStop { megabytes: 1_200 }), [own(Figure::WrittenThroughStop, 1.3)];
     "consume-cold" Consume quick "12 partitions from their start, after a restart, page cache dropped"
         Work::Life(Life::Cold { megabytes: 400 }), [at_most(Figure::CpuPerGb, 1.2)];
     "start" Life quick "start in a new directory" Work::Life(Life::Start { megabytes: None }),
@@ -335,7 +344,7 @@ workloads! {
     "partitions-10000" Life whole "10,000 partitions: create, then restart after SIGTERM"
         Work::Life(Life::Partitions { count: 10_000 }), [];
     "kill-10000" Life whole "restart after kill -9 with 10,000 partitions and 5 GB (to Metadata, to the first record)"
-        Work::Life(Life::Kill { partitions: 10_000, megabytes: 5_000, kafka_in_full_only: true }),
+        Work::Life(Life::Kill { partitions: 10_000, megabytes: 5_000 }),
         [own(Figure::SpawnToRecord, 1_000.0)];
 }
 

@@ -13,6 +13,9 @@ use crate::batch::front;
 use crate::topic::Topic;
 use crate::wire::{FetchShape, Fetcher, Stream};
 
+/// How long consumers at the tail may take altogether.
+const PATIENCE_SECONDS: f64 = 90.0;
+
 /// What consumers have read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Read {
@@ -101,8 +104,8 @@ pub fn tail(
     let producers = produce.prepare(&broker.bootstrap, topic)?;
     measure(broker, || {
         let limit = limit();
-        // So that consumers end when they have read what was written after the producers were done.
-        let patience = Limit::new(3_600.0, u64::MAX);
+        // Consumers end when they have read everything, not when the producers do; those that do not are stuck.
+        let patience = Limit::new(PATIENCE_SECONDS, u64::MAX);
         let goal = AtomicU64::new(u64::MAX);
         let start = Instant::now();
         thread::scope(|scope| {
@@ -123,7 +126,11 @@ pub fn tail(
             goal.store(produced.as_ref().map_or(0, |tally| tally.records), Ordering::Release);
             let reads = join(consumers);
             let produced = produced?;
-            let mut shown = shown(&reads?, produce.value_bytes, start);
+            let reads = reads?;
+            if reads.iter().any(|read| read.records < produced.records) {
+                return Err(io::Error::other("a consumer has not read in time what was acknowledged"));
+            }
+            let mut shown = shown(&reads, produce.value_bytes, start);
             shown.ack = produced.ack.percentiles();
             Ok(shown)
         })
