@@ -24,6 +24,12 @@ ONLY ?=
 ROUNDS ?=
 # Arguments for libFuzzer: make fuzz FUZZ_ARGS="-max_total_time=600"
 FUZZ_ARGS ?=
+# What `make flame` profiles, and for how long; BENCH_ARGS="--connections 1" are more arguments for the load.
+WORKLOAD ?= produce
+SECONDS_OF_LOAD ?= 10
+export BENCH_ARGS ?=
+# Which micro-benchmarks run.
+FILTER ?=
 
 # Every call of cargo that is part of `make test` selects the whole workspace and filters by target: another selection would mean other
 # features of the dependencies, and so a second compilation of them.
@@ -101,6 +107,16 @@ bench: build setup-bench ## klamm and Apache Kafka under the same load, in turn;
 .PHONY: setup-bench
 setup-bench:
 	@scripts/setup-bench.sh
+
+.PHONY: bench-micro
+bench-micro: setup rocksdb ## Micro-benchmarks of a request's steps (criterion). FILTER="produce" runs those whose name has it
+	cargo bench --locked -p klamm --bench request -- $(FILTER)
+
+.PHONY: flame
+flame: setup rocksdb ## Profile klamm under WORKLOAD=produce, consume, requests or latency: target/flame/*.svg and .txt (perf)
+	cargo build --profile profiling --locked
+	cargo build --release --locked -p bench
+	FLAME_TARGET=$(TARGET_DIR) scripts/flame.sh $(WORKLOAD) $(SECONDS_OF_LOAD)
 
 .PHONY: setup
 setup: ## Install what the build needs where it is missing (apt), or say what to install

@@ -27,7 +27,7 @@ use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
 use crate::metadata::image::Endpoint;
 use crate::metadata::{Metadata, MetadataOptions};
-use crate::metrics::{Metrics, UPKEEP_INTERVAL};
+use crate::metrics::{Metrics, TURN_INTERVAL};
 use crate::net::admission::RequestMemory;
 use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::storage::{Store, StoreOptions};
@@ -152,7 +152,7 @@ impl Broker {
         });
         run_retention(&handles, &config, &tasks);
         run_cleaner(&handles, &tasks);
-        run_metrics_upkeep(&handles, &tasks);
+        turn_metrics(&handles, &tasks);
         Ok(Self { handles, kafka, admin, data, temporary, tasks, started_in: began.elapsed() })
     }
 
@@ -373,13 +373,13 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
     }
 }
 
-/// Recorded times would pile up where nobody scrapes.
-fn run_metrics_upkeep(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
+/// Quantiles are those of the last minute, whether or not somebody scrapes.
+fn turn_metrics(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
     let (metrics, stopping) = (Arc::clone(&handles.metrics), handles.stopping.clone());
     tasks.spawn(async move {
-        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+        let mut interval = tokio::time::interval(TURN_INTERVAL);
         while stopping.run_until_cancelled(interval.tick()).await.is_some() {
-            metrics.run_upkeep();
+            metrics.turn();
         }
     });
 }

@@ -46,7 +46,6 @@ impl Idleness {
 
 /// Everything that this broker measures, in Prometheus' text format.
 pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
-    admin.metrics.run_upkeep();
     let sheet = Sheet::new();
     let image = admin.metadata.image();
     let partitions = admin.logs.all();
@@ -57,7 +56,8 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_topics(&sheet, &image, &admin.logs);
     put_logs(&sheet, &partitions);
     put_groups(&sheet, &admin.groups, &partitions).await;
-    admin.metrics.render() + &sheet.render()
+    admin.metrics.put_on(&sheet);
+    sheet.render()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but floats")]

@@ -30,8 +30,8 @@ config_keys! {
 
     // Sockets, requests and connections.
     "socket.request.max.bytes" socket_request_max_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The largest request, in bytes, that a client may send.";
-    "socket.receive.buffer.bytes" socket_receive_buffer_bytes: i32 = "102400", ReadOnly, Any, High, "The receive buffer (SO_RCVBUF) of a connection in bytes; -1 leaves it to the system.";
-    "socket.send.buffer.bytes" socket_send_buffer_bytes: i32 = "102400", ReadOnly, Any, High, "The send buffer (SO_SNDBUF) of a connection in bytes; -1 leaves it to the system.";
+    "socket.receive.buffer.bytes" socket_receive_buffer_bytes: i32 = "-1", ReadOnly, Any, High, "The receive buffer (SO_RCVBUF) of a connection in bytes; -1 leaves it to the system." differs "102400" "the system sizes the buffers of a connection by what it carries: about a tenth less CPU for large requests, and no limit of 100 KB for each round trip";
+    "socket.send.buffer.bytes" socket_send_buffer_bytes: i32 = "-1", ReadOnly, Any, High, "The send buffer (SO_SNDBUF) of a connection in bytes; -1 leaves it to the system." differs "102400" "the system sizes the buffers of a connection by what it carries: about a tenth less CPU for large requests, and no limit of 100 KB for each round trip";
     "socket.listen.backlog.size" socket_listen_backlog_size: i32 = "50", ReadOnly, AtLeast(1), Medium, "How many connections may wait to be accepted.";
     "max.connections" max_connections: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be open at a time; further ones wait to be accepted.";
     "max.connections.per.ip" max_connections_per_ip: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be open from one address; further ones are closed.";
