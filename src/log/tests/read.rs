@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorCode;
+use crate::log::Watch;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -145,6 +146,59 @@ proptest! {
     fn reads_equal_those_of_a_model(steps in prop::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(steps));
+    }
+}
+
+/// Appends batches of one record whose value says its offset, of many sizes.
+async fn append_numbered(partition: Arc<Partition>, count: i64) {
+    for offset in 0..count {
+        let words = usize::try_from(offset * 37 % 700).unwrap();
+        let value = offset.to_be_bytes().repeat(words + 1);
+        let batch = BatchBuilder::new().record(NOW_MS, None, Some(&value)).build();
+        let pending = partition.append(batch, Origin::Client, Ops::new()).unwrap();
+        if offset % 5 == 0 {
+            pending.await.unwrap();
+        }
+    }
+}
+
+/// Follows it to the end, and looks at every record.
+async fn follow_numbered(partition: Arc<Partition>, count: i64, bytes_max: usize) {
+    let watch = Arc::<Watch>::default();
+    partition.watch(&watch, 0);
+    let mut offset = 0;
+    while offset < count {
+        watch.take();
+        let read = partition.read(offset, bytes_max, true, ReadUpTo::HighWatermark).unwrap();
+        if read.is_empty() {
+            watch.changed(1).await;
+        }
+        for batch in read.batches.iter().flat_map(BatchView::all).map(Result::unwrap) {
+            assert_eq!(batch.base_offset(), offset);
+            assert!(batch.crc_matches());
+            let value = batch.records().unwrap().next().unwrap().unwrap().value.unwrap();
+            assert!(value.chunks(8).all(|word| word == offset.to_be_bytes()), "at {offset}");
+            offset += 1;
+        }
+    }
+}
+
+/// Readers that keep up and such that fall behind, while the tail is much too small for all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_follow_writers_whatever_leaves_the_tail_meanwhile() {
+    const BATCHES: i64 = 1_500;
+    let world = World::with_settings(LogSettings { tail_bytes: 50_000, ..LogSettings::default() });
+    let config = Arc::new(TopicConfig::default());
+    let partitions = world.logs().create_many("t", TOPIC_ID, &[0, 1, 2], config).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for partition in &partitions {
+        tasks.spawn(append_numbered(Arc::clone(partition), BATCHES));
+        for bytes_max in [1, 10_000, 1_000_000] {
+            tasks.spawn(follow_numbered(Arc::clone(partition), BATCHES, bytes_max));
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
     }
 }
 
