@@ -141,7 +141,7 @@ fn at_the_tail(
 ) -> io::Result<Sample> {
     let produce = Produce { rate_mb_s: Some(rate_mb_s), ..Produce::USUAL };
     let limit = |seconds: f64| Limit::new(seconds * scale.size.max(0.5), u64::MAX);
-    let alone = || Ok::<_, io::Error>(produce.run(broker, topic, || limit(2.0))?.cpu_per_gb());
+    let alone = || Ok::<_, io::Error>(produce.run(broker, topic, || limit(3.0))?.cpu_per_gb());
     let before = alone()?;
     let both = tail(broker, topic, &produce, consumers, || limit(4.0))?;
     let writing = f64::midpoint(before, alone()?) / approximate(consumers as u64);
