@@ -55,6 +55,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_quorum(&sheet, &admin.metadata).await;
     put_topics(&sheet, &image, &admin.logs);
     put_logs(&sheet, &partitions);
+    put_cleaner(&sheet, &admin.logs);
     put_groups(&sheet, &admin.groups, &partitions).await;
     admin.metrics.put_on(&sheet);
     sheet.render()
@@ -195,6 +196,24 @@ fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {
             sheet.put(metric, &[partition.topic(), &number], value);
         }
     }
+}
+
+fn put_cleaner(sheet: &Sheet, logs: &LogManager) {
+    let cleaner = logs.cleaner_metrics();
+    for (metric, value) in [
+        (&table::CLEANER_MAX_DIRTY_PERCENT, cleaner.max_dirty_percent),
+        (&table::CLEANER_TIME_SINCE_LAST_RUN_MS, cleaner.since_last_run_ms),
+        (&table::CLEANER_MAX_BUFFER_UTILIZATION_PERCENT, cleaner.max_buffer_utilization_percent),
+        (&table::CLEANER_RECOPY_PERCENT, cleaner.recopy_percent),
+        (&table::CLEANER_MAX_CLEAN_TIME_SECS, cleaner.max_clean_time_secs),
+        (&table::CLEANER_MAX_COMPACTION_DELAY_SECS, cleaner.max_compaction_delay_secs),
+        (&table::CLEANER_DEAD_THREAD_COUNT, 0),
+    ] {
+        sheet.put(metric, &[], value);
+    }
+    let directory = logs.store().directory().display().to_string();
+    sheet.put(&table::CLEANER_UNCLEANABLE_PARTITIONS, &[&directory], cleaner.uncleanable_partitions);
+    sheet.put(&table::CLEANER_UNCLEANABLE_BYTES, &[&directory], cleaner.uncleanable_bytes);
 }
 
 /// Groups by state; of each group its members, its committed offsets and how far they are behind.

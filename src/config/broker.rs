@@ -53,9 +53,9 @@ config_keys! {
     "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", ClusterWide, Any, High, "Whether a replica that is not in sync may become leader." idle reason::REPLICATION;
     "message.max.bytes" message_max_bytes: i32 = "1048588", ClusterWide, AtLeast(0), High, "The largest record batch in bytes.";
     "compression.type" compression_type: String = "producer", ClusterWide, OneOf(COMPRESSION_TYPES), High, "How batches are stored: with this compression, or as the producer sent them.";
-    "compression.gzip.level" compression_gzip_level: i32 = "-1", ClusterWide, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip." idle reason::LEVELS;
-    "compression.lz4.level" compression_lz4_level: i32 = "9", ClusterWide, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LEVELS;
-    "compression.zstd.level" compression_zstd_level: i32 = "3", ClusterWide, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd." idle reason::LEVELS;
+    "compression.gzip.level" compression_gzip_level: i32 = "-1", ClusterWide, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip.";
+    "compression.lz4.level" compression_lz4_level: i32 = "9", ClusterWide, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LZ4_LEVELS;
+    "compression.zstd.level" compression_zstd_level: i32 = "3", ClusterWide, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd.";
 
     // Logs.
     "log.dir" log_dir: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The data directory, where log.dirs and --data-dir are not given." differs "/tmp/kafka-logs" "data lives in the user's data directory and outlives a restart of the machine";

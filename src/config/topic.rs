@@ -13,10 +13,10 @@ config_keys! {
     pub struct TopicConfig, table TOPIC_KEYS;
 
     "cleanup.policy" cleanup_policy: Vec<String> = "delete", Resource, ListOf(&["compact", "delete"]), Medium, "What happens to old records: removed, compacted, or both.";
-    "compression.gzip.level" compression_gzip_level: i32 = "-1", Resource, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip." idle reason::LEVELS;
-    "compression.lz4.level" compression_lz4_level: i32 = "9", Resource, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LEVELS;
+    "compression.gzip.level" compression_gzip_level: i32 = "-1", Resource, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip.";
+    "compression.lz4.level" compression_lz4_level: i32 = "9", Resource, Between(1, 17), Medium, "The level of lz4 where compression.type is lz4." idle reason::LZ4_LEVELS;
     "compression.type" compression_type: String = "producer", Resource, OneOf(COMPRESSION_TYPES), Medium, "How batches are stored: with this compression, or as the producer sent them.";
-    "compression.zstd.level" compression_zstd_level: i32 = "3", Resource, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd." idle reason::LEVELS;
+    "compression.zstd.level" compression_zstd_level: i32 = "3", Resource, Between(-131_072, 22), Medium, "The level of zstd where compression.type is zstd.";
     "delete.retention.ms" delete_retention_ms: i64 = "86400000", Resource, AtLeast(0), Medium, "How long tombstones stay after compaction, in milliseconds.";
     "file.delete.delay.ms" file_delete_delay_ms: i64 = "60000", Resource, AtLeast(0), Medium, "How long a removed segment file stays on the disk, in milliseconds." idle reason::SEGMENTS;
     "flush.messages" flush_messages: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How many records may be written before a sync to disk; with 1 a write is answered only after it is on the disk.";

@@ -12,7 +12,7 @@ pub mod reason {
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
-    pub const LEVELS: &str = "klamm compresses with the default level of each library";
+    pub const LZ4_LEVELS: &str = "the lz4 library that klamm is built with has one level";
     pub const METRICS: &str = "klamm's metrics are read over HTTP and have no samples or windows";
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";
     pub const PURGATORY: &str = "klamm wakes waiting requests directly and has no purgatory to clean";

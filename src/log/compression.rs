@@ -51,15 +51,21 @@ impl Compression {
 
     /// Compresses records as Kafka's clients do.
     pub fn compress(self, records: &[u8]) -> Vec<u8> {
-        // Writing to memory does not fail; an empty result would be refused by every reader.
-        self.try_compress(records).unwrap_or_default()
+        self.compress_at(None, records)
     }
 
-    fn try_compress(self, records: &[u8]) -> io::Result<Vec<u8>> {
+    /// Compresses records with a level of gzip or zstd; `None` is the library's own. The others have no levels here.
+    pub(super) fn compress_at(self, level: Option<i32>, records: &[u8]) -> Vec<u8> {
+        // Writing to memory does not fail; an empty result would be refused by every reader.
+        self.try_compress(level, records).unwrap_or_default()
+    }
+
+    fn try_compress(self, level: Option<i32>, records: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::None => Ok(records.to_vec()),
             Self::Gzip => {
-                let level = flate2::Compression::default();
+                let level = level.and_then(|level| u32::try_from(level).ok()).map(flate2::Compression::new);
+                let level = level.unwrap_or_default();
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
                 encoder.write_all(records)?;
                 encoder.finish()
@@ -73,7 +79,7 @@ impl Compression {
                 encoder.write_all(records)?;
                 encoder.finish().map_err(io::Error::other)
             }
-            Self::Zstd => zstd::stream::encode_all(records, 3),
+            Self::Zstd => zstd::stream::encode_all(records, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
         }
     }
 }

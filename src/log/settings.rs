@@ -14,6 +14,8 @@ pub(super) struct LogConfig {
     pub(super) timestamp_after_max_ms: i64,
     /// How batches are stored; `None` as the producer sent them.
     pub(super) compression: Option<Compression>,
+    /// How hard, where that compression has levels; `None` as its library does.
+    pub(super) compression_level: Option<i32>,
     pub(super) retention_ms: i64,
     pub(super) retention_bytes: i64,
     pub(super) segment_bytes: u64,
@@ -39,6 +41,12 @@ impl From<&TopicConfig> for LogConfig {
             timestamp_before_max_ms: config.message_timestamp_before_max_ms,
             timestamp_after_max_ms: config.message_timestamp_after_max_ms,
             compression: Compression::from_name(&config.compression_type),
+            compression_level: match Compression::from_name(&config.compression_type) {
+                // -1 is the library's own.
+                Some(Compression::Gzip) => Some(config.compression_gzip_level).filter(|level| *level >= 0),
+                Some(Compression::Zstd) => Some(config.compression_zstd_level),
+                Some(Compression::None | Compression::Snappy | Compression::Lz4) | None => None,
+            },
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
             segment_bytes: u64::try_from(config.segment_bytes).unwrap_or(0),

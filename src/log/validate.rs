@@ -225,7 +225,7 @@ impl Validation<'_> {
         }
         let records =
             decompress(source, batch.body(), MAX_INFLATED_BYTES).map_err(|problem| self.invalid(problem))?;
-        let body = target.compress(&records);
+        let body = target.compress_at(self.config.compression_level, &records);
         let length = i32::try_from(HEADER_BYTES - LENGTH_PREFIX_BYTES + body.len());
         let length = length.map_err(|_| self.too_large_now(usize::MAX))?;
         let mut rebuilt = BytesMut::with_capacity(HEADER_BYTES + body.len());

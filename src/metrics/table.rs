@@ -76,6 +76,15 @@ metrics! {
     Gauge LOG_SIZE = "kafka_log_log_size" ["topic", "partition"], "Bytes of a partition's log.";
     Gauge LOG_START_OFFSET = "kafka_log_log_logstartoffset" ["topic", "partition"], "The first offset of a partition's log.";
     Gauge LOG_END_OFFSET = "kafka_log_log_logendoffset" ["topic", "partition"], "The offset that a partition's next record gets.";
+    Gauge CLEANER_MAX_DIRTY_PERCENT = "kafka_log_logcleanermanager_max_dirty_percent" [], "The part of the dirtiest compacted log, in percent, that was not compacted yet.";
+    Gauge CLEANER_TIME_SINCE_LAST_RUN_MS = "kafka_log_logcleanermanager_time_since_last_run_ms" [], "Milliseconds since compaction looked for work.";
+    Gauge CLEANER_UNCLEANABLE_PARTITIONS = "kafka_log_logcleanermanager_uncleanable_partitions_count" ["logDirectory"], "Logs that could not be compacted.";
+    Gauge CLEANER_UNCLEANABLE_BYTES = "kafka_log_logcleanermanager_uncleanable_bytes" ["logDirectory"], "Bytes that wait for compaction in those logs.";
+    Gauge CLEANER_MAX_BUFFER_UTILIZATION_PERCENT = "kafka_log_logcleaner_max_buffer_utilization_percent" [], "The part of log.cleaner.dedupe.buffer.size, in percent, that the last compactions used.";
+    Gauge CLEANER_RECOPY_PERCENT = "kafka_log_logcleaner_cleaner_recopy_percent" [], "What the last compactions left of the bytes that they went through, in percent.";
+    Gauge CLEANER_MAX_CLEAN_TIME_SECS = "kafka_log_logcleaner_max_clean_time_secs" [], "Seconds that the longest of the last compactions took.";
+    Gauge CLEANER_MAX_COMPACTION_DELAY_SECS = "kafka_log_logcleaner_max_compaction_delay_secs" [], "By how many seconds compaction is later than max.compaction.lag.ms asks for.";
+    Gauge CLEANER_DEAD_THREAD_COUNT = "kafka_log_logcleaner_deadthreadcount" [], "Compaction threads that ended: none can, as each compaction is a task of its own.";
     Gauge OFFLINE_LOG_DIRECTORY_COUNT = "kafka_log_logmanager_offlinelogdirectorycount" [], "Data directories that can not be written.";
 
     Gauge NUM_GROUPS = "kafka_coordinator_group_groupmetadatamanager_numgroups" [], "Consumer groups.";

@@ -347,3 +347,28 @@ async fn silent_producers_are_forgotten() {
         world.logs().store().commit(Ops::new(), Durability::Process).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn levels_of_compression_have_their_effect() {
+    let world = World::new();
+    // Numbers in words: something is gained by trying harder.
+    let value: Vec<u8> = (0..40_000_u32)
+        .flat_map(|n| format!("{:x} ", n.wrapping_mul(2_654_435_761) >> 20).into_bytes())
+        .collect();
+    let size = async |name: &str, level: i32| {
+        let partition = world.partition_with(|config| {
+            config.compression_type = name.into();
+            config.compression_gzip_level = level;
+            config.compression_zstd_level = level;
+        });
+        let batch = BatchBuilder::new().record(NOW_MS, None, Some(&value)).build();
+        let offset = append(&partition, batch).await.base_offset;
+        let stored = read_all(&partition, offset).remove(0);
+        assert_eq!(stored.records().unwrap().next().unwrap().unwrap().value.as_deref(), Some(&value[..]));
+        stored.len()
+    };
+    for (name, fast, slow) in [("gzip", 1, 9), ("zstd", -20, 19)] {
+        let (fast, slow) = (size(name, fast).await, size(name, slow).await);
+        assert!(slow < fast, "{name}: {slow} and {fast} bytes");
+    }
+}

@@ -261,3 +261,26 @@ async fn the_cleaner_looks_for_work_by_itself() {
     let read = partition.read(0, usize::MAX, true, ReadUpTo::HighWatermark).unwrap();
     assert!(!read.is_empty());
 }
+
+#[tokio::test]
+async fn a_log_of_few_keys_stays_small_whatever_is_written() {
+    let world = World::new();
+    let partition = world.partition_with(|config| {
+        compacted(config);
+        config.min_cleanable_dirty_ratio = 0.5;
+        config.segment_bytes = 4_000;
+    });
+    // As __consumer_offsets: the same few keys again and again.
+    let mut largest = 0;
+    for round in 0..600 {
+        put(&partition, NOW_MS + round, "group-topic-0 group-topic-1 group-topic-2").await;
+        if round % 20 == 19 {
+            world.logs().clean_now().await;
+            largest = largest.max(partition.size_bytes());
+        }
+    }
+    assert!(largest < 3 * 4_000, "{largest}");
+    assert!(index_entries(&world, &partition) < 60, "{}", index_entries(&world, &partition));
+    assert!(partition.inner.lock().closed.len() < 4);
+    assert_eq!(partition.offsets().log_start, 0);
+}
