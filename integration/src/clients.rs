@@ -9,10 +9,11 @@ use std::time::Duration;
 use crate::process::until;
 
 /// The scenarios that every client plays as far as it can.
-pub const SCENARIOS: [&str; 9] = [
+pub const SCENARIOS: [&str; 10] = [
     "produce-consume",
     "idempotent",
     "group-rebalance",
+    "consumer-protocol",
     "commit-resume",
     "offsets-by-time",
     "admin",

@@ -57,7 +57,11 @@ fn play(folder: &str, scenario: &str, stop: Stop) {
         }
         client.run(scenario, &bootstrap, restart.as_deref())
     } else {
-        let broker = Klamm::spawn(&[]);
+        // Members hear of changes by their heartbeats: nobody wants to wait for those here.
+        let broker = Klamm::spawn(&[
+            "--override=group.consumer.min.heartbeat.interval.ms=100",
+            "--override=group.consumer.heartbeat.interval.ms=200",
+        ]);
         let bootstrap = broker.bootstrap().to_owned();
         let broker = Arc::new(Mutex::new(broker));
         let restart =
@@ -85,6 +89,8 @@ macro_rules! clients {
             fn idempotent() { play($folder, "idempotent", Stop::Terminate); }
             #[test]
             fn group_rebalance() { play($folder, "group-rebalance", Stop::Terminate); }
+            #[test]
+            fn consumer_protocol() { play($folder, "consumer-protocol", Stop::Terminate); }
             #[test]
             fn commit_resume() { play($folder, "commit-resume", Stop::Terminate); }
             #[test]

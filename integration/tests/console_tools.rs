@@ -250,6 +250,47 @@ fn groups_with_a_member() {
 }
 
 #[test]
+fn groups_of_the_consumer_protocol() {
+    let (target, mut tools) = start();
+    let t = &fresh("protocol");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 2")).success();
+    let mut consumers = Tools::start(&target.bootstrap);
+    let consumer = std::thread::spawn({
+        let options = "--command-property group.protocol=consumer --command-property client.id=here";
+        let line = format!("kafka-console-consumer --topic {t} --group {t} --timeout-ms 20000 {options}");
+        move || consumers.run(&line)
+    });
+    let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}"));
+    until("a stable group", Duration::from_secs(30), || {
+        run(&format!("--describe --group {t} --state")).stdout.contains("Stable").then_some(())
+    });
+    run(&format!("--describe --group {t} --state")).success().contains("uniform").contains(" 1");
+    run(&format!("--describe --group {t} --state --verbose")).success().contains("TARGET-ASSIGNMENT-EPOCH");
+    let members = run(&format!("--describe --group {t} --members --verbose")).success();
+    let row = members.stdout.lines().find(|line| line.starts_with(t.as_str())).unwrap_or_default();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!((words[2], words[3], words[4]), ("/127.0.0.1", "here", "2"), "{members:?}");
+    members.contains("CURRENT-EPOCH").contains("TARGET-EPOCH").contains(&format!("{t}:0,1"));
+    run("--list --type consumer").success().has(t);
+    run("--list --type classic").success().lacks(t);
+    run("--list --state stable").success().has(&format!("{t} Stable"));
+    run(&format!("--delete --group {t}")).contains("GroupNotEmptyException");
+    run(&format!("--delete-offsets --group {t} --topic {t}")).contains("GroupSubscribedToTopicException");
+    tools.run("kafka-groups --list").success().has(&format!("{t} Consumer consumer"));
+    let consumed = consumer.join().expect("the consumer's thread ends well");
+    consumed.contains("Processed a total of 0 messages");
+    let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}"));
+    run(&format!("--describe --group {t} --state")).contains("Empty");
+    run(&format!("--delete --group {t}"))
+        .has(&format!("Deletion of requested consumer groups ('{t}') was successful."));
+    let group = format!("--entity-type groups --entity-name {t}");
+    let mut configs = |line: &str| tools.run(&format!("kafka-configs {line} {group}"));
+    let _ = configs("--alter --add-config consumer.heartbeat.interval.ms=6000").success();
+    configs("--describe").success().contains("consumer.heartbeat.interval.ms=6000");
+    configs("--alter --add-config consumer.session.timeout.ms=1").contains("InvalidConfigurationException");
+}
+
+#[test]
 fn configs() {
     let (_target, mut tools) = start();
     let t = &fresh("configs");
@@ -313,6 +354,8 @@ fn cluster() {
     tools.run("kafka-metadata-quorum describe --replication").success().contains("Leader");
     let features = tools.run("kafka-features describe").success();
     features.contains("Feature: metadata.version").contains("FinalizedVersionLevel: 4.3-IV0");
+    let group = features.stdout.lines().find(|line| line.contains("group.version")).unwrap_or_default();
+    assert!(group.contains("FinalizedVersionLevel: 1"), "{features:?}");
     let id = tools.run("kafka-cluster cluster-id").success();
     assert_eq!(id.stdout.trim().strip_prefix("Cluster ID: ").map(str::len), Some(22), "{id:?}");
     tools.run("kafka-cluster list-endpoints").success().contains("unfenced").contains("broker");
@@ -388,6 +431,8 @@ const API_VERSIONS: &[(&str, u8, &str, u8)] = &[
     ("UpdateFeatures", 57, "0 to 2", 2),
     ("DescribeCluster", 60, "0 to 2", 2),
     ("DescribeProducers", 61, "0", 0),
+    ("ConsumerGroupHeartbeat", 68, "0 to 1", 1),
+    ("ConsumerGroupDescribe", 69, "0 to 1", 1),
     ("ListConfigResources", 74, "0 to 1", 1),
     ("DescribeTopicPartitions", 75, "0", 0),
 ];

@@ -21,6 +21,8 @@ pub mod command;
 pub mod consumer;
 #[cfg(test)]
 mod consumer_script;
+#[cfg(test)]
+mod consumer_tests;
 pub mod coordinator;
 pub mod core;
 mod journal;

@@ -89,9 +89,11 @@ class Sender:
 
 
 def consumer(**options):
+    # Where the broker assigns, it says how often it wants to hear of its members.
+    times = {} if options.get("group_protocol") == "consumer" else {"session.timeout.ms": 6000, "heartbeat.interval.ms": 200}
     return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": TOPIC, "auto.offset.reset": "earliest",
-                     "enable.auto.commit": False, "session.timeout.ms": 6000, "heartbeat.interval.ms": 200,
-                     "fetch.wait.max.ms": 100} | {name.replace("_", "."): option for name, option in options.items()})
+                     "enable.auto.commit": False, "fetch.wait.max.ms": 100} | times
+                    | {name.replace("_", "."): option for name, option in options.items()})
 
 
 def poll(reader, count):
@@ -147,14 +149,14 @@ def idempotent():
 
 
 class Member(threading.Thread):
-    def __init__(self):
+    def __init__(self, **options):
         super().__init__(daemon=True)
-        self.owned, self.leaving, self.error = [], False, None
+        self.owned, self.leaving, self.error, self.options = [], False, None, options
         self.start()
 
     def run(self):
         try:
-            reader = consumer()
+            reader = consumer(**self.options)
             reader.subscribe([TOPIC])
             while not self.leaving:
                 reader.poll(0.05)
@@ -185,6 +187,27 @@ def group_rebalance():
     same("members", 2, len(group.members))
     for member in members:
         member.close()
+
+
+def consumer_protocol():
+    create(6)
+    members = [Member(group_protocol="consumer") for _ in range(3)]
+
+    def shared(each):
+        return all(len(m.owned) == each for m in members) and sorted(p for m in members for p in m.owned) == list(range(6))
+
+    until(40, "2 partitions for each of 3 members", lambda: shared(2))
+    members.pop(1).close()
+    until(40, "3 partitions for each of 2 members", lambda: shared(3))
+    for member in members:
+        member.close()
+    Sender().send_numbers(range(60), 6)
+    reader = consumer(group_id=f"{TOPIC}-pattern", group_protocol="consumer", group_remote_assignor="range")
+    reader.subscribe([f"^{TOPIC[:-3]}.+"])
+    same("records of the topics that match", 60, len(poll(reader, 60)))
+    committed = reader.commit(asynchronous=False)
+    same("committed", 60, sum(partition.offset for partition in committed))
+    reader.close()
 
 
 def commit_resume():

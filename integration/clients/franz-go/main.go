@@ -44,7 +44,7 @@ func main() {
 	}()
 	admin = kadm.NewClient(client())
 	map[string]func(){
-		"produce-consume": produceConsume, "idempotent": idempotent, "group-rebalance": groupRebalance,
+		"produce-consume": produceConsume, "idempotent": idempotent, "group-rebalance": groupRebalance, "consumer-protocol": consumerProtocol,
 		"commit-resume": commitResume, "offsets-by-time": offsetsByTime, "admin": administration,
 		"large-message": largeMessage, "unknown-topic": unknownTopic, "broker-restart": brokerRestart,
 	}[scenario]()
@@ -193,7 +193,7 @@ type member struct {
 	owned  map[int32]bool
 }
 
-func join() *member {
+func join(options ...kgo.Opt) *member {
 	m := &member{owned: map[int32]bool{}}
 	change := func(owns bool) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
@@ -206,8 +206,8 @@ func join() *member {
 			}
 		}
 	}
-	m.client = client(kgo.ConsumerGroup(topic), kgo.ConsumeTopics(topic), kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(200*time.Millisecond),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)), kgo.OnPartitionsLost(change(false)))
+	m.client = client(append([]kgo.Opt{kgo.ConsumerGroup(topic), kgo.ConsumeTopics(topic), kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(200 * time.Millisecond),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)), kgo.OnPartitionsLost(change(false))}, options...)...)
 	go func() {
 		for !m.client.PollFetches(ctx).IsClientClosed() && ctx.Err() == nil {
 		}
@@ -244,6 +244,21 @@ func groupRebalance() {
 	})
 	same("members", 2, len(group.Members))
 	same("assignor", "cooperative-sticky", group.Protocol)
+	for _, m := range members {
+		m.client.Close()
+	}
+}
+
+func consumerProtocol() {
+	create(6)
+	brokerAssigns := kgo.WithContext(context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true))
+	members := []*member{join(brokerAssigns), join(brokerAssigns), join(brokerAssigns)}
+	until(40, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
+	members[1].client.Close()
+	members = []*member{members[0], members[2]}
+	until(40, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
+	// The older way to describe a group does not know those of the consumer protocol.
+	same("state for the classic protocol", "Dead", must(admin.DescribeGroups(ctx, topic))[topic].State)
 	for _, m := range members {
 		m.client.Close()
 	}

@@ -147,6 +147,46 @@ fn groups_are_spread_as_kafka_spreads_them() {
 }
 
 #[tokio::test]
+async fn a_consumer_group_is_loaded_from_the_view_as_it_was() {
+    let mut world = World::new();
+    let mut view = ClusterView::empty();
+    view.put(crate::group::cluster::Topic::new("orders", Uuid::from_u128(7), 4));
+    (view.version, view.topics_version, view.new_topics_version) = (1, 1, 1);
+    let view = Arc::new(view);
+    let beat = |member_id: &str, member_epoch: i32| ConsumerHeartbeat {
+        group_id: "g".into(),
+        member_id: member_id.into(),
+        member_epoch,
+        instance_id: Some(format!("{member_id}-instance").into()),
+        rebalance_timeout_ms: 60_000,
+        topics: (member_epoch == 0).then(|| ["orders".into()].into()),
+        expression: (member_epoch == 0).then(|| "ord.*".into()),
+        owned: (member_epoch == 0).then(Default::default),
+        ..ConsumerHeartbeat::default()
+    };
+    world.groups().commit_offsets(commit_request("g", "orders", 5)).await.unwrap();
+    world.groups().set_cluster(view.clone());
+    world.groups().tell_cluster().await;
+    let first = world.groups().consumer_heartbeat(beat("a", 0)).await.unwrap();
+    world.groups().consumer_heartbeat(beat("b", 0)).await.unwrap();
+    let describe = |world: &World| {
+        let groups = world.groups().clone();
+        async move { groups.describe_consumer(vec!["g".into()]).await.remove(0).group.unwrap() }
+    };
+    let before = describe(&world).await;
+    assert_eq!((before.members.len(), before.members[0].assignment.len()), (2, 1));
+    world.kill().await;
+    world.open(TOPIC_ID);
+    world.groups().set_cluster(view);
+    world.groups().tell_cluster().await;
+    assert_eq!(describe(&world).await, before);
+    assert_eq!(world.fetch("g", "orders").await, 5);
+    assert!(world.groups().consumer_heartbeat(beat("a", first.member_epoch)).await.is_ok());
+    let counts = world.groups().counts().await;
+    assert_eq!((counts.classic.total(), counts.consumer.total()), (0, 1));
+}
+
+#[tokio::test]
 async fn a_shard_is_loaded_from_the_view_as_it_was() {
     let mut world = World::new();
     let joined = world.group_of_one("g").await;

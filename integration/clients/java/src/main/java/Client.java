@@ -41,6 +41,7 @@ public final class Client {
             case "produce-consume" -> produceConsume();
             case "idempotent" -> idempotent();
             case "group-rebalance" -> groupRebalance();
+            case "consumer-protocol" -> consumerProtocol();
             case "commit-resume" -> commitResume();
             case "offsets-by-time" -> offsetsByTime();
             case "admin" -> administration();
@@ -106,6 +107,49 @@ public final class Client {
         same("members", 2, group.members().size());
         for (Member member : members) {
             member.close();
+        }
+    }
+
+    /** Groups whose members the broker assigns (KIP-848), and a group that goes from one protocol to the other. */
+    private void consumerProtocol() throws Exception {
+        create(6);
+        List<Member> members = new ArrayList<>();
+        for (int i = 0; i < 3; i++) {
+            members.add(new Member("consumer"));
+        }
+        until(40, "2 partitions for each of 3 members", () -> shared(members, 2));
+        members.remove(1).close();
+        until(40, "3 partitions for each of 2 members", () -> shared(members, 3));
+        var group = admin.describeConsumerGroups(List.of(topic)).all().get().get(topic);
+        same("type", GroupType.CONSUMER, group.type());
+        same("members", 2, group.members().size());
+
+        members.add(new Member("classic"));
+        until(40, "2 partitions for each of 3 members of both protocols", () -> shared(members, 2));
+        members.remove(0).close();
+        members.remove(0).close();
+        until(40, "all partitions for the member of the classic protocol", () -> shared(members, 6));
+        same("type", GroupType.CLASSIC, admin.describeConsumerGroups(List.of(topic)).all().get().get(topic).type());
+        members.add(new Member("consumer"));
+        until(40, "3 partitions for each of 2 members of both protocols", () -> shared(members, 3));
+        for (Member member : members) {
+            member.close();
+        }
+
+        try (var producer = producer(Map.of())) {
+            send(producer, 0, 60);
+        }
+        try (var consumer = consumer(Map.of("group.id", topic + "-pattern", "group.protocol", "consumer", "group.remote.assignor", "range"))) {
+            consumer.subscribe(new SubscriptionPattern(topic.substring(0, topic.length() - 3) + ".+"));
+            same("records of the topics that match", 60, poll(consumer, 60).size());
+            consumer.commitSync();
+        }
+        same("committed", 10L, admin.listConsumerGroupOffsets(topic + "-pattern").partitionsToOffsetAndMetadata().get().get(new TopicPartition(topic, 5)).offset());
+        try (var consumer = consumer(Map.of("group.id", topic + "-pattern", "group.protocol", "consumer"))) {
+            fails(InvalidRegularExpression.class, CompletableFuture.runAsync(() -> {
+                consumer.subscribe(new SubscriptionPattern("("));
+                poll(consumer, 1);
+            }));
         }
     }
 
@@ -255,6 +299,9 @@ public final class Client {
         Map<String, Object> all = new HashMap<>(Map.of("bootstrap.servers", bootstrap, "auto.offset.reset", "earliest", "enable.auto.commit", false,
             "session.timeout.ms", 6000, "heartbeat.interval.ms", 200, "fetch.max.wait.ms", 100, "default.api.timeout.ms", 10000));
         all.putAll(options);
+        if ("consumer".equals(options.get("group.protocol"))) {
+            all.keySet().removeAll(List.of("session.timeout.ms", "heartbeat.interval.ms")); // The broker's are taken.
+        }
         return new KafkaConsumer<>(all, new StringDeserializer(), new StringDeserializer());
     }
 
@@ -334,14 +381,20 @@ public final class Client {
         volatile Set<TopicPartition> owned = Set.of();
         volatile Throwable problem;
         private volatile boolean leaving;
+        private final String protocol;
         private final Thread thread = new Thread(this::loop);
 
         Member() {
+            this("classic");
+        }
+
+        Member(String protocol) {
+            this.protocol = protocol;
             thread.start();
         }
 
         private void loop() {
-            try (var consumer = consumer(Map.of("group.id", topic))) {
+            try (var consumer = consumer(Map.of("group.id", topic, "group.protocol", protocol))) {
                 consumer.subscribe(List.of(topic));
                 while (!leaving) {
                     consumer.poll(Duration.ofMillis(50));
