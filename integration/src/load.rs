@@ -254,6 +254,23 @@ pub struct Fetched {
 /// # Panics
 /// When the broker answers with an error, or with what nobody has written.
 pub fn fetch(connection: &mut Connection, topic: &str, partition: i32, offset: i64) -> io::Result<Fetched> {
+    let fetched = try_fetch(connection, topic, partition, offset)?;
+    Ok(fetched.unwrap_or_else(|code| panic!("Fetch of partition {partition} from {offset} on: error {code}")))
+}
+
+/// The same, where the partition's error code may be answered instead.
+///
+/// # Errors
+/// When the connection ends.
+///
+/// # Panics
+/// When the broker answers with what nobody has written.
+pub fn try_fetch(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> io::Result<Result<Fetched, i16>> {
     let asked = FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(offset)
@@ -268,7 +285,9 @@ pub fn fetch(connection: &mut Connection, topic: &str, partition: i32, offset: i
     let mut response = connection.call(FETCH_VERSION, &request)?;
     assert_eq!(response.error_code, 0, "Fetch");
     let mut answer = response.responses.remove(0).partitions.remove(0);
-    assert_eq!(answer.error_code, 0, "Fetch of partition {partition} from {offset} on");
+    if answer.error_code != 0 {
+        return Ok(Err(answer.error_code));
+    }
     let mut records = Vec::new();
     let mut encoded = answer.records.take().unwrap_or_default();
     for set in RecordBatchDecoder::decode_all(&mut encoded).map_err(io::Error::other)? {
@@ -278,12 +297,12 @@ pub fn fetch(connection: &mut Connection, topic: &str, partition: i32, offset: i
             records.push((record.offset, identity));
         }
     }
-    Ok(Fetched {
+    Ok(Ok(Fetched {
         records,
         high_watermark: answer.high_watermark,
         last_stable_offset: answer.last_stable_offset,
         log_start_offset: answer.log_start_offset,
-    })
+    }))
 }
 
 /// Produces one batch with `acks=all` and waits for the answer: the error code and the base offset.

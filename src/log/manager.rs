@@ -328,6 +328,8 @@ impl LogManager {
 
     async fn reclaim(&self) {
         let store = self.shared.store.clone();
+        // Behind what was just deleted, which may still be queued; a failure is known to everybody who writes.
+        let _ = store.commit(Ops::new(), Durability::Process).await;
         let reclaimed = tokio::task::spawn_blocking(move || store.reclaim()).await;
         let failure = match reclaimed {
             Ok(Ok(())) => return,

@@ -147,9 +147,13 @@ async fn a_late_record_keeps_its_segment() {
     assert_eq!(partition.offsets().log_start, 0);
 }
 
-/// The bytes of the files that hold record batches.
+/// The bytes of the files that hold record batches, once the space is given back.
 fn blob_bytes(world: &World) -> u64 {
     world.logs().store().reclaim().unwrap();
+    file_bytes(world)
+}
+
+fn file_bytes(world: &World) -> u64 {
     let files = std::fs::read_dir(world.directory.path().join("store")).unwrap();
     let blobs = files.filter_map(|file| {
         let file = file.unwrap();
@@ -317,4 +321,26 @@ async fn a_log_of_one_segment_is_removed_by_time_too() {
     world.clock.advance(DAY_MS + 1);
     retain(&world).await;
     assert_eq!((partition.offsets().log_start, partition.size_bytes()), (3, 0));
+}
+
+#[tokio::test]
+async fn the_space_of_what_retention_removes_comes_back_without_being_asked_for() {
+    let world = World::new();
+    let partition = world.partition_with(|config| config.retention_ms = DAY_MS);
+    let large = BatchBuilder::new().record(NOW_MS, None, Some(&[7; 500_000])).build();
+    for _ in 0..40 {
+        append(&partition, large.clone()).await;
+    }
+    assert!(blob_bytes(&world) > 19_000_000);
+    let retention = tokio::spawn(Arc::clone(world.logs()).run_retention(0, 1_000));
+    tokio::task::yield_now().await;
+    world.clock.advance(DAY_MS + 1);
+    for _ in 0..50 {
+        if settle(|| file_bytes(&world) == 0).await {
+            break;
+        }
+        world.clock.advance(1_000);
+    }
+    assert_eq!((partition.offsets().log_start, file_bytes(&world)), (40, 0));
+    retention.abort();
 }
