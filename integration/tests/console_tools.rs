@@ -271,7 +271,7 @@ fn groups_of_the_consumer_protocol() {
     let words: Vec<&str> = row.split_whitespace().collect();
     assert_eq!((words[2], words[3], words[4]), ("/127.0.0.1", "here", "2"), "{members:?}");
     members.contains("CURRENT-EPOCH").contains("TARGET-EPOCH").contains(&format!("{t}:0,1"));
-    run("--list --type consumer").success().has(t);
+    run("--list --type consumer").success().has(&format!("{t} Consumer"));
     run("--list --type classic").success().lacks(t);
     run("--list --state stable").success().has(&format!("{t} Stable"));
     run(&format!("--delete --group {t}")).contains("GroupNotEmptyException");
