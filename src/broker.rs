@@ -4,6 +4,7 @@
 //! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
 mod groups;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::api::fetch_session::FetchSessions;
-use crate::api::init_producer_id::ProducerIds;
 use crate::api::{BrokerHandles, FetchBounds, Listener};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
@@ -31,6 +31,7 @@ use crate::metrics::{Metrics, TURN_INTERVAL};
 use crate::net::admission::RequestMemory;
 use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::storage::{Store, StoreOptions};
+use transactions::Transactions;
 
 /// How long requests in flight may take once the broker stops. Clients find another broker meanwhile, or wait for
 /// this one to come back.
@@ -182,6 +183,7 @@ impl Broker {
     /// Stops accepting, answers what is in flight, closes, and removes what is temporary.
     pub async fn shutdown(self) {
         self.handles.stopping.cancel();
+        self.handles.transactions.stop();
         self.handles.groups.stop();
         self.tasks.close();
         self.tasks.wait().await;
@@ -291,6 +293,7 @@ async fn open(
     })
     .await?;
     let groups = groups::open(&metadata, Arc::clone(&logs), clock.clone(), config);
+    let transactions = Transactions::new(clock.clone(), &logs, &metadata, &groups, config);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     Ok(Arc::new(BrokerHandles {
         node_id: config.node_id,
@@ -299,11 +302,13 @@ async fn open(
         metadata,
         logs,
         groups,
+        transactions: transactions.coordinator,
+        markers: transactions.markers,
         metrics: Metrics::new(),
         clock,
         fetch_sessions: FetchSessions::new(sessions),
         fetch_bounds: FetchBounds::default(),
-        producer_ids: ProducerIds::default(),
+        producer_ids: transactions.producer_ids,
         stopping: CancellationToken::new(),
     }))
 }

@@ -2,17 +2,17 @@
 //!
 //! # The idea
 //!
-//! Everything klamm knows is a **log of Kafka record batches**, kept in RocksDB: partitions, `__consumer_offsets`, the
-//! metadata log `__cluster_metadata`. State (groups, the metadata image) is a **deterministic fold** over such a log,
-//! kept in memory and materialised in RocksDB, so that start-up does not replay history. A request is **decided**
-//! against the state, its records are **appended** in one atomic write, the state **replays** them, and only then the
+//! Everything klamm knows is a **log of Kafka record batches**, kept in RocksDB: partitions, `__consumer_offsets`,
+//! `__transaction_state`, the metadata log `__cluster_metadata`. State (groups, transactions, the metadata image) is a
+//! **deterministic fold** over such a log, kept in memory and materialised in RocksDB, so that start-up does not replay
+//! history. A request is **decided** against the state, its records are **appended** in one atomic write, the state **replays** them, and only then the
 //! request is **answered**. One log, one way to read it, one way to change anything.
 //!
 //! # How a request goes
 //!
 //! ```text
 //! net::codec (frame) → net::connection → api (guard, decode, table) → api::<one file> (translate)
-//!     → group | log | metadata (decide) → storage (one atomic write) → back up → encode → writer
+//!     → group | transaction | log | metadata (decide) → storage (one atomic write) → back up → encode → writer
 //! ```
 //!
 //! Adding an API touches two places: a line in the table of [`api`] and a file. Handlers translate, cores decide.
@@ -33,6 +33,7 @@
 //! | [`log`] | a partition's log: batches as producers sent them, validation, idempotence, epochs, time, retention |
 //! | [`shard`] | the one shell around deterministic cores: mailbox → decide → append → replay → reply |
 //! | [`group`] | the group coordinator: a core in such a shell, for each partition of `__consumer_offsets` |
+//! | [`transaction`] | the transaction coordinator: the same, for each partition of `__transaction_state` |
 //! | [`quorum`] | KRaft: who may write the metadata log, and what of it is committed |
 //! | [`metadata`] | Kafka's metadata records, the image that they add up to, the controller that decides new ones |
 //! | [`api`] | one API, one file |
@@ -45,7 +46,7 @@
 //!
 //! # What always holds
 //!
-//! - Cores (`group::core`, `metadata::controller`, `quorum::core`) are synchronous code without clock, randomness, IO or
+//! - Cores (`group::core`, `transaction::core`, `metadata::controller`, `quorum::core`) are synchronous code without clock, randomness, IO or
 //!   globals. Decisions take `&Core`; only `replay` takes `&mut Core`.
 //! - No response leaves before the records it depends on are as durable as was asked for.
 //! - A failed append drops the state that ran ahead of the log and loads it again; nobody is answered wrongly.
@@ -71,6 +72,7 @@ pub mod protocol;
 pub mod quorum;
 pub mod shard;
 pub mod storage;
+pub mod transaction;
 pub mod types;
 
 #[cfg(test)]

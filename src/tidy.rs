@@ -22,10 +22,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quorum", &["clock", "config", "error", "log", "metrics", "protocol", "storage", "types"]),
     // The controller's driver appends through the quorum.
     ("metadata", &["clock", "config", "error", "log", "metrics", "protocol", "quorum", "storage", "types"]),
+    ("transaction", &["clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"]),
     ("group", &["clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"]),
     (
         "api",
-        &["clock", "config", "error", "group", "log", "metadata", "metrics", "protocol", "quorum", "types"],
+        &[
+            "clock",
+            "config",
+            "error",
+            "group",
+            "log",
+            "metadata",
+            "metrics",
+            "protocol",
+            "quorum",
+            "transaction",
+            "types",
+        ],
     ),
     ("net", &["api", "clock", "config", "error", "metrics", "protocol", "types"]),
     // The HTTP side reads the state of all parts when it is scraped.
@@ -33,8 +46,20 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "broker",
         &[
-            "admin", "api", "clock", "config", "error", "group", "log", "metadata", "metrics", "net",
-            "quorum", "storage", "types",
+            "admin",
+            "api",
+            "clock",
+            "config",
+            "error",
+            "group",
+            "log",
+            "metadata",
+            "metrics",
+            "net",
+            "quorum",
+            "storage",
+            "transaction",
+            "types",
         ],
     ),
     ("cli", &["config", "error", "types"]),
@@ -135,6 +160,8 @@ fn cores_know_no_runtime_and_no_clock() {
         "src/metadata/controller",
         "src/metadata/image.rs",
         "src/quorum/core.rs",
+        "src/transaction/core.rs",
+        "src/transaction/state.rs",
     ];
     let forbidden = [
         "tokio::",

@@ -61,6 +61,14 @@ pub struct TopicIdPartition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(pub u32);
 
+/// The partition of a coordinator's topic that a group or a transactional id belongs to: Java's `String.hashCode` (over
+/// UTF-16), made positive as `Utils.abs` does, modulo the partitions.
+pub fn coordinator_partition(id: &str, partitions: i32) -> i32 {
+    let hash =
+        id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    hash.checked_abs().unwrap_or(0) % partitions
+}
+
 /// A UUID as Kafka prints it: 22 characters of URL-safe base64.
 pub fn kafka_id(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id.as_bytes())

@@ -61,9 +61,11 @@ pub const SERVED: &[Served] = served! {
     ProduceRequest FetchRequest ListOffsetsRequest MetadataRequest OffsetCommitRequest OffsetFetchRequest
     FindCoordinatorRequest JoinGroupRequest HeartbeatRequest LeaveGroupRequest SyncGroupRequest
     DescribeGroupsRequest ListGroupsRequest ApiVersionsRequest CreateTopicsRequest DeleteTopicsRequest
-    DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest DescribeConfigsRequest
+    DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest AddPartitionsToTxnRequest
+    AddOffsetsToTxnRequest EndTxnRequest WriteTxnMarkersRequest TxnOffsetCommitRequest DescribeConfigsRequest
     AlterConfigsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
     IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeQuorumRequest UpdateFeaturesRequest
-    DescribeClusterRequest DescribeProducersRequest ConsumerGroupHeartbeatRequest
-    ConsumerGroupDescribeRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
+    DescribeClusterRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest
+    ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest ListConfigResourcesRequest
+    DescribeTopicPartitionsRequest
 };

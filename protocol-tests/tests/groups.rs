@@ -147,14 +147,10 @@ async fn trap_38_a_coordinator_is_found_in_every_version() {
         assert!(found.iter().all(|one| one.error_code == 0 && one.port > 0), "version {version}");
         assert_eq!(&*found[1].key, "h");
     }
-    // Share groups can be asked for since version 6 only; a broker without transactions says so.
+    // Share groups can be asked for since version 6 only.
     let share = FindCoordinatorRequest::default().with_key_type(2).with_coordinator_keys(vec![text("g")]);
     let found = client.call(5, &share).await;
     assert_eq!(found.coordinators[0].error_code, 42);
-    if server.is_klamm() {
-        let transactional = FindCoordinatorRequest::default().with_key_type(1).with_key(text("tx"));
-        assert_eq!(client.call(3, &transactional).await.error_code, 35);
-    }
     server.stop().await;
 }
 

@@ -15,6 +15,8 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::transaction::coordinator::TransactionCoordinator;
+use crate::transaction::markers::MarkerSink;
 use crate::types::NodeId;
 
 /// The parts of the broker that handlers call.
@@ -25,13 +27,24 @@ pub(crate) struct BrokerHandles {
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) logs: Arc<LogManager>,
     pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) transactions: Arc<TransactionCoordinator>,
+    /// Where markers of transactions are written.
+    pub(crate) markers: Arc<dyn MarkerSink>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) fetch_bounds: FetchBounds,
-    pub(crate) producer_ids: ProducerIds,
+    pub(crate) producer_ids: Arc<ProducerIds>,
     /// Cancelled when the broker stops: whoever waits for something to happen answers what there is.
     pub(crate) stopping: CancellationToken,
+}
+
+impl BrokerHandles {
+    /// Whether the transaction coordinator is asked before the first batch of a transaction in a partition, where the
+    /// producer adds partitions by itself.
+    pub(crate) fn verifies_transactions(&self) -> bool {
+        self.metadata.broker_config().transaction_partition_verification_enable
+    }
 }
 
 /// What a handler is given besides its request.

@@ -1,10 +1,10 @@
-//! FindCoordinator (10): which broker coordinates a group.
+//! FindCoordinator (10): which broker coordinates a group, or a transactional id.
 //!
 //! - Up to version 3 one key, since version 4 several, each with its own error.
-//! - The first request creates `__consumer_offsets`, and is answered when it is there. Apache Kafka answers
+//! - The first request creates `__consumer_offsets` or `__transaction_state`, and is answered when it is there. Apache Kafka answers
 //!   COORDINATOR_NOT_AVAILABLE instead and lets the client ask again; this saves every new cluster a round of waiting.
-//! - Transactions and share groups are not there yet. Their keys are answered with UNSUPPORTED_VERSION and a sentence,
-//!   because a client would repeat any of the usual codes until its own timeout.
+//! - Share groups are not there yet. Their keys are answered with UNSUPPORTED_VERSION and a sentence, because a client
+//!   would repeat any of the usual codes until its own timeout.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::protocol::StrBytes;
@@ -14,7 +14,7 @@ use super::nodes::Node;
 use super::{auto_create, nodes, text};
 use crate::error::{ApiError, ErrorCode};
 use crate::protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
-use crate::types::CONSUMER_OFFSETS_TOPIC;
+use crate::types::{CONSUMER_OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC};
 
 /// The first version with several keys.
 const KEYS_FROM: i16 = 4;
@@ -48,7 +48,7 @@ async fn find(context: &Context, key_type: i8, key: &str, version: i16) -> Resul
     };
     match key_type {
         GROUP => find_group(context, key).await,
-        TRANSACTION => Err(not_yet("transactions")),
+        TRANSACTION => find_transaction(context, key).await,
         SHARE if version >= SHARE_FROM => Err(not_yet("share groups")),
         _ => Err(ErrorCode::InvalidRequest.into()),
     }
@@ -68,6 +68,23 @@ async fn find_group(context: &Context, group_id: &str) -> Result<Node, ApiError>
             .map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
     }
     let partition = topic.partition(broker.groups.partition_for(group_id));
+    let leader = partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader;
+    nodes::alive_node(context, &image, leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+}
+
+async fn find_transaction(context: &Context, transactional_id: &str) -> Result<Node, ApiError> {
+    let broker = &context.broker;
+    let transactions = &broker.transactions;
+    if !transactions.is_leading() && broker.metadata.image().topics.get(TRANSACTION_STATE_TOPIC).is_none() {
+        auto_create::create(broker, vec![TRANSACTION_STATE_TOPIC]).await;
+    }
+    let image = broker.metadata.image();
+    let topic = image.topics.get(TRANSACTION_STATE_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    if !transactions.is_leading() {
+        let led = transactions.lead(topic.id, topic.partition_count());
+        led.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
+    }
+    let partition = topic.partition(transactions.partition_for(transactional_id));
     let leader = partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader;
     nodes::alive_node(context, &image, leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
 }

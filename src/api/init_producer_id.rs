@@ -3,22 +3,26 @@
 //! - Ids are taken from blocks of 1000 that the controller hands out, and are never given twice.
 //! - As in Kafka, a producer without a transactional id gets a new id with epoch 0 whatever it had before; it raises
 //!   its epoch by itself (KIP-360).
-//! - Transactions are not there yet: a transactional id is answered with UNSUPPORTED_VERSION, as Kafka answers what
-//!   its finalised features do not have.
+//! - With a transactional id it fences whoever had the id before, ends what was left open, and gives the next epoch;
+//!   a producer that goes on after an error says who it was (KIP-360).
+//! - Versions 0 to 3 do not know PRODUCER_FENCED and are told INVALID_PRODUCER_EPOCH.
 
 use std::ops::Range;
 
-use kafka_protocol::messages::ProducerId as WireProducerId;
 use tokio::sync::Mutex;
 
+use super::add_partitions_to_txn::fenced_code;
 use super::context::{Context, Disconnect};
+use super::text;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Metadata;
 use crate::protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
+use crate::transaction::command::{InitProducerId, Producer};
+use crate::transaction::state::{NO_EPOCH, NO_PRODUCER_ID};
 use crate::types::ProducerId;
 
-/// What stands for no producer id or no epoch.
-const NONE: i64 = -1;
+/// The first version that knows PRODUCER_FENCED.
+const FENCED_FROM: i16 = 4;
 
 /// The ids that this broker may give out.
 #[derive(Debug, Default)]
@@ -29,7 +33,7 @@ impl ProducerIds {
     ///
     /// # Errors
     /// Where the controller gives no further block.
-    async fn next(&self, metadata: &Metadata) -> Result<ProducerId, ApiError> {
+    pub(crate) async fn next(&self, metadata: &Metadata) -> Result<ProducerId, ApiError> {
         let mut block = self.0.lock().await;
         loop {
             if let Some(id) = block.next() {
@@ -43,23 +47,31 @@ impl ProducerIds {
 pub(super) async fn handle(
     context: &Context,
     request: InitProducerIdRequest,
-    _version: i16,
+    version: i16,
 ) -> Result<InitProducerIdResponse, Disconnect> {
-    let producer_id = match &request.transactional_id {
-        _ if (request.producer_id.0 == NONE) != (i64::from(request.producer_epoch) == NONE) => {
-            Err(ErrorCode::InvalidRequest)
+    let (id, epoch) = (request.producer_id.0, request.producer_epoch);
+    let producer = match &request.transactional_id {
+        _ if (id == NO_PRODUCER_ID) != (epoch == NO_EPOCH) => Err(ErrorCode::InvalidRequest),
+        Some(transactional_id) => {
+            let init = InitProducerId {
+                transactional_id: text::shared(transactional_id),
+                timeout_ms: request.transaction_timeout_ms,
+                expected: (id != NO_PRODUCER_ID).then_some(Producer { id, epoch }),
+                fresh_producer_id: None,
+            };
+            context.broker.transactions.init(init).await
         }
-        Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
-        Some(_) => Err(ErrorCode::UnsupportedVersion),
-        None => context.broker.producer_ids.next(&context.broker.metadata).await.map_err(|error| error.code),
+        None => {
+            let id = context.broker.producer_ids.next(&context.broker.metadata).await;
+            id.map(|id| Producer { id, epoch: 0 }).map_err(|error| error.code)
+        }
     };
-    Ok(match producer_id {
-        Ok(id) => {
-            InitProducerIdResponse::default().with_producer_id(WireProducerId(id)).with_producer_epoch(0)
-        }
-        Err(code) => InitProducerIdResponse::default()
-            .with_error_code(code.code())
-            .with_producer_id(WireProducerId(NONE))
-            .with_producer_epoch(-1),
+    let response = InitProducerIdResponse::default();
+    Ok(match producer {
+        Ok(producer) => response.with_producer_id(producer.id.into()).with_producer_epoch(producer.epoch),
+        Err(code) => response
+            .with_error_code(fenced_code(code, version >= FENCED_FROM).code())
+            .with_producer_id(NO_PRODUCER_ID.into())
+            .with_producer_epoch(NO_EPOCH),
     })
 }

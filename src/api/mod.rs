@@ -3,6 +3,8 @@
 //! `apis!` declares what is served. From it come the dispatch of requests, the answer to ApiVersions, the table in the
 //! README, and the tests that send every version of everything.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 pub(crate) mod authorized;
@@ -22,6 +24,8 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 pub(crate) mod fetch_session;
 mod find_coordinator;
@@ -33,6 +37,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod nodes;
 mod offset_commit;
@@ -45,7 +50,10 @@ mod request;
 pub(crate) mod resolve;
 mod sync_group;
 mod text;
+mod transactional;
+mod txn_offset_commit;
 mod update_features;
+mod write_txn_markers;
 
 use bytes::Bytes;
 
@@ -178,6 +186,11 @@ apis! {
     21 DeleteRecords 0..=2, serial delete_records(DeleteRecordsRequest);
     22 InitProducerId 0..=5, serial init_producer_id(InitProducerIdRequest);
     23 OffsetForLeaderEpoch 2..=4, serial offset_for_leader_epoch(OffsetForLeaderEpochRequest);
+    24 AddPartitionsToTxn 0..=5, serial add_partitions_to_txn(AddPartitionsToTxnRequest);
+    25 AddOffsetsToTxn 0..=4, serial add_offsets_to_txn(AddOffsetsToTxnRequest);
+    26 EndTxn 0..=5, serial end_txn(EndTxnRequest);
+    27 WriteTxnMarkers 1..=2, serial write_txn_markers(WriteTxnMarkersRequest);
+    28 TxnOffsetCommit 0..=5, serial txn_offset_commit(TxnOffsetCommitRequest);
     32 DescribeConfigs 1..=4, serial describe_configs(DescribeConfigsRequest);
     33 AlterConfigs 0..=2, serial alter_configs(AlterConfigsRequest);
     35 DescribeLogDirs 1..=5, serial describe_log_dirs(DescribeLogDirsRequest);
@@ -189,6 +202,8 @@ apis! {
     57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest);
     60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest);
     61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
+    65 DescribeTransactions 0..=0, serial describe_transactions(DescribeTransactionsRequest);
+    66 ListTransactions 0..=2, serial list_transactions(ListTransactionsRequest);
     68 ConsumerGroupHeartbeat 0..=1, serial consumer_group_heartbeat(ConsumerGroupHeartbeatRequest);
     69 ConsumerGroupDescribe 0..=1, serial consumer_group_describe(ConsumerGroupDescribeRequest);
     74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);

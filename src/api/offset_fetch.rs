@@ -5,8 +5,8 @@
 //! - What is not committed is offset -1 and no error; a group that is not there has committed nothing.
 //! - Version 1 has no error of the whole: it stands at each partition.
 //! - Since version 10 topics have ids; a committed offset of another topic of the same name is not shown.
-//! - `require_stable` needs nothing: an answer leaves when everything before it is durable, and transactions are not
-//!   there yet.
+//! - `require_stable` (version 7 and later): an offset that an open transaction may change is not told, but
+//!   UNSTABLE_OFFSET_COMMIT.
 
 use std::sync::Arc;
 
@@ -41,14 +41,14 @@ pub(super) async fn handle(
     if version < GROUPS_FROM {
         return Ok(one_group(context, request, version).await);
     }
-    let image = &image;
+    let (image, require_stable) = (&image, request.require_stable);
     let groups = request.groups.into_iter().map(|group| async move {
         let (asked, mut topics) = resolve(image, group.topics, version);
         // Who says that it is a member is one, in this epoch.
         let is_member = group.member_id.is_some() || group.member_epoch >= 0;
         let member =
             is_member.then(|| (group.member_id.as_deref().unwrap_or_default().into(), group.member_epoch));
-        let fetched = fetch(context, &group.group_id, member, asked).await;
+        let fetched = fetch(context, &group.group_id, member, asked, require_stable).await;
         let error = fetched.as_ref().err().copied();
         if error.is_some() {
             topics.clear();
@@ -70,12 +70,10 @@ async fn fetch(
     group_id: &str,
     member: Option<(Arc<str>, i32)>,
     topics: Option<Vec<FetchTopic>>,
+    require_stable: bool,
 ) -> Result<Vec<FetchedTopic>, ErrorCode> {
-    context
-        .broker
-        .groups
-        .fetch_offsets(FetchOffsets { group_id: text::shared(group_id), member, topics })
-        .await
+    let group_id = text::shared(group_id);
+    context.broker.groups.fetch_offsets(FetchOffsets { group_id, member, topics, require_stable }).await
 }
 
 async fn one_group(context: &Context, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
@@ -85,7 +83,7 @@ async fn one_group(context: &Context, request: OffsetFetchRequest, version: i16)
         partitions: topic.partition_indexes.clone(),
     };
     let topics = request.topics.as_ref().map(|topics| topics.iter().map(asked).collect());
-    match fetch(context, &request.group_id, None, topics).await {
+    match fetch(context, &request.group_id, None, topics, request.require_stable).await {
         Ok(topics) => OffsetFetchResponse {
             topics: topics.into_iter().map(topic_with_name).collect(),
             ..OffsetFetchResponse::default()
@@ -105,12 +103,17 @@ async fn one_group(context: &Context, request: OffsetFetchRequest, version: i16)
     }
 }
 
+fn stability(is_unstable: bool) -> i16 {
+    if is_unstable { ErrorCode::UnstableOffsetCommit.code() } else { 0 }
+}
+
 fn topic_with_name(topic: FetchedTopic) -> OffsetFetchResponseTopic {
     let partitions = topic.partitions.into_iter().map(|partition| OffsetFetchResponsePartition {
         partition_index: partition.partition,
         committed_offset: partition.offset,
         committed_leader_epoch: partition.leader_epoch,
         metadata: Some(partition.metadata.to_string()),
+        error_code: stability(partition.is_unstable),
         ..OffsetFetchResponsePartition::default()
     });
     OffsetFetchResponseTopic {
@@ -184,6 +187,7 @@ fn identified(image: &Image, topic: FetchedTopic, version: i16) -> Option<Offset
         committed_offset: partition.offset,
         committed_leader_epoch: partition.leader_epoch,
         metadata: Some(partition.metadata.to_string()),
+        error_code: stability(partition.is_unstable),
         ..OffsetFetchResponsePartitions::default()
     });
     Some(OffsetFetchResponseTopics {

@@ -9,8 +9,10 @@
 //! - Versions 0 to 2 are advertised and refused, because librdkafka takes their absence for a broker without
 //!   compression (KAFKA-18659). Version 13 names topics by id. Since version 10 NOT_LEADER_OR_FOLLOWER says who leads
 //!   (KIP-951).
-//! - Transactions are not there yet: a transactional batch is refused as one whose partition is in no transaction.
+//! - The first batch of a transaction in a partition waits until the transaction coordinator knows of the partition.
+//!   Since version 12 it is added then; before, it must have been (KIP-890).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +27,8 @@ use super::context::{Context, Disconnect};
 use super::nodes;
 use super::request::{Encoded, Running};
 use super::resolve::{self, CurrentLeader, TopicRef};
+use super::text;
+use super::transactional::{Deferred, FirstTry, Supports, producer_of, verify_deferred};
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{AppendError, Origin, PendingAppend};
 use crate::metadata::{Image, TopicImage};
@@ -43,13 +47,15 @@ const CURRENT_LEADER_FROM: i16 = 10;
 /// The first version that may bring zstd.
 const ZSTD_FROM: i16 = 7;
 
+/// The first versions that know TRANSACTION_ABORTABLE, and that add partitions to transactions (KIP-890).
+const ABORTABLE_FROM: i16 = 11;
+const EPOCH_BUMP_FROM: i16 = 12;
+
 const ATTRIBUTES_AT: usize = 21;
-const MAGIC_AT: usize = 16;
 const COUNT_AT: usize = 57;
 const HEADER_BYTES: usize = 61;
 const COMPRESSION_MASK: u8 = 0x07;
 const ZSTD: u8 = 4;
-const TRANSACTIONAL: u8 = 0x10;
 
 /// Appends, and returns what waits for the appends and builds the response.
 pub(super) fn begin(
@@ -64,13 +70,27 @@ pub(super) fn begin(
 /// What became of a request in its first stage.
 struct Appends {
     acks: i16,
-    topics: Vec<TopicAppends>,
+    transactional_id: Option<Arc<str>>,
+    topics: Vec<TopicAppends<Begun>>,
 }
 
-struct TopicAppends {
+struct TopicAppends<A> {
     name: TopicName,
     id: Uuid,
-    partitions: Vec<(i32, Append)>,
+    partitions: Vec<(i32, A)>,
+}
+
+/// What became of a partition's batch in the first stage.
+enum Begun {
+    Done(Append),
+    /// It waits for the transaction coordinator.
+    Waits(Deferred),
+}
+
+impl From<Append> for Begun {
+    fn from(append: Append) -> Self {
+        Self::Done(append)
+    }
 }
 
 enum Append {
@@ -86,6 +106,15 @@ struct Refused {
 impl From<AppendError> for Append {
     fn from(error: AppendError) -> Self {
         Self::Refused(Refused { error, leader: None })
+    }
+}
+
+impl From<Result<PendingAppend, AppendError>> for Append {
+    fn from(appended: Result<PendingAppend, AppendError>) -> Self {
+        match appended {
+            Ok(pending) => Self::Pending(pending),
+            Err(error) => error.into(),
+        }
     }
 }
 
@@ -112,9 +141,9 @@ fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) ->
         drop(topic.name);
         let partitions = topic.partition_data.into_iter().map(|partition| {
             let appended = match (found, refusal) {
-                (_, Some(Refusal::Transactional(code))) => code.into(),
-                (Err(code), _) => code.into(),
-                (Ok(_), Some(Refusal::Acks(code))) => code.into(),
+                (_, Some(Refusal::Transactional(code))) => Append::from(code).into(),
+                (Err(code), _) => Append::from(code).into(),
+                (Ok(_), Some(Refusal::Acks(code))) => Append::from(code).into(),
                 (Ok(found), None) => append_one(context, found, partition.index, partition.records, header),
             };
             (partition.index, appended)
@@ -122,7 +151,8 @@ fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) ->
         let partitions = partitions.collect();
         topics.push(TopicAppends { name, id, partitions });
     }
-    Appends { acks: request.acks, topics }
+    let transactional_id = request.transactional_id.as_ref().map(|id| text::shared(id));
+    Appends { acks: request.acks, transactional_id, topics }
 }
 
 /// Why no partition of a request is written to.
@@ -135,18 +165,16 @@ enum Refusal {
 }
 
 fn refusal_of_all(request: &ProduceRequest) -> Option<Refusal> {
-    let mut batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let transactional = |records: &Bytes| {
-        records.len() >= HEADER_BYTES
-            && records[MAGIC_AT] == 2
-            && records[ATTRIBUTES_AT + 1] & TRANSACTIONAL != 0
-    };
-    if batches.any(|partition| partition.records.as_ref().is_some_and(transactional)) {
-        return Some(Refusal::Transactional(if request.transactional_id.is_none() {
-            ErrorCode::TransactionalIdAuthorizationFailed
-        } else {
-            ErrorCode::InvalidTxnState
-        }));
+    let batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let records = batches.filter_map(|partition| partition.records.as_ref());
+    let mut producers = records.filter_map(|records| producer_of(records)).map(|(producer, _)| producer);
+    if let Some(first) = producers.next() {
+        if request.transactional_id.is_none() {
+            return Some(Refusal::Transactional(ErrorCode::TransactionalIdAuthorizationFailed));
+        }
+        if producers.any(|producer| producer != first) {
+            return Some(Refusal::Transactional(ErrorCode::InvalidProducerIdMapping));
+        }
     }
     (!matches!(request.acks, -1..=1)).then_some(Refusal::Acks(ErrorCode::InvalidRequiredAcks))
 }
@@ -157,39 +185,90 @@ fn append_one(
     index: i32,
     records: Option<Bytes>,
     header: &RequestHeader,
-) -> Append {
+) -> Begun {
     // The partition is looked for before its records are, as in Kafka.
     if topic.partition(index).is_none() {
-        return ErrorCode::UnknownTopicOrPartition.into();
+        return Append::from(ErrorCode::UnknownTopicOrPartition).into();
     }
     let Some(records) = records.filter(|records| !records.is_empty()) else {
-        return AppendError::with(ErrorCode::InvalidRecord, "a produce request must have a record batch")
-            .into();
+        let error = AppendError::with(ErrorCode::InvalidRecord, "a produce request must have a record batch");
+        return Append::from(error).into();
     };
     if header.api_version < ZSTD_FROM
         && records.len() >= HEADER_BYTES
         && records[ATTRIBUTES_AT + 1] & COMPRESSION_MASK == ZSTD
     {
-        return ErrorCode::UnsupportedCompressionType.into();
+        return Append::from(ErrorCode::UnsupportedCompressionType).into();
     }
     if is_internal_topic(&topic.name) && header.client_id.as_deref() != Some(ADMIN_CLIENT_ID) {
-        return ErrorCode::InvalidTopicException.into();
+        return Append::from(ErrorCode::InvalidTopicException).into();
     }
     match resolve::partition(&context.broker, topic, index) {
         Ok(partition) => {
             let (bytes, count) = (records.len(), record_count(&records));
-            let appended = partition.append(records, Origin::Client, Default::default());
+            let transactional = producer_of(&records).filter(|(producer, _)| producer.id >= 0);
+            let begun = match transactional {
+                None => partition.append(records, Origin::Client, Default::default()).map(FirstTry::Appended),
+                Some(producer) => {
+                    Deferred::begin(&partition, records, producer, supports(header.api_version))
+                }
+            };
+            let appended = match begun {
+                Ok(FirstTry::Waits(deferred)) => return Begun::Waits(deferred),
+                Ok(FirstTry::Appended(pending)) => Ok(pending),
+                Err(error) => Err(error),
+            };
             count_append(&context.broker.metrics, &topic.name, appended.is_ok().then_some((bytes, count)));
-            match appended {
-                Ok(pending) => Append::Pending(pending),
-                Err(error) => error.into(),
-            }
+            Append::from(appended).into()
         }
-        Err(code) => Append::Refused(Refused {
+        Err(code) => Begun::Done(Append::Refused(Refused {
             error: AppendError { code, message: None, record_errors: Vec::new(), log_start_offset: -1 },
             leader: resolve::current_leader(topic, index),
-        }),
+        })),
     }
+}
+
+fn supports(version: i16) -> Supports {
+    Supports::of(version, ABORTABLE_FROM, EPOCH_BUMP_FROM)
+}
+
+/// Appends what waited for the transaction coordinator, in its order.
+async fn append_deferred(
+    context: &Context,
+    transactional_id: Option<Arc<str>>,
+    topics: Vec<TopicAppends<Begun>>,
+    version: i16,
+) -> Vec<TopicAppends<Append>> {
+    let mut refused = HashMap::new();
+    if let Some(transactional_id) = transactional_id {
+        let all = topics.iter().flat_map(|topic| &topic.partitions);
+        let waits = all.filter_map(|(_, begun)| match begun {
+            Begun::Waits(deferred) => Some(deferred),
+            Begun::Done(_) => None,
+        });
+        let waiting: Vec<_> = waits.collect();
+        refused = verify_deferred(&context.broker, transactional_id, &waiting, supports(version)).await;
+    }
+    let mut append = |begun| match begun {
+        Begun::Done(append) => append,
+        Begun::Waits(deferred) => {
+            let refused = refused.remove(&deferred.partition());
+            append_one_deferred(context, deferred, refused)
+        }
+    };
+    let topics = topics.into_iter().map(|TopicAppends { name, id, partitions }| {
+        let partitions = partitions.into_iter().map(|(index, begun)| (index, append(begun)));
+        TopicAppends { name, id, partitions: partitions.collect() }
+    });
+    topics.collect()
+}
+
+fn append_one_deferred(context: &Context, deferred: Deferred, refused: Option<AppendError>) -> Append {
+    let (topic, records) = (deferred.partition().topic, deferred.records());
+    let (bytes, count) = (records.len(), record_count(records));
+    let appended = refused.map_or_else(|| deferred.append(), Err);
+    count_append(&context.broker.metrics, &topic, appended.is_ok().then_some((bytes, count)));
+    appended.into()
 }
 
 /// How many records a batch says it has.
@@ -217,9 +296,11 @@ async fn finish(
     appends: Appends,
     header: RequestHeader,
 ) -> Result<Option<Encoded>, Disconnect> {
+    let Appends { acks, transactional_id, topics } = appends;
+    let topics = append_deferred(&context, transactional_id, topics, header.api_version).await;
     let mut response = ProduceResponse::default();
     let mut failed = None;
-    for topic in appends.topics {
+    for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, append) in topic.partitions {
             let answer = match append {
@@ -242,7 +323,7 @@ async fn finish(
             answer.with_name(topic.name)
         });
     }
-    match (appends.acks, failed) {
+    match (acks, failed) {
         (0, None) => Ok(None),
         (0, Some(code)) => Err(Disconnect::FailedUnanswered(format!("Produce, error code {code}"))),
         _ => Encoded::response(&header, &response).map(Some),

@@ -43,6 +43,7 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
         max_size: size(config.group_max_size),
         offset_metadata_max_bytes: size(config.offset_metadata_max_bytes),
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+        producer_id_expiration_ms: config.producer_id_expiration_ms.into(),
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
         offsets_topic_partitions: config.offsets_topic_num_partitions,
         consumer_max_size: size(config.group_consumer_max_size),

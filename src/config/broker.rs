@@ -126,12 +126,17 @@ config_keys! {
     // Producers and transactions.
     "producer.id.expiration.ms" producer_id_expiration_ms: i32 = "86400000", ClusterWide, AtLeast(1), Low, "How long the state of a silent idempotent producer is kept, in milliseconds.";
     "producer.id.expiration.check.interval.ms" producer_id_expiration_check_interval_ms: i32 = "600000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, klamm looks for producers that are silent for too long." idle reason::HOUSEKEEPING;
-    "transaction.max.timeout.ms" transaction_max_timeout_ms: i32 = "900000", ReadOnly, AtLeast(1), High, "The longest transaction timeout that a producer may ask for, in milliseconds." idle reason::TRANSACTIONS;
-    "transactional.id.expiration.ms" transactional_id_expiration_ms: i32 = "604800000", ReadOnly, AtLeast(1), High, "How long an unused transactional id is kept, in milliseconds." idle reason::TRANSACTIONS;
-    "transaction.state.log.num.partitions" transaction_state_log_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __transaction_state is created with." idle reason::TRANSACTIONS;
-    "transaction.state.log.replication.factor" transaction_state_log_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __transaction_state is created with." differs "3" "a single node can hold one replica" idle reason::TRANSACTIONS;
-    "transaction.state.log.min.isr" transaction_state_log_min_isr: i32 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __transaction_state is created with." differs "2" "a single node can hold one replica" idle reason::TRANSACTIONS;
-    "transaction.state.log.segment.bytes" transaction_state_log_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __transaction_state is created with." idle reason::TRANSACTIONS;
+    "transaction.max.timeout.ms" transaction_max_timeout_ms: i32 = "900000", ReadOnly, AtLeast(1), High, "The longest transaction timeout that a producer may ask for, in milliseconds.";
+    "transactional.id.expiration.ms" transactional_id_expiration_ms: i32 = "604800000", ReadOnly, AtLeast(1), High, "How long an unused transactional id is kept, in milliseconds.";
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms" transaction_abort_timed_out_transaction_cleanup_interval_ms: i32 = "10000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, klamm looks for transactions that are open for too long.";
+    "transaction.remove.expired.transaction.cleanup.interval.ms" transaction_remove_expired_transaction_cleanup_interval_ms: i32 = "3600000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, klamm looks for transactional ids that nobody uses.";
+    "transaction.partition.verification.enable" transaction_partition_verification_enable: bool = "true", ClusterWide, Any, Low, "Whether the first batch of a transaction in a partition is checked with the transaction coordinator, where the producer adds partitions by itself.";
+    "add.partitions.to.txn.retry.backoff.ms" add_partitions_to_txn_retry_backoff_ms: i32 = "20", ReadOnly, AtLeast(1), High, "How long, in milliseconds, a request waits before it asks again whether the transaction before is complete, unless it is told.";
+    "add.partitions.to.txn.retry.backoff.max.ms" add_partitions_to_txn_retry_backoff_max_ms: i32 = "100", ReadOnly, AtLeast(0), High, "How long, in milliseconds, a request waits for the transaction before to be complete.";
+    "transaction.state.log.num.partitions" transaction_state_log_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __transaction_state is created with.";
+    "transaction.state.log.replication.factor" transaction_state_log_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __transaction_state is created with." differs "3" "a single node can hold one replica";
+    "transaction.state.log.min.isr" transaction_state_log_min_isr: i32 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __transaction_state is created with." differs "2" "a single node can hold one replica";
+    "transaction.state.log.segment.bytes" transaction_state_log_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __transaction_state is created with.";
 
     // Share groups.
     "share.coordinator.state.topic.num.partitions" share_coordinator_state_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __share_group_state is created with." idle reason::SHARE_GROUPS;

@@ -8,7 +8,7 @@ use super::key::{ConfigType, Scope, parse_type};
 pub mod reason {
     pub const AUTHENTICATION: &str = "connections are not authenticated yet";
     pub const CLIENT_METRICS: &str = "klamm does not collect metrics from clients yet (KIP-714)";
-    pub const COORDINATOR: &str = "klamm's group coordinator has no such threads and buffers";
+    pub const COORDINATOR: &str = "klamm's coordinators have no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
@@ -26,7 +26,6 @@ pub mod reason {
     pub const STREAMS_GROUPS: &str = "streams groups (KIP-1071) are not built yet";
     pub const THREADS: &str = "klamm has one pool of threads, as many as there are processors";
     pub const TIERED: &str = "tiered storage is not built yet";
-    pub const TRANSACTIONS: &str = "transactions are not built yet";
     pub const UNSTABLE: &str = "klamm has no unstable versions";
 }
 
@@ -320,31 +319,8 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
     row("remote.log.storage.manager.class.path", String, None, ReadOnly, reason::TIERED),
     row("remote.log.storage.manager.impl.prefix", String, Some("rsm.config."), ReadOnly, reason::TIERED),
     row("remote.log.storage.system.enable", Boolean, Some("false"), ReadOnly, reason::TIERED),
-    row("add.partitions.to.txn.retry.backoff.max.ms", Int, Some("100"), ReadOnly, reason::TRANSACTIONS),
-    row("add.partitions.to.txn.retry.backoff.ms", Int, Some("20"), ReadOnly, reason::TRANSACTIONS),
-    row(
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
-        Int,
-        Some("10000"),
-        ReadOnly,
-        reason::TRANSACTIONS,
-    ),
-    row(
-        "transaction.partition.verification.enable",
-        Boolean,
-        Some("true"),
-        ClusterWide,
-        reason::TRANSACTIONS,
-    ),
-    row(
-        "transaction.remove.expired.transaction.cleanup.interval.ms",
-        Int,
-        Some("3600000"),
-        ReadOnly,
-        reason::TRANSACTIONS,
-    ),
-    row("transaction.state.log.load.buffer.size", Int, Some("5242880"), ReadOnly, reason::TRANSACTIONS),
-    row("transaction.two.phase.commit.enable", Boolean, Some("false"), ReadOnly, reason::TRANSACTIONS),
+    row("transaction.state.log.load.buffer.size", Int, Some("5242880"), ReadOnly, reason::COORDINATOR),
+    row("transaction.two.phase.commit.enable", Boolean, Some("false"), ReadOnly, reason::UNSTABLE),
     row("unstable.api.versions.enable", Boolean, Some("false"), ReadOnly, reason::UNSTABLE),
     row("unstable.feature.versions.enable", Boolean, Some("false"), ReadOnly, reason::UNSTABLE),
 ];

@@ -11,7 +11,8 @@ use super::cluster::ClusterView;
 use super::consumer::record::MemberMetadata;
 use super::core::GroupCounts;
 use crate::error::{ApiError, ErrorCode};
-use crate::types::{LeaderEpoch, Offset, TimestampMs};
+use crate::log::Marker;
+use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
 
 /// A request to the group coordinator, for one of its shards.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub enum Command {
     Heartbeat(Heartbeat),
     Leave(LeaveGroup),
     CommitOffsets(CommitOffsets),
+    CommitTransactionalOffsets(CommitTransactionalOffsets),
+    EndTransaction(Marker),
     FetchOffsets(FetchOffsets),
     DeleteOffsets(DeleteOffsets),
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
@@ -41,6 +44,8 @@ pub enum Reply {
     Heartbeat(Result<(), ErrorCode>),
     Leave(Result<Vec<LeftMember>, ErrorCode>),
     CommitOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
+    CommitTransactionalOffsets(Result<TransactionalCommit, ErrorCode>),
+    EndTransaction(Result<(), ErrorCode>),
     FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
     DeleteOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
     ConsumerHeartbeat(Result<HeartbeatAnswer, ApiError>),
@@ -272,6 +277,27 @@ pub struct CommittedPartition {
     pub metadata: Option<String>,
 }
 
+/// TxnOffsetCommit, for partitions that exist.
+#[derive(Clone, Debug)]
+pub struct CommitTransactionalOffsets {
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    /// Whether the producer gets a new epoch with each transaction.
+    pub supports_epoch_bump: bool,
+    /// What [`TransactionalCommit::AskCoordinator`] brought, once the coordinator has agreed.
+    pub verified_at: Option<u64>,
+    pub offsets: CommitOffsets,
+}
+
+/// How TxnOffsetCommit goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactionalCommit {
+    Done(Vec<TopicOutcome>),
+    /// Whether the transaction coordinator knows of the transaction is to be asked; then it is tried again with this
+    /// number.
+    AskCoordinator(u64),
+}
+
 /// A topic of a request, and what became of each of its partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicOutcome {
@@ -288,6 +314,8 @@ pub struct FetchOffsets {
     pub member: Option<(Arc<str>, i32)>,
     /// `None` asks for everything that the group has committed.
     pub topics: Option<Vec<FetchTopic>>,
+    /// Whether offsets are held back that an open transaction may change.
+    pub require_stable: bool,
 }
 
 /// A topic whose committed offsets are asked for.
@@ -314,6 +342,8 @@ pub struct FetchedPartition {
     pub offset: Offset,
     pub leader_epoch: LeaderEpoch,
     pub metadata: Arc<str>,
+    /// It is not told, because an open transaction may change it.
+    pub is_unstable: bool,
 }
 
 /// OffsetDelete (KIP-496).

@@ -10,18 +10,19 @@ use uuid::Uuid;
 
 use super::cluster::ClusterView;
 use super::command::{
-    Command, CommitOffsets, ConsumerHeartbeat, DeleteOffsets, DeletedTopic, DescribedConsumerGroup,
-    DescribedGroup, FetchOffsets, FetchedTopic, GroupFilter, Heartbeat, HeartbeatAnswer, JoinGroup,
-    JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Reply, SyncGroup, SyncedGroup,
-    TopicOutcome,
+    Command, CommitOffsets, CommitTransactionalOffsets, ConsumerHeartbeat, DeleteOffsets, DeletedTopic,
+    DescribedConsumerGroup, DescribedGroup, FetchOffsets, FetchedTopic, GroupFilter, Heartbeat,
+    HeartbeatAnswer, JoinGroup, JoinedGroup, LeaveGroup, LeftMember, ListedGroup, RefusedJoin, Reply,
+    SyncGroup, SyncedGroup, TopicOutcome, TransactionalCommit,
 };
 use super::core::{GroupCore, GroupCounts};
 use super::journal::GroupJournal;
 use super::settings::{GROUP_RECORD_BYTES_MAX, GroupSettings};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::log::{LogManager, Partition};
+use crate::log::{LogManager, Marker, Partition};
 use crate::shard::Shard;
+use crate::types::coordinator_partition;
 
 /// The longest text of a member that is kept. Kafka's strings end at 32767 bytes, and a member id is a client id with a
 /// UUID behind it.
@@ -102,7 +103,7 @@ impl GroupCoordinator {
             Ok(count @ 1..) => count,
             _ => self.settings.offsets_topic_partitions,
         };
-        partition_of(group_id, count)
+        coordinator_partition(group_id, count)
     }
 
     fn journal(&self, partition: &Arc<Partition>) -> GroupJournal {
@@ -196,6 +197,41 @@ impl GroupCoordinator {
             Ok(Reply::CommitOffsets(result)) => result,
             other => Err(unexpected(other)),
         }
+    }
+
+    /// TxnOffsetCommit.
+    ///
+    /// # Errors
+    /// Kafka's codes, where they concern all partitions.
+    pub async fn commit_transactional_offsets(
+        &self,
+        request: CommitTransactionalOffsets,
+    ) -> Result<TransactionalCommit, ErrorCode> {
+        let group_id = request.offsets.group_id.clone();
+        match self.call_for(&group_id, Command::CommitTransactionalOffsets(request)).await {
+            Ok(Reply::CommitTransactionalOffsets(result)) => result,
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Ends a producer's transaction in a partition of `__consumer_offsets`. When this returns, nothing that comes
+    /// later is done before; the future that is returned tells when the marker is stored.
+    ///
+    /// # Errors
+    /// `NOT_COORDINATOR` where this broker does not lead the partition; later those of [`Marker::check`].
+    pub fn end_transaction(
+        &self,
+        index: i32,
+        marker: Marker,
+    ) -> Result<impl Future<Output = Result<(), ErrorCode>> + Send + use<>, ErrorCode> {
+        let shard = self.shard_of(&mut self.led.lock(), index).ok_or(ErrorCode::NotCoordinator)?;
+        let reply = shard.post(Command::EndTransaction(marker))?;
+        Ok(async move {
+            match reply.await {
+                Ok(Reply::EndTransaction(result)) => result,
+                other => Err(unexpected(other)),
+            }
+        })
     }
 
     /// OffsetFetch.
@@ -366,13 +402,6 @@ fn has_too_large_texts(request: &ConsumerHeartbeat) -> bool {
     let optional = [&request.instance_id, &request.rack_id, &request.expression];
     let mut texts = optional.into_iter().flatten().chain([&request.member_id, &request.client_id]);
     texts.any(|text| text.len() > TEXT_BYTES_MAX)
-}
-
-/// Java's `String.hashCode` (over UTF-16), made positive as `Utils.abs` does, modulo the partitions.
-fn partition_of(group_id: &str, partitions: i32) -> i32 {
-    let hash =
-        group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    hash.checked_abs().unwrap_or(0) % partitions
 }
 
 #[cfg(test)]

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use super::classic::{Change, ClassicGroup, GroupState};
 use super::cluster::ClusterView;
-use super::command::{Command, DescribedGroup, GroupFilter, ListedGroup, Reply};
+use super::command::{Command, CommittedOffset, DescribedGroup, GroupFilter, ListedGroup, Reply};
 use super::consumer::{ConsumerChange, ConsumerGroupState};
 use super::kind::Group;
 use super::offsets::Offsets;
 use super::record::Record;
 use super::settings::GroupSettings;
+use super::transactions::{OffsetKey, PendingOffset, TransactionEvent, TransactionalOffsets};
 use crate::error::ErrorCode;
 use crate::shard::{Core, Decision, TimerChange, Token};
-use crate::types::TimestampMs;
+use crate::types::{ProducerId, TimestampMs};
 
 /// A change of a shard's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Event {
     Consumer { group_id: Arc<str>, change: ConsumerChange },
     /// The cluster is another one now. A restart begins with the one of its time.
     Cluster(Arc<ClusterView>),
+    /// Written as far as it says.
+    Transaction(TransactionEvent),
 }
 
 /// A deadline of a shard.
@@ -56,12 +59,19 @@ pub struct GroupCore {
     pub(super) cluster: Arc<ClusterView>,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) offsets: Offsets,
+    pub(super) transactional: TransactionalOffsets,
 }
 
 impl GroupCore {
     /// A shard without groups.
     pub fn new(settings: Arc<GroupSettings>, cluster: Arc<ClusterView>) -> Self {
-        Self { settings, cluster, groups: BTreeMap::new(), offsets: Offsets::default() }
+        Self {
+            settings,
+            cluster,
+            groups: BTreeMap::new(),
+            offsets: Offsets::default(),
+            transactional: TransactionalOffsets::default(),
+        }
     }
 
     /// How many groups there are in each state.
@@ -105,7 +115,7 @@ impl GroupCore {
                 None => Some(ErrorCode::GroupIdNotFound),
             };
             if error.is_none() {
-                decision.events.extend(self.offsets.delete_all(&group_id));
+                decision.events.extend(self.delete_all_offsets(&group_id));
                 self.delete_group(now_ms, &group_id, &mut decision);
             }
             results.push((group_id, error));
@@ -131,14 +141,39 @@ impl GroupCore {
     fn expire_offsets(&self, now_ms: TimestampMs) -> Decision<Self> {
         let mut decision = Decision::default();
         for (group_id, group) in &self.groups {
-            let expired = self.offsets.expire(group_id, group, now_ms, self.settings.offsets_retention_ms);
+            let expired = self.expire_group_offsets(now_ms, group_id, group);
             decision.events.extend(expired.tombstones);
             if expired.nothing_left && group.is_empty() {
                 self.delete_group(now_ms, group_id, &mut decision);
             }
         }
+        decision.events.extend(self.transactional.forget(now_ms, self.settings.producer_id_expiration_ms));
         decision.timers.push(self.next_expiration(now_ms));
         decision
+    }
+
+    /// Who commits without being a member of a group makes a simple group.
+    fn ensure_group(&mut self, group_id: &Arc<str>, now_ms: TimestampMs) {
+        let simple = || Group::Classic(ClassicGroup::simple(group_id.clone(), now_ms));
+        self.groups.entry(group_id.clone()).or_insert_with(simple);
+    }
+
+    /// Takes over an offset that an open transaction commits.
+    pub(super) fn load_pending(&mut self, producer_id: ProducerId, key: OffsetKey, pending: PendingOffset) {
+        let now_ms = pending.value.as_ref().map_or(0, |value| value.commit_timestamp_ms);
+        self.ensure_group(&key.group_id, now_ms);
+        self.transactional.load(producer_id, key, pending);
+    }
+
+    fn put_offset(
+        &mut self,
+        group_id: &Arc<str>,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: &CommittedOffset,
+    ) {
+        self.ensure_group(group_id, offset.commit_timestamp_ms);
+        self.offsets.put(group_id, topic, partition, offset.clone());
     }
 
     fn next_expiration(&self, now_ms: TimestampMs) -> TimerChange<Timer> {
@@ -174,6 +209,10 @@ impl Core for GroupCore {
             Command::Heartbeat(request) => self.heartbeat(now_ms, token, &request),
             Command::Leave(request) => self.leave(now_ms, token, request),
             Command::CommitOffsets(request) => self.commit_offsets(now_ms, token, request),
+            Command::CommitTransactionalOffsets(request) => {
+                self.commit_transactional_offsets(now_ms, token, request)
+            }
+            Command::EndTransaction(marker) => self.end_transaction(token, marker),
             Command::FetchOffsets(request) => {
                 Decision::reply(token, Reply::FetchOffsets(self.fetch_offsets(request)))
             }
@@ -188,7 +227,7 @@ impl Core for GroupCore {
             Command::List(filter) => Decision::reply(token, Reply::List(self.list(&filter))),
             Command::DeleteGroups { group_ids } => self.delete_groups(now_ms, token, group_ids),
             Command::TopicsDeleted { topics } => {
-                let events = topics.iter().flat_map(|topic| self.offsets.delete_topic(topic)).collect();
+                let events = topics.iter().flat_map(|topic| self.delete_topic_offsets(topic)).collect();
                 Decision { events, replies: vec![(token, Reply::TopicsDeleted)], timers: Vec::new() }
             }
             Command::ClusterChanged { cluster } => {
@@ -250,14 +289,26 @@ impl Core for GroupCore {
             }
             Event::Record(Record::Consumer(record)) => self.replay_consumer(record),
             Event::Record(Record::Offset { group_id, topic, partition, value: Some(offset) }) => {
-                // Who commits without being a member of a group makes a simple group.
-                let simple =
-                    || Group::Classic(ClassicGroup::simple(group_id.clone(), offset.commit_timestamp_ms));
-                self.groups.entry(group_id.clone()).or_insert_with(simple);
-                self.offsets.put(group_id, topic, *partition, offset.clone());
+                self.put_offset(group_id, topic, *partition, offset);
             }
             Event::Record(Record::Offset { group_id, topic, partition, value: None }) => {
                 self.offsets.remove(group_id, topic, *partition);
+            }
+            Event::Transaction(event) => {
+                if let TransactionEvent::Added {
+                    key,
+                    pending: PendingOffset { value: Some(value), .. },
+                    ..
+                } = event
+                {
+                    self.ensure_group(&key.group_id, value.commit_timestamp_ms);
+                }
+                if let TransactionEvent::Ended { committed, .. } = event {
+                    for (key, value) in committed {
+                        self.put_offset(&key.group_id, &key.topic, key.partition, value);
+                    }
+                }
+                self.transactional.replay(event);
             }
             Event::Classic { group_id, change } => {
                 if let Some(Group::Classic(group)) = self.groups.get_mut(group_id) {

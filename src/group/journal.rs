@@ -10,14 +10,16 @@ use tracing::{error, warn};
 use super::cluster::ClusterView;
 use super::consumer::record::ConsumerRecord;
 use super::core::{Event, GroupCore};
-use super::record::{Record, RecordError, decode_group, decode_offset};
+use super::record::{Record, RecordError, decode_group, decode_offset, offset_value};
 use super::settings::GroupSettings;
+use super::transactions::{OffsetKey, PendingOffset, TransactionEvent};
 use crate::error::{ErrorCode, StorageError};
-use crate::log::batch::BatchBuilder;
-use crate::log::{Origin, Partition, PendingAppend as LogAppend};
+use crate::log::batch::{BatchBuilder, TRANSACTIONAL};
+use crate::log::{AppendError, Origin, Partition, PendingAppend as LogAppend};
+use crate::protocol::wire::EncodeError;
 use crate::shard::{Journal, PendingAppend};
 use crate::storage::{Durability, Key, KeyPrefix, Ops, Purpose};
-use crate::types::TimestampMs;
+use crate::types::{ProducerEpoch, ProducerId, TimestampMs};
 
 /// Records are cut into batches of about this size, so that consumers of the topic need no large buffers.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -50,11 +52,13 @@ impl GroupJournal {
     }
 
     fn append_batch(&self, batch: BatchBuilder, view: Ops) -> Result<LogAppend, ErrorCode> {
-        self.partition.append(batch.build(), Origin::Internal, view).map_err(|refused| {
-            let reason = refused.message.unwrap_or_default();
-            error!(partition = self.partition.name(), reason, "group records were refused");
-            told_to_clients(refused.code)
-        })
+        self.partition.append(batch.build(), Origin::Internal, view).map_err(|refused| self.refused(refused))
+    }
+
+    fn refused(&self, refused: AppendError) -> ErrorCode {
+        let reason = refused.message.unwrap_or_default();
+        error!(partition = self.partition.name(), reason, "group records were refused");
+        told_to_clients(refused.code)
     }
 }
 
@@ -68,9 +72,17 @@ impl Journal<GroupCore> for GroupJournal {
             self.store.commit_blocking(ops, Durability::Process)?;
         }
         let mut core = GroupCore::new(self.settings.clone(), self.cluster.load_full());
+        self.partition.producers().iter().for_each(|producer| core.transactional.load_producer(producer));
         for entry in self.store.scan(&self.prefix()) {
             let (key, value) = entry?;
             let damaged = |error: RecordError| StorageError::Damaged(format!("{key:?}: {error}"));
+            if let Key::PendingOffset { producer_id, group, topic, partition, .. } = &key {
+                let pending = PendingOffset::decode(value).map_err(damaged)?;
+                let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
+                let key = OffsetKey { group_id, topic, partition: *partition };
+                core.load_pending(*producer_id, key, pending);
+                continue;
+            }
             let record = if let Key::Group { group, .. } = &key {
                 let value = Some(decode_group(value).map_err(damaged)?);
                 Record::Group { group_id: group.as_str().into(), value }
@@ -91,27 +103,15 @@ impl Journal<GroupCore> for GroupJournal {
     }
 
     fn append(&self, now_ms: TimestampMs, events: &[Event]) -> Result<Option<PendingAppend>, ErrorCode> {
-        let mut pending = Vec::new();
-        let (mut batch, mut view) = (BatchBuilder::new(), Ops::new());
+        let mut batches = Batches::new(self, now_ms);
         for event in events {
-            let Event::Record(record) = event else { continue };
-            let (key, value) = record.encode().map_err(|error| {
-                error!(partition = self.partition.name(), %error, "a group record can not be encoded");
-                ErrorCode::UnknownServerError
-            })?;
-            batch = batch.record(now_ms, Some(&key), value.as_deref());
-            let view_key = view_key(self.partition.index(), record);
-            match value {
-                Some(value) => view.put(&view_key, value),
-                None => view.delete(&view_key),
-            }
-            if batch.size_bytes() >= BATCH_BYTES {
-                pending.push(self.append_batch(std::mem::take(&mut batch), std::mem::take(&mut view))?);
+            match event {
+                Event::Record(record) => batches.add(record)?,
+                Event::Transaction(event) => batches.add_transactional(event)?,
+                Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => {}
             }
         }
-        if batch.record_count() > 0 {
-            pending.push(self.append_batch(batch, view)?);
-        }
+        let pending = batches.finish()?;
         if pending.is_empty() {
             return Ok(None);
         }
@@ -125,11 +125,121 @@ impl Journal<GroupCore> for GroupJournal {
     }
 
     fn check(&self, events: &[Event]) -> Result<(), ErrorCode> {
-        let writes = events.iter().any(|event| matches!(event, Event::Record(_)));
+        let writes = events.iter().any(|event| matches!(event, Event::Record(_) | Event::Transaction(_)));
         match self.store.refusal(Purpose::State) {
             Some(_) if writes => Err(told_to_clients(ErrorCode::KafkaStorageError)),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// The batches of one append: records of a transaction stand in batches of their producer.
+struct Batches<'a> {
+    journal: &'a GroupJournal,
+    now_ms: TimestampMs,
+    producer: Option<(ProducerId, ProducerEpoch)>,
+    batch: BatchBuilder,
+    view: Ops,
+    pending: Vec<LogAppend>,
+}
+
+impl<'a> Batches<'a> {
+    fn new(journal: &'a GroupJournal, now_ms: TimestampMs) -> Self {
+        let (batch, view) = (BatchBuilder::new(), Ops::new());
+        Self { journal, now_ms, producer: None, batch, view, pending: Vec::new() }
+    }
+
+    fn encoded<T>(&self, encoded: Result<T, EncodeError>) -> Result<T, ErrorCode> {
+        encoded.map_err(|error| {
+            error!(partition = self.journal.partition.name(), %error, "a group record can not be encoded");
+            ErrorCode::UnknownServerError
+        })
+    }
+
+    fn add(&mut self, record: &Record) -> Result<(), ErrorCode> {
+        self.begin(None)?;
+        let (key, value) = self.encoded(record.encode())?;
+        let view_key = view_key(self.journal.partition.index(), record);
+        match &value {
+            Some(value) => self.view.put(&view_key, value.clone()),
+            None => self.view.delete(&view_key),
+        }
+        self.push(&key, value.as_deref())
+    }
+
+    fn add_transactional(&mut self, event: &TransactionEvent) -> Result<(), ErrorCode> {
+        let index = self.journal.partition.index();
+        match event {
+            TransactionEvent::Added { producer_id, producer_epoch, key, pending } => {
+                self.begin(Some((*producer_id, *producer_epoch)))?;
+                let record = key.record(pending.value.clone());
+                let (record_key, value) = self.encoded(record.encode())?;
+                let pending = self.encoded(pending.encode())?;
+                self.view.put(&key.view_key(index, *producer_id), pending);
+                self.push(&record_key, value.as_deref())
+            }
+            TransactionEvent::Superseded { producer_id, key, number } => {
+                let pending = self.encoded(PendingOffset { number: *number, value: None }.encode())?;
+                self.view.put(&key.view_key(index, *producer_id), pending);
+                Ok(())
+            }
+            TransactionEvent::Dropped { producer_id, key } => {
+                self.view.delete(&key.view_key(index, *producer_id));
+                Ok(())
+            }
+            TransactionEvent::Ended { marker, committed, decided } => {
+                self.flush()?;
+                for (key, value) in committed {
+                    let record = key.record(Some(value.clone()));
+                    let value = self.encoded(offset_value(value))?;
+                    self.view.put(&view_key(index, &record), value);
+                }
+                for key in decided {
+                    self.view.delete(&key.view_key(index, marker.producer_id));
+                }
+                let view = std::mem::take(&mut self.view);
+                let pending = self.journal.partition.append_marker(marker, view);
+                self.pending.push(pending.map_err(|refused| self.journal.refused(refused))?);
+                Ok(())
+            }
+            TransactionEvent::Forgotten(_) => Ok(()),
+        }
+    }
+
+    /// Goes on with records of this producer.
+    fn begin(&mut self, producer: Option<(ProducerId, ProducerEpoch)>) -> Result<(), ErrorCode> {
+        if self.producer != producer {
+            self.flush()?;
+            self.producer = producer;
+        }
+        if let Some((id, epoch)) = producer.filter(|_| self.batch.record_count() == 0) {
+            self.batch = BatchBuilder::new().attributes(TRANSACTIONAL).producer(id, epoch, -1);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), ErrorCode> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch = batch.record(self.now_ms, Some(key), value);
+        if self.batch.size_bytes() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Appends what there is. Changes of the view alone wait for the next records: they follow from some.
+    fn flush(&mut self) -> Result<(), ErrorCode> {
+        if self.batch.record_count() > 0 {
+            let (batch, view) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.view));
+            self.pending.push(self.journal.append_batch(batch, view)?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<LogAppend>, ErrorCode> {
+        self.flush()?;
+        if !self.view.is_empty() {
+            let view = std::mem::take(&mut self.view);
+            drop(self.journal.store.commit(view, Durability::Process));
+        }
+        Ok(self.pending)
     }
 }
 

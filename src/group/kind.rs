@@ -91,6 +91,23 @@ impl Group {
         }
     }
 
+    /// Whether the caller may commit offsets as part of a transaction.
+    pub(super) fn validate_transactional_commit(&self, request: &CommitOffsets) -> Result<(), ErrorCode> {
+        match self {
+            Self::Classic(group) => group.validate_transactional_commit(request),
+            Self::Consumer(group) => {
+                let is_member = request.generation_id >= 0
+                    || !request.member_id.is_empty()
+                    || request.group_instance_id.is_some();
+                let checked = if is_member { group.validate_commit(request) } else { Ok(()) };
+                // What a producer understands.
+                checked.map_err(|code| {
+                    if code == ErrorCode::StaleMemberEpoch { ErrorCode::IllegalGeneration } else { code }
+                })
+            }
+        }
+    }
+
     /// Whether the caller may read offsets, as the member that it says it is.
     pub(super) fn validate_fetch(&self, member: Option<&(Arc<str>, i32)>) -> Result<(), ErrorCode> {
         match (self, member) {

@@ -11,6 +11,7 @@
 //! - `kind`: a group of either protocol;
 //! - `journal`: where records go: the log, and the view from which a shard is loaded;
 //! - [`offsets`]: committed offsets, their retention and deletion;
+//! - [`transactions`]: offsets that are part of a transaction;
 //! - [`record`]: the records, in Kafka's bytes;
 //! - `scripts/`: golden scripts, one for each scenario: commands with their replies on virtual time.
 
@@ -34,3 +35,4 @@ mod script;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+pub mod transactions;

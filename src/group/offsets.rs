@@ -13,6 +13,7 @@ use super::command::{
 use super::core::{Event, GroupCore};
 use super::kind::{ExpirationCondition, Group};
 use super::record::Record;
+use super::transactions::OffsetKey;
 use crate::error::ErrorCode;
 use crate::shard::{Decision, Token};
 use crate::types::TimestampMs;
@@ -153,6 +154,67 @@ fn tombstones<'a>(
     partitions.map(|partition| tombstone(group_id, topic, *partition)).collect()
 }
 
+impl GroupCore {
+    /// Removes a committed offset, and what open transactions would commit in its place.
+    pub(super) fn delete_offset(&self, key: &OffsetKey) -> Vec<Event> {
+        let mut events = self.transactional.drop_one(key);
+        let is_known = self.offsets.get(&key.group_id, &key.topic, key.partition).is_some();
+        if is_known || !events.is_empty() {
+            events.push(tombstone(&key.group_id, &key.topic, key.partition));
+        }
+        events
+    }
+
+    /// Removes what a deleted group has committed.
+    pub(super) fn delete_all_offsets(&self, group_id: &Arc<str>) -> Vec<Event> {
+        let mut events = self.offsets.delete_all(group_id);
+        for key in self.transactional.keys_of_group(group_id) {
+            events.extend(self.delete_pending(&key));
+        }
+        events
+    }
+
+    /// Removes what was committed of a deleted topic, in all groups.
+    pub(super) fn delete_topic_offsets(&self, deleted: &DeletedTopic) -> Vec<Event> {
+        let mut events = self.offsets.delete_topic(deleted);
+        for key in self.transactional.keys_of_topic(deleted) {
+            events.extend(self.delete_pending(&key));
+        }
+        events
+    }
+
+    /// One tombstone is enough where the offset is committed too.
+    fn delete_pending(&self, key: &OffsetKey) -> Vec<Event> {
+        let mut events = self.transactional.drop_one(key);
+        if self.offsets.get(&key.group_id, &key.topic, key.partition).is_none() {
+            events.push(tombstone(&key.group_id, &key.topic, key.partition));
+        }
+        events
+    }
+
+    /// Forgets a group's old offsets, but for those that an open transaction may change.
+    pub(super) fn expire_group_offsets(
+        &self,
+        now_ms: TimestampMs,
+        group_id: &Arc<str>,
+        group: &Group,
+    ) -> Expired {
+        let retention_ms = self.settings.offsets_retention_ms;
+        let mut expired = self.offsets.expire(group_id, group, now_ms, retention_ms);
+        if self.transactional.has_group(group_id) {
+            expired.nothing_left = false;
+            expired.tombstones.retain(|event| {
+                let Event::Record(Record::Offset { group_id, topic, partition, .. }) = event else {
+                    return true;
+                };
+                let (group_id, topic) = (group_id.clone(), topic.clone());
+                !self.transactional.is_pending(&OffsetKey { group_id, topic, partition: *partition })
+            });
+        }
+        expired
+    }
+}
+
 fn fetch_topic(committed: Option<&ByTopic>, asked: FetchTopic) -> FetchedTopic {
     let offsets = committed.and_then(|topics| topics.get(&asked.topic));
     let same = |found: Uuid| found.is_nil() || asked.topic_id.is_nil() || found == asked.topic_id;
@@ -178,11 +240,12 @@ fn committed_partition(partition: i32, offset: &CommittedOffset) -> FetchedParti
         offset: offset.offset,
         leader_epoch: offset.leader_epoch,
         metadata: offset.metadata.clone(),
+        is_unstable: false,
     }
 }
 
 fn not_committed(partition: i32) -> FetchedPartition {
-    FetchedPartition { partition, offset: -1, leader_epoch: -1, metadata: Arc::default() }
+    FetchedPartition { partition, offset: -1, leader_epoch: -1, metadata: Arc::default(), is_unstable: false }
 }
 
 impl GroupCore {
@@ -215,12 +278,11 @@ impl GroupCore {
                     expire_timestamp_ms,
                     topic_id: topic.topic_id,
                 };
-                decision.events.push(Event::Record(Record::Offset {
-                    group_id: request.group_id.clone(),
-                    topic: topic.topic.clone(),
-                    partition,
-                    value: Some(value),
-                }));
+                let (group_id, topic) = (request.group_id.clone(), topic.topic.clone());
+                let key = OffsetKey { group_id: group_id.clone(), topic: topic.clone(), partition };
+                let value = Some(value);
+                decision.events.extend(self.transactional.supersede(&key));
+                decision.events.push(Event::Record(Record::Offset { group_id, topic, partition, value }));
             }
             outcomes.push(TopicOutcome { topic: topic.topic, topic_id: topic.topic_id, partitions });
         }
@@ -229,7 +291,7 @@ impl GroupCore {
     }
 
     /// Kafka counts the characters of its strings: UTF-16.
-    fn is_metadata_too_large(&self, committed: &CommittedPartition) -> bool {
+    pub(super) fn is_metadata_too_large(&self, committed: &CommittedPartition) -> bool {
         let length = committed.metadata.as_ref().map_or(0, |metadata| metadata.encode_utf16().count());
         length > self.settings.offset_metadata_max_bytes
     }
@@ -258,7 +320,12 @@ impl GroupCore {
         if let Some(group) = self.groups.get(&request.group_id) {
             group.validate_fetch(request.member.as_ref())?;
         }
-        Ok(self.offsets.fetch(request))
+        let (group_id, require_stable) = (Arc::clone(&request.group_id), request.require_stable);
+        let mut topics = self.offsets.fetch(request);
+        if require_stable {
+            self.transactional.mark_unstable(&group_id, &mut topics);
+        }
+        Ok(topics)
     }
 
     pub(super) fn delete_offsets(&self, token: Token, request: DeleteOffsets) -> Decision<Self> {
@@ -277,10 +344,11 @@ impl GroupCore {
         for (topic, partitions) in request.topics {
             let subscribed = group.is_subscribed_to(&topic);
             if !subscribed {
-                let known =
-                    |partition: &&i32| self.offsets.get(&request.group_id, &topic, **partition).is_some();
-                let known = partitions.iter().filter(known);
-                decision.events.extend(tombstones(&request.group_id, &topic, known));
+                for partition in &partitions {
+                    let (group_id, topic) = (request.group_id.clone(), topic.clone());
+                    let key = OffsetKey { group_id, topic, partition: *partition };
+                    decision.events.extend(self.delete_offset(&key));
+                }
             }
             let error = subscribed.then_some(ErrorCode::GroupSubscribedToTopic);
             let partitions = partitions.into_iter().map(|partition| (partition, error)).collect();

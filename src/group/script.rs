@@ -16,16 +16,18 @@ use uuid::Uuid;
 use super::classic::ClassicGroup;
 use super::cluster::ClusterView;
 use super::command::{
-    Command, CommitOffsets, CommittedPartition, CommittedTopic, DeleteOffsets, DeletedTopic, FetchOffsets,
-    FetchTopic, GroupFilter, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeavingMember, Protocol, Reply,
-    SyncGroup, TopicOutcome,
+    Command, CommitOffsets, CommitTransactionalOffsets, CommittedPartition, CommittedTopic, DeleteOffsets,
+    DeletedTopic, FetchOffsets, FetchTopic, GroupFilter, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup,
+    LeavingMember, Protocol, Reply, SyncGroup, TopicOutcome, TransactionalCommit,
 };
 use super::consumer_script::{self, Consumer};
 use super::core::{Event, GroupCore, Timer};
 use super::kind::Group;
 use super::record::Record;
 use super::settings::GroupSettings;
+use super::transactions::{OffsetKey, TransactionEvent};
 use crate::error::ErrorCode;
+use crate::log::Marker;
 use crate::shard::script::{Script, Scripted};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -236,7 +238,8 @@ fn parse_fetch(partitions: &[&str], keys: &Keys<'_>) -> FetchOffsets {
     let topics = (!partitions.is_empty()).then(|| partitions.iter().map(asked).collect());
     // `member=a-1 epoch=2` asks as a member.
     let member = keys.optional("member").map(|member_id| (member_id, keys.number("epoch", -1)));
-    FetchOffsets { group_id: keys.id("group", "g"), member, topics }
+    let require_stable = keys.text("stable", "false") == "true";
+    FetchOffsets { group_id: keys.id("group", "g"), member, topics, require_stable }
 }
 
 fn show_joined(joined: &JoinedGroup) -> String {
@@ -302,6 +305,28 @@ fn show_record(record: &Record) -> String {
             )
         }
     }
+}
+
+fn show_transaction(event: &TransactionEvent) -> Option<String> {
+    let shown = |key: &OffsetKey| format!("{} {}/{}", key.group_id, key.topic, key.partition);
+    Some(match event {
+        TransactionEvent::Added { producer_id, producer_epoch, key, pending } => {
+            let offset = pending.value.as_ref().map_or(-1, |value| value.offset);
+            format!("{}={offset} by {producer_id}/{producer_epoch}", shown(key))
+        }
+        TransactionEvent::Superseded { producer_id, key, .. } => {
+            format!("{} by {producer_id} does not count", shown(key))
+        }
+        TransactionEvent::Dropped { producer_id, key } => format!("{} by {producer_id} gone", shown(key)),
+        TransactionEvent::Ended { marker, committed, .. } => {
+            let committed: Vec<_> =
+                committed.iter().map(|(key, value)| format!("{}={}", shown(key), value.offset)).collect();
+            let what = if marker.is_commit { "commit" } else { "abort" };
+            let (id, epoch) = (marker.producer_id, marker.producer_epoch);
+            format!("marker: {what} of {id}/{epoch} [{}]", committed.join(", "))
+        }
+        TransactionEvent::Forgotten(_) => return None,
+    })
 }
 
 fn show_group(group: &ClassicGroup, out: &mut String) {
@@ -391,6 +416,25 @@ impl Scripted for GroupCore {
                     |topic: &&str| DeletedTopic { topic: (*topic).into(), topic_id: topic_id(topic, &keys) };
                 Command::TopicsDeleted { topics: words.iter().map(deleted).collect() }
             }
+            "txn-commit" => {
+                let commit = parse_commit(memory, caller, &keys);
+                let generation_id = keys.number("generation", -1);
+                let member_id = keys.optional("member").unwrap_or_default();
+                Command::CommitTransactionalOffsets(CommitTransactionalOffsets {
+                    producer_id: keys.number("pid", 1),
+                    producer_epoch: keys.number("pepoch", 0),
+                    supports_epoch_bump: keys.text("bumps", "true") == "true",
+                    verified_at: keys.0.get("verified").and_then(|text| text.parse().ok()),
+                    offsets: CommitOffsets { generation_id, member_id, ..commit },
+                })
+            }
+            "end-txn" => Command::EndTransaction(Marker {
+                producer_id: keys.number("pid", 1),
+                producer_epoch: keys.number("pepoch", 0),
+                coordinator_epoch: keys.number("coordinator", 0),
+                is_commit: words.first() == Some(&"commit"),
+                transaction_version: keys.number("version", 2),
+            }),
             "count" => Command::Count,
             "hb" => {
                 Command::ConsumerHeartbeat(Box::new(consumer_script::parse_heartbeat(memory, caller, &keys)))
@@ -446,8 +490,9 @@ impl Scripted for GroupCore {
                 let shown = topics.iter().flat_map(|topic| {
                     let shown = |p: &super::command::FetchedPartition| {
                         let metadata = shown_id(&p.metadata);
+                        let unstable = if p.is_unstable { " unstable" } else { "" };
                         format!(
-                            "{}/{}={} epoch={} metadata={metadata}",
+                            "{}/{}={} epoch={} metadata={metadata}{unstable}",
                             topic.topic, p.partition, p.offset, p.leader_epoch
                         )
                     };
@@ -467,6 +512,14 @@ impl Scripted for GroupCore {
                     results.iter().map(|(group_id, error)| format!("{group_id} {}", show_code(*error)));
                 shown.collect::<Vec<_>>().join(", ")
             }
+            Reply::CommitTransactionalOffsets(Ok(TransactionalCommit::Done(outcomes))) => {
+                show_outcomes(outcomes)
+            }
+            Reply::CommitTransactionalOffsets(Ok(TransactionalCommit::AskCoordinator(markers))) => {
+                format!("asks the coordinator, after {markers} markers")
+            }
+            Reply::CommitTransactionalOffsets(Err(code)) => show_code(Some(*code)),
+            Reply::EndTransaction(result) => show_code(result.err()),
             Reply::TopicsDeleted => "done".to_owned(),
             Reply::Count(counts) => format!("{counts:?}"),
         }
@@ -475,6 +528,7 @@ impl Scripted for GroupCore {
     fn show_record(event: &Event) -> Option<String> {
         match event {
             Event::Record(record) => Some(show_record(record)),
+            Event::Transaction(event) => show_transaction(event),
             Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => None,
         }
     }

@@ -19,6 +19,8 @@ pub struct GroupSettings {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
     pub offsets_retention_check_interval_ms: i64,
+    /// `producer.id.expiration.ms`
+    pub producer_id_expiration_ms: i64,
     /// `offsets.topic.num.partitions`: used while the topic does not exist.
     pub offsets_topic_partitions: i32,
     /// `group.consumer.max.size`: members of a consumer group.
@@ -76,6 +78,7 @@ impl Default for GroupSettings {
             max_session_timeout_ms: 1_800_000,
             max_size: usize::MAX,
             offset_metadata_max_bytes: 4_096,
+            producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 600_000,
             offsets_topic_partitions: 50,

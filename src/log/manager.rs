@@ -481,7 +481,9 @@ impl Loaded {
             | Key::Partition { .. }
             | Key::AbortedTransaction { .. }
             | Key::Group { .. }
-            | Key::GroupOffset { .. } => return None,
+            | Key::GroupOffset { .. }
+            | Key::PendingOffset { .. }
+            | Key::TransactionalId { .. } => return None,
         }
         Some(())
     }

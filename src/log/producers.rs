@@ -189,33 +189,26 @@ impl Producers {
     /// Decides whether a marker may end the producer's transaction.
     pub(super) fn check_marker(&self, marker: &Marker, partition: &str) -> Result<(), AppendError> {
         let Some(producer) = self.by_id.get(&marker.producer_id) else { return Ok(()) };
-        let (id, epoch, version) = (marker.producer_id, marker.producer_epoch, marker.transaction_version);
-        // Since version 2 every transaction ends with a new epoch, so that one of the same is late.
-        let bumps = version >= 2;
-        let is_old = if bumps { epoch <= producer.epoch } else { epoch < producer.epoch };
-        // The same marker again, after a restart of the coordinator, does no harm (KAFKA-19999); nor
-        // does one for a producer whose epochs are used up.
-        let is_repeated = bumps
-            && epoch == producer.epoch
-            && (producer.transaction_start.is_none() || epoch == ProducerEpoch::MAX);
-        if is_old && !is_repeated {
-            let message = format!(
-                "Epoch of producer {id} in {partition} is {epoch}, which is {} the last seen epoch {} \
-                 (TV{version})",
-                if bumps { "<=" } else { "<" },
-                producer.epoch
-            );
-            return Err(AppendError::with(ErrorCode::InvalidProducerEpoch, message));
-        }
-        if producer.coordinator_epoch > marker.coordinator_epoch {
-            let message = format!(
-                "Invalid coordinator epoch for producerId {id} in partition {partition}: {} (zombie), {} \
-                 (current)",
-                marker.coordinator_epoch, producer.coordinator_epoch
-            );
-            return Err(AppendError::with(ErrorCode::TransactionCoordinatorFenced, message));
-        }
-        Ok(())
+        let in_transaction = producer.transaction_start.is_some();
+        marker.check(producer.epoch, producer.coordinator_epoch, in_transaction).map_err(|code| {
+            let Marker { producer_id: id, producer_epoch, coordinator_epoch, transaction_version, .. } =
+                marker;
+            let message = if code == ErrorCode::InvalidProducerEpoch {
+                format!(
+                    "Epoch of producer {id} in {partition} is {producer_epoch}, which is {} the last seen \
+                     epoch {} (TV{transaction_version})",
+                    if *transaction_version >= 2 { "<=" } else { "<" },
+                    producer.epoch
+                )
+            } else {
+                format!(
+                    "Invalid coordinator epoch for producerId {id} in partition {partition}: \
+                     {coordinator_epoch} (zombie), {} (current)",
+                    producer.coordinator_epoch
+                )
+            };
+            AppendError::with(code, message)
+        })
     }
 
     /// Remembers a batch that is appended, and writes what is stored of it.

@@ -18,7 +18,7 @@ use super::partition::{Partition, PendingAppend};
 use super::producers::{Producers, Verdict};
 use super::types::{AppendError, Origin};
 use super::validate::Valid;
-use crate::error::StorageError;
+use crate::error::{ErrorCode, StorageError};
 use crate::storage::{Key, KeyPrefix, Ops, Store};
 use crate::types::{Offset, PartitionId, ProducerEpoch, ProducerId, TimestampMs};
 
@@ -59,6 +59,34 @@ impl Marker {
             is_commit,
             transaction_version: -1,
         })
+    }
+
+    /// Whether the marker may end a transaction of a producer that is known with this epoch, whose last marker came
+    /// from this epoch of a coordinator.
+    ///
+    /// # Errors
+    /// `INVALID_PRODUCER_EPOCH` for one that is late, `TRANSACTION_COORDINATOR_FENCED` for one of an older
+    /// coordinator.
+    pub fn check(
+        &self,
+        epoch: ProducerEpoch,
+        coordinator_epoch: i32,
+        in_transaction: bool,
+    ) -> Result<(), ErrorCode> {
+        // Since version 2 every transaction ends with a new epoch, so that one of the same is late.
+        let bumps = self.transaction_version >= 2;
+        let is_old = if bumps { self.producer_epoch <= epoch } else { self.producer_epoch < epoch };
+        // The same marker again, after a restart of the coordinator, does no harm (KAFKA-19999); nor
+        // does one for a producer whose epochs are used up.
+        let is_repeated =
+            bumps && self.producer_epoch == epoch && (!in_transaction || epoch == ProducerEpoch::MAX);
+        if is_old && !is_repeated {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        if coordinator_epoch > self.coordinator_epoch {
+            return Err(ErrorCode::TransactionCoordinatorFenced);
+        }
+        Ok(())
     }
 
     fn batch(&self, timestamp: TimestampMs, attributes: i16) -> Bytes {

@@ -23,6 +23,8 @@ pub use topics::{NO_LEADER, PartitionImage, TopicImage, Topics};
 
 /// The feature that says which metadata records may be written.
 pub const METADATA_VERSION: &str = "metadata.version";
+/// The feature that says which protocol transactions use (KIP-890).
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 /// The feature that says how the quorum's voters are kept (KIP-853). It is no feature record but a control record.
 pub const KRAFT_VERSION: &str = "kraft.version";
 

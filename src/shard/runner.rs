@@ -62,6 +62,23 @@ impl<C: Core> Shard<C> {
         self.mailbox.is_closed()
     }
 
+    /// Puts a command into the mailbox at once, so that it is carried out before whatever comes later. The future that
+    /// is returned is the reply.
+    ///
+    /// # Errors
+    /// `COORDINATOR_NOT_AVAILABLE` while the mailbox is full, `NOT_COORDINATOR` when the shard has ended.
+    pub fn post(
+        &self,
+        command: C::Command,
+    ) -> Result<impl Future<Output = Answer<C>> + Send + use<C>, ErrorCode> {
+        let (caller, answer) = oneshot::channel();
+        self.mailbox.try_send(Envelope { command, caller }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ErrorCode::CoordinatorNotAvailable,
+            mpsc::error::TrySendError::Closed(_) => ErrorCode::NotCoordinator,
+        })?;
+        Ok(async move { answer.await.unwrap_or(Err(ErrorCode::NotCoordinator)) })
+    }
+
     /// Has the shard carry out a command. Waits for room in the mailbox and for the reply.
     ///
     /// # Errors

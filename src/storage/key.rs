@@ -21,6 +21,8 @@ pub(super) enum Family {
     Meta,
     /// Timestamps to offsets.
     TimeIndex,
+    /// The materialised state of transactional ids.
+    Transactions,
 }
 
 impl Family {
@@ -30,11 +32,12 @@ impl Family {
             Self::Log => b'l',
             Self::Meta => b'm',
             Self::TimeIndex => b't',
+            Self::Transactions => b'x',
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Groups, Self::Log, Self::Meta, Self::TimeIndex]
+        [Self::Groups, Self::Log, Self::Meta, Self::TimeIndex, Self::Transactions]
             .into_iter()
             .find(|family| family.byte() == byte)
     }
@@ -56,6 +59,7 @@ const CLEANER_CHECKPOINT: u8 = 0x16;
 const GROUP: u8 = 0;
 const GROUP_OFFSET: u8 = 1;
 const GROUP_RECORD: u8 = 2;
+const PENDING_OFFSET: u8 = 0x10;
 
 /// A persisted key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +102,17 @@ pub enum Key {
     /// A part of a group's state that is a record of its own. `groups`: partition of `__consumer_offsets` i32, 2,
     /// length of the group u16, group, Kafka's type of the record u8, what it is about (a member, say).
     GroupRecord { offsets_partition: i32, group: String, kind: u8, item: String },
+    /// An offset that an open transaction commits. `groups`: partition of `__consumer_offsets` i32, 0x10, producer id
+    /// i64, length of the group u16, group, length of the topic u16, topic, partition i32.
+    PendingOffset {
+        offsets_partition: i32,
+        producer_id: ProducerId,
+        group: String,
+        topic: String,
+        partition: i32,
+    },
+    /// A transactional id's state. `transactions`: partition of `__transaction_state` i32, id.
+    TransactionalId { state_partition: i32, transactional_id: String },
 }
 
 impl Key {
@@ -106,7 +121,11 @@ impl Key {
         match self {
             Self::Extent { .. } => Family::Log,
             Self::TimeIndex { .. } => Family::TimeIndex,
-            Self::Group { .. } | Self::GroupOffset { .. } | Self::GroupRecord { .. } => Family::Groups,
+            Self::Group { .. }
+            | Self::GroupOffset { .. }
+            | Self::GroupRecord { .. }
+            | Self::PendingOffset { .. } => Family::Groups,
+            Self::TransactionalId { .. } => Family::Transactions,
             Self::MetaProperties
             | Self::QuorumState
             | Self::NextPartitionId
@@ -192,6 +211,18 @@ impl Key {
                 out.push(*kind);
                 out.extend_from_slice(item.as_bytes());
             }
+            Self::PendingOffset { offsets_partition, producer_id, group, topic, partition } => {
+                out.extend_from_slice(&offsets_partition.to_be_bytes());
+                out.push(PENDING_OFFSET);
+                out.extend_from_slice(&producer_id.to_be_bytes());
+                put_text(&mut out, group);
+                put_text(&mut out, topic);
+                out.extend_from_slice(&partition.to_be_bytes());
+            }
+            Self::TransactionalId { state_partition, transactional_id } => {
+                out.extend_from_slice(&state_partition.to_be_bytes());
+                out.extend_from_slice(transactional_id.as_bytes());
+            }
         }
         out
     }
@@ -205,6 +236,11 @@ impl Key {
                 Self::TimeIndex { partition: input.partition()?, timestamp: input.i64()? ^ i64::MIN }
             }
             Family::Meta => Self::decode_meta(&mut input)?,
+            Family::Transactions => {
+                let state_partition = input.i32()?;
+                let transactional_id = String::from_utf8(std::mem::take(&mut input.0).to_vec()).ok()?;
+                Self::TransactionalId { state_partition, transactional_id }
+            }
             Family::Groups => {
                 let offsets_partition = input.i32()?;
                 match input.u8()? {
@@ -223,6 +259,13 @@ impl Key {
                         group: input.text()?,
                         kind: input.u8()?,
                         item: String::from_utf8(std::mem::take(&mut input.0).to_vec()).ok()?,
+                    },
+                    PENDING_OFFSET => Self::PendingOffset {
+                        offsets_partition,
+                        producer_id: input.i64()?,
+                        group: input.text()?,
+                        topic: input.text()?,
+                        partition: input.i32()?,
                     },
                     _ => return None,
                 }
@@ -293,6 +336,8 @@ pub enum KeyPrefix {
     GroupOffsetsOf { offsets_partition: i32, group: String },
     /// Every [`Key::Group`] and [`Key::GroupOffset`] of a partition of `__consumer_offsets`.
     OffsetsPartition { offsets_partition: i32 },
+    /// Every [`Key::TransactionalId`] of a partition of `__transaction_state`.
+    TransactionalIds { state_partition: i32 },
 }
 
 impl KeyPrefix {
@@ -305,6 +350,7 @@ impl KeyPrefix {
             | Self::GroupOffsets { .. }
             | Self::GroupOffsetsOf { .. }
             | Self::OffsetsPartition { .. } => Family::Groups,
+            Self::TransactionalIds { .. } => Family::Transactions,
             Self::Partitions
             | Self::PartitionsOf { .. }
             | Self::PartitionStates
@@ -368,8 +414,9 @@ impl KeyPrefix {
                 out.push(GROUP_OFFSET);
                 put_text(&mut out, group);
             }
-            Self::OffsetsPartition { offsets_partition } => {
-                out.extend_from_slice(&offsets_partition.to_be_bytes());
+            Self::OffsetsPartition { offsets_partition: partition }
+            | Self::TransactionalIds { state_partition: partition } => {
+                out.extend_from_slice(&partition.to_be_bytes());
             }
         }
         out
@@ -459,6 +506,14 @@ mod tests {
             Key::Group { offsets_partition: 49, group: group() },
             Key::GroupOffset { offsets_partition: 49, group: group(), topic: "t".into(), partition: 2 },
             Key::GroupRecord { offsets_partition: 49, group: group(), kind: 5, item: "m".into() },
+            Key::PendingOffset {
+                offsets_partition: 49,
+                producer_id: 7,
+                group: group(),
+                topic: "t".into(),
+                partition: 2,
+            },
+            Key::TransactionalId { state_partition: 49, transactional_id: "t".into() },
         ]
     }
 
@@ -467,7 +522,9 @@ mod tests {
         for key in one_of_each() {
             assert_eq!(Key::decode(&key.encode()), Some(key.clone()), "{key:?}");
             let longer = [key.encode(), vec![0]].concat();
-            if !matches!(key, Key::Group { .. } | Key::GroupRecord { .. }) {
+            let is_open_ended =
+                matches!(key, Key::Group { .. } | Key::GroupRecord { .. } | Key::TransactionalId { .. });
+            if !is_open_ended {
                 assert_eq!(Key::decode(&longer), None, "{key:?}");
             }
         }

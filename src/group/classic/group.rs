@@ -293,6 +293,21 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// Whether the caller may commit offsets as part of a transaction. Older producers do not say who they are.
+    pub fn validate_transactional_commit(&self, request: &CommitOffsets) -> Result<(), ErrorCode> {
+        let is_member = request.generation_id >= 0
+            || !request.member_id.is_empty()
+            || request.group_instance_id.is_some();
+        if !is_member || (request.generation_id < 0 && self.state == GroupState::Empty) {
+            return Ok(());
+        }
+        self.validate_member(&request.member_id, request.group_instance_id.as_deref())?;
+        if request.generation_id != self.generation_id {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        Ok(())
+    }
+
     /// Everybody, as the leader needs it.
     pub fn joined_members(&self) -> Vec<JoinedMember> {
         let protocol_name = self.protocol_name.clone().unwrap_or_default();

@@ -91,7 +91,8 @@ impl World {
 
     async fn fetch(&self, group_id: &str, topic: &str) -> i64 {
         let topics = vec![FetchTopic { topic: topic.into(), topic_id: Uuid::nil(), partitions: vec![0] }];
-        let request = FetchOffsets { group_id: group_id.into(), member: None, topics: Some(topics) };
+        let topics = Some(topics);
+        let request = FetchOffsets { group_id: group_id.into(), topics, ..FetchOffsets::default() };
         self.groups().fetch_offsets(request).await.unwrap()[0].partitions[0].offset
     }
 }
@@ -142,7 +143,7 @@ fn groups_are_spread_as_kafka_spreads_them() {
         ("", 0),
     ];
     for (group_id, partition) in want {
-        assert_eq!(partition_of(group_id, 50), partition, "{group_id}");
+        assert_eq!(coordinator_partition(group_id, 50), partition, "{group_id}");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Context, Decision, Settings};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{FeatureUpdate, UpgradeType};
-use crate::metadata::image::{FeatureRange, Image, KRAFT_VERSION, METADATA_VERSION};
+use crate::metadata::image::{FeatureRange, Image, KRAFT_VERSION, METADATA_VERSION, TRANSACTION_VERSION};
 use crate::metadata::record::{
     AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, Record,
 };
@@ -19,6 +19,8 @@ pub const KRAFT_VERSION_LATEST: i16 = 1;
 pub const GROUP_VERSION: &str = "group.version";
 /// Its level in new clusters.
 pub const GROUP_VERSION_LATEST: i16 = 1;
+/// The `transaction.version` of new clusters: a new epoch for each transaction (KIP-890).
+pub const TRANSACTION_VERSION_LATEST: i16 = 2;
 
 /// The levels of `metadata.version` at which a record or a field was added, so that going below one of them would
 /// lose something (`MetadataVersion.didMetadataChange`).
@@ -31,6 +33,7 @@ pub fn supported() -> Vec<FeatureRange> {
         range(GROUP_VERSION, 0, GROUP_VERSION_LATEST),
         range(KRAFT_VERSION, 0, KRAFT_VERSION_LATEST),
         range(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LATEST),
+        range(TRANSACTION_VERSION, 0, TRANSACTION_VERSION_LATEST),
     ]
 }
 
@@ -47,6 +50,7 @@ pub fn activate(image: &Image, in_transaction: bool) -> Vec<Record> {
         records.push(BeginTransactionRecord { name, ..BeginTransactionRecord::default() }.into());
         records.push(level_record(METADATA_VERSION, METADATA_VERSION_LATEST));
         records.push(level_record(GROUP_VERSION, GROUP_VERSION_LATEST));
+        records.push(level_record(TRANSACTION_VERSION, TRANSACTION_VERSION_LATEST));
         records.push(EndTransactionRecord::default().into());
     }
     records

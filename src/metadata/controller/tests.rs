@@ -298,7 +298,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
         ("kraft.version", 0, SafeDowngrade),
         ("kraft.version", 2, Upgrade),
         ("group.version", 2, Upgrade),
-        ("transaction.version", 2, Upgrade),
+        ("transaction.version", 3, Upgrade),
         ("no.such.feature", 1, Upgrade),
         ("no.such.feature", -1, Upgrade),
     ];
@@ -310,6 +310,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
     assert_eq!(update("kraft.version", 1, Upgrade), Ok(()));
     assert_eq!(update("group.version", 1, Upgrade), Ok(()));
     assert_eq!(update("group.version", 0, SafeDowngrade), Ok(()));
+    assert_eq!(update("transaction.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(update("share.version", 0, Upgrade), Ok(()));
     assert_eq!(model.image.features().collect::<Vec<_>>(), [(METADATA_VERSION, 30)]);
 }
@@ -404,9 +405,9 @@ fn producer_ids_come_in_blocks_and_only_once() {
 #[test]
 fn a_controller_begins_with_what_is_missing() {
     let empty: Vec<u32> = features::activate(&Image::empty(), false).iter().map(Record::kind).collect();
-    assert_eq!(empty, [23, 12, 12, 24]);
+    assert_eq!(empty, [23, 12, 12, 12, 24]);
     let crashed: Vec<u32> = features::activate(&Image::empty(), true).iter().map(Record::kind).collect();
-    assert_eq!(crashed, [25, 23, 12, 12, 24]);
+    assert_eq!(crashed, [25, 23, 12, 12, 12, 24]);
     let model = Model::with_brokers(&[1]);
     assert_eq!(features::activate(&model.image, false), []);
 }

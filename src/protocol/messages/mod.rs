@@ -16,10 +16,12 @@ use super::schema::Schema;
 pub mod describe_log_dirs;
 pub mod offset_commit;
 pub mod offset_fetch;
+pub mod write_txn_markers;
 
 pub use describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
+pub use write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 /// A body that could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +163,10 @@ crate_messages! {
     DeleteRecordsRequest, DeleteRecordsResponse: 0..=2;
     InitProducerIdRequest, InitProducerIdResponse: 0..=5;
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse: 2..=4;
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse: 0..=5;
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse: 0..=4;
+    EndTxnRequest, EndTxnResponse: 0..=5;
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse: 0..=5;
     DescribeConfigsRequest, DescribeConfigsResponse: 1..=4;
     AlterConfigsRequest, AlterConfigsResponse: 0..=2;
     CreatePartitionsRequest, CreatePartitionsResponse: 0..=3;
@@ -171,6 +177,8 @@ crate_messages! {
     UpdateFeaturesRequest, UpdateFeaturesResponse: 0..=2;
     DescribeClusterRequest, DescribeClusterResponse: 0..=2;
     DescribeProducersRequest, DescribeProducersResponse: 0..=0;
+    DescribeTransactionsRequest, DescribeTransactionsResponse: 0..=0;
+    ListTransactionsRequest, ListTransactionsResponse: 0..=2;
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse: 0..=1;
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse: 0..=1;
     ListConfigResourcesRequest, ListConfigResourcesResponse: 0..=1;
@@ -180,5 +188,6 @@ crate_messages! {
 own_messages! {
     8 OffsetCommitRequest, OffsetCommitResponse;
     9 OffsetFetchRequest, OffsetFetchResponse;
+    27 WriteTxnMarkersRequest, WriteTxnMarkersResponse;
     35 DescribeLogDirsRequest, DescribeLogDirsResponse;
 }
