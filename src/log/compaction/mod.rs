@@ -42,6 +42,7 @@ use super::manager::LogManager;
 use super::partition::Partition;
 use crate::config::BrokerConfig;
 use crate::error::StorageError;
+use crate::storage::Purpose;
 use crate::types::{PartitionId, TimestampMs};
 pub(super) use filter::LastRecord;
 use offset_map::MapBound;
@@ -238,7 +239,7 @@ impl LogManager {
         let mut state = self.cleaner.state.lock();
         state.last_run_ms = Some(clock.steady_ms());
         (state.dirtiest, state.delay_ms) = (0.0, 0);
-        if self.store().failure().is_some() {
+        if self.store().refusal(Purpose::State).is_some() {
             return None;
         }
         let mut chosen: Option<(Arc<Partition>, Dirtiness)> = None;
