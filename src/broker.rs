@@ -27,7 +27,7 @@ use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
 use crate::metadata::image::Endpoint;
 use crate::metadata::{Metadata, MetadataOptions};
-use crate::metrics::{Metrics, TURN_INTERVAL};
+use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::net::admission::RequestMemory;
 use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::storage::{Store, StoreOptions};
@@ -153,7 +153,7 @@ impl Broker {
         });
         run_retention(&handles, &config, &tasks);
         run_cleaner(&handles, &tasks);
-        turn_metrics(&handles, &tasks);
+        run_metrics_upkeep(&handles, &tasks);
         Ok(Self { handles, kafka, admin, data, temporary, tasks, started_in: began.elapsed() })
     }
 
@@ -378,13 +378,13 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
     }
 }
 
-/// Quantiles are those of the last minute, whether or not somebody scrapes.
-fn turn_metrics(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
+/// Recorded times would pile up where nobody scrapes.
+fn run_metrics_upkeep(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
     let (metrics, stopping) = (Arc::clone(&handles.metrics), handles.stopping.clone());
     tasks.spawn(async move {
-        let mut interval = tokio::time::interval(TURN_INTERVAL);
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         while stopping.run_until_cancelled(interval.tick()).await.is_some() {
-            metrics.turn();
+            metrics.run_upkeep();
         }
     });
 }

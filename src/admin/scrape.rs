@@ -46,6 +46,7 @@ impl Idleness {
 
 /// Everything that this broker measures, in Prometheus' text format.
 pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
+    admin.metrics.run_upkeep();
     let sheet = Sheet::new();
     let image = admin.metadata.image();
     let partitions = admin.logs.all();
@@ -57,8 +58,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_logs(&sheet, &partitions);
     put_cleaner(&sheet, &admin.logs);
     put_groups(&sheet, &admin.groups, &partitions).await;
-    admin.metrics.put_on(&sheet);
-    sheet.render()
+    admin.metrics.render() + &sheet.render()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but floats")]

@@ -1,36 +1,35 @@
 //! What klamm counts and times, under the names that dashboards made for Apache Kafka query.
 //!
-//! [`table`] declares every metric once. What happens often is counted in atomics; everything else is read from the
-//! broker's state. All of it is put on a fresh [`Sheet`] at each scrape, so that nothing is reported of a topic that
-//! is gone.
+//! [`table`] declares every metric once. Metrics with a bounded set of labels (requests,
+//! connections) live in one [`PrometheusRecorder`] of the broker; those that follow topics,
+//! partitions and groups are plain counters or are read from the broker's state, and are put on a
+//! fresh [`Sheet`] at each scrape, so that nothing is reported of a topic that is gone.
 
-mod listener;
 mod request;
 mod sheet;
 pub mod table;
-mod times;
 mod topic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Counter, Gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::RwLock;
 
-pub use listener::ListenerMetrics;
 pub use request::{RequestMetrics, RequestTimes};
 pub use sheet::Sheet;
 pub use table::{Kind, Metric};
 pub use topic::TopicMetrics;
 
-/// How often [`Metrics::turn`] is to be called: quantiles are those of the last 40 to 60 seconds.
-pub const TURN_INTERVAL: Duration = Duration::from_secs(20);
+/// How often recorded times are folded into their quantiles; between two folds they take memory.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The metrics of one broker. Every broker of a process has its own.
-#[derive(Default)]
 pub struct Metrics {
+    recorder: PrometheusRecorder,
     requests: request::ByApi,
-    listeners: RwLock<HashMap<String, Arc<ListenerMetrics>>>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicMetrics>>>,
     all_topics: TopicMetrics,
 }
@@ -38,12 +37,21 @@ pub struct Metrics {
 impl Metrics {
     /// A registry in which everything stands at zero.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for metric in table::TABLE {
+            sheet::describe(&recorder, metric);
+        }
+        Arc::new(Self {
+            recorder,
+            requests: request::ByApi::default(),
+            topics: RwLock::default(),
+            all_topics: TopicMetrics::default(),
+        })
     }
 
     /// The metrics of one API, for example `Produce`, whose highest version is `max_version`.
     pub fn request(&self, api_key: i16, api_name: &'static str, max_version: i16) -> &RequestMetrics {
-        self.requests.get(api_key, api_name, max_version)
+        self.requests.get(api_key, || RequestMetrics::new(&self.recorder, api_name, max_version))
     }
 
     /// The counters of one topic; handles may be kept, and keep counting, after the topic is gone.
@@ -65,34 +73,29 @@ impl Metrics {
         self.topics.write().remove(name);
     }
 
-    /// The connections of a listener.
-    pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
-        Arc::clone(self.listeners.write().entry(name.to_owned()).or_default())
+    /// Connections that are open on a listener.
+    pub fn connections(&self, listener: &str) -> Gauge {
+        sheet::gauge(&self.recorder, &table::CONNECTION_COUNT, &[listener])
     }
 
-    /// Lets the quantiles forget the oldest times; to be called every [`TURN_INTERVAL`].
-    pub fn turn(&self) {
-        self.requests.turn();
+    /// Connections that were ever accepted on a listener.
+    pub fn connections_created(&self, listener: &str) -> Counter {
+        sheet::counter(&self.recorder, &table::CONNECTION_CREATION_TOTAL, &[listener])
     }
 
-    /// Puts requests, connections and what clients did with topics on a sheet.
-    pub fn put_on(&self, sheet: &Sheet) {
-        self.requests.put_on(sheet);
-        for (name, listener) in &*self.listeners.read() {
-            listener.put_on(sheet, name);
-        }
-        self.all_topics.put_on(sheet, "");
-        for (name, topic) in &*self.topics.read() {
-            topic.put_on(sheet, name);
-        }
+    /// Folds recorded times into their quantiles; to be called every [`UPKEEP_INTERVAL`].
+    pub fn run_upkeep(&self) {
+        self.recorder.handle().run_upkeep();
     }
 
-    /// What [`Self::put_on`] makes of a sheet.
-    #[cfg(test)]
-    pub(crate) fn render(&self) -> String {
+    /// The metrics with bounded labels, and those of every topic, in Prometheus' text format.
+    pub fn render(&self) -> String {
         let sheet = Sheet::new();
-        self.put_on(&sheet);
-        sheet.render()
+        self.all_topics.put_on(&sheet, "");
+        for (name, topic) in &*self.topics.read() {
+            topic.put_on(&sheet, name);
+        }
+        self.recorder.handle().render() + &sheet.render()
     }
 }
 
@@ -117,15 +120,15 @@ mod tests {
         let metrics = Metrics::new();
         let times = RequestTimes { local: Duration::from_millis(20), ..RequestTimes::default() };
         metrics.request(0, "Produce", 13).observe(9, &times);
+        metrics.run_upkeep();
         let text = metrics.render();
-        for line in [
-            "kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"9\"} 1",
-            "kafka_network_requestmetrics_localtimems{request=\"Produce\",quantile=\"0.99\"} ",
-            "kafka_network_requestmetrics_localtimems_sum{request=\"Produce\"} 20",
-            "kafka_network_requestmetrics_totaltimems_count{request=\"Produce\"} 1",
-        ] {
-            assert!(text.contains(line), "{line}");
-        }
+        assert!(
+            text.contains("kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"9\"} 1")
+        );
+        assert!(
+            text.contains("kafka_network_requestmetrics_localtimems{request=\"Produce\",quantile=\"0.99\"}")
+        );
+        assert!(text.contains("kafka_network_requestmetrics_totaltimems_count{request=\"Produce\"} 1"));
     }
 
     #[test]

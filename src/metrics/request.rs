@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::times::Times;
-use super::topic::Count;
-use super::{Sheet, table};
+use metrics::{Counter, Histogram};
+use metrics_exporter_prometheus::PrometheusRecorder;
+
+use super::{sheet, table};
 
 /// Kafka has fewer API keys than this.
 const API_KEYS: usize = 128;
@@ -33,28 +34,29 @@ impl RequestTimes {
 
 /// The metrics of one API.
 pub struct RequestMetrics {
-    name: &'static str,
-    /// Requests by version.
-    versions: Vec<Count>,
-    total: Times,
-    request_queue: Times,
-    local: Times,
-    remote: Times,
-    response_queue: Times,
-    response_send: Times,
+    /// Requests by version; all are registered at once, so that counting takes no lock.
+    versions: Vec<Counter>,
+    total: Histogram,
+    request_queue: Histogram,
+    local: Histogram,
+    remote: Histogram,
+    response_queue: Histogram,
+    response_send: Histogram,
 }
 
 impl RequestMetrics {
-    fn new(name: &'static str, max_version: i16) -> Self {
+    pub(super) fn new(recorder: &PrometheusRecorder, name: &'static str, versions: i16) -> Self {
+        let version =
+            |version: i16| sheet::counter(recorder, &table::REQUESTS_TOTAL, &[name, &version.to_string()]);
+        let times = |metric| sheet::histogram(recorder, metric, &[name]);
         Self {
-            name,
-            versions: (0..=max_version).map(|_| Count::default()).collect(),
-            total: Times::new(),
-            request_queue: Times::new(),
-            local: Times::new(),
-            remote: Times::new(),
-            response_queue: Times::new(),
-            response_send: Times::new(),
+            versions: (0..=versions).map(version).collect(),
+            total: times(&table::TOTAL_TIME_MS),
+            request_queue: times(&table::REQUEST_QUEUE_TIME_MS),
+            local: times(&table::LOCAL_TIME_MS),
+            remote: times(&table::REMOTE_TIME_MS),
+            response_queue: times(&table::RESPONSE_QUEUE_TIME_MS),
+            response_send: times(&table::RESPONSE_SEND_TIME_MS),
         }
     }
 
@@ -64,24 +66,17 @@ impl RequestMetrics {
         if let Some(requests) = version {
             requests.increment(1);
         }
-        self.total.record(times.total());
-        self.request_queue.record(times.request_queue);
-        self.local.record(times.local);
-        self.remote.record(times.remote);
-        self.response_queue.record(times.response_queue);
-        self.response_send.record(times.response_send);
+        self.total.record(milliseconds(times.total()));
+        self.request_queue.record(milliseconds(times.request_queue));
+        self.local.record(milliseconds(times.local));
+        self.remote.record(milliseconds(times.remote));
+        self.response_queue.record(milliseconds(times.response_queue));
+        self.response_send.record(milliseconds(times.response_send));
     }
+}
 
-    fn times(&self) -> [(&'static table::Metric, &Times); 6] {
-        [
-            (&table::TOTAL_TIME_MS, &self.total),
-            (&table::REQUEST_QUEUE_TIME_MS, &self.request_queue),
-            (&table::LOCAL_TIME_MS, &self.local),
-            (&table::REMOTE_TIME_MS, &self.remote),
-            (&table::RESPONSE_QUEUE_TIME_MS, &self.response_queue),
-            (&table::RESPONSE_SEND_TIME_MS, &self.response_send),
-        ]
-    }
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
 }
 
 /// The APIs that were asked for so far, by key.
@@ -96,27 +91,8 @@ impl Default for ByApi {
 impl ByApi {
     /// # Panics
     /// When the key is none of Kafka's.
-    pub(super) fn get(&self, api_key: i16, name: &'static str, max_version: i16) -> &RequestMetrics {
+    pub(super) fn get(&self, api_key: i16, create: impl FnOnce() -> RequestMetrics) -> &RequestMetrics {
         let key = usize::try_from(api_key).expect("only known APIs are measured");
-        self.0[key].get_or_init(|| RequestMetrics::new(name, max_version))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &RequestMetrics> {
-        self.0.iter().filter_map(OnceLock::get)
-    }
-
-    pub(super) fn turn(&self) {
-        self.all().flat_map(RequestMetrics::times).for_each(|(_, times)| times.turn());
-    }
-
-    pub(super) fn put_on(&self, sheet: &Sheet) {
-        for api in self.all() {
-            for (version, requests) in api.versions.iter().enumerate() {
-                sheet.put(&table::REQUESTS_TOTAL, &[api.name, &version.to_string()], requests.get());
-            }
-            for (metric, times) in api.times() {
-                sheet.put_times(metric, &[api.name], times);
-            }
-        }
+        self.0[key].get_or_init(create)
     }
 }

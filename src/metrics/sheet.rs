@@ -1,17 +1,15 @@
-//! One scrape's worth of values, in Prometheus' text format.
+//! One scrape's worth of values.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use parking_lot::Mutex;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use super::table::{Kind, Metric};
-use super::times::{QUANTILES, Times};
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// Values read from the broker's state at one moment; rendered once and thrown away.
 pub struct Sheet {
-    /// What is written of each metric, by its name: the lines of a metric stand together.
-    metrics: Mutex<BTreeMap<&'static str, String>>,
+    recorder: PrometheusRecorder,
 }
 
 impl Sheet {
@@ -21,98 +19,70 @@ impl Sheet {
         reason = "an empty sheet is where a scrape starts, not a default value"
     )]
     pub fn new() -> Self {
-        Self { metrics: Mutex::default() }
+        Self { recorder: PrometheusBuilder::new().build_recorder() }
     }
 
     /// Puts a value; `labels` are the values of the metric's labels in their declared order.
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but floats")]
     pub fn put(&self, metric: &Metric, labels: &[&str], value: i64) {
-        self.line(metric, "", labels, None, value);
+        self.put_f64(metric, labels, value as f64);
     }
 
-    /// Puts a value that is not a whole number.
+    /// Puts a value that is not a whole number, or one that only counts up.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counters are whole and positive by their meaning"
+    )]
     pub fn put_f64(&self, metric: &Metric, labels: &[&str], value: f64) {
-        self.line(metric, "", labels, None, value);
-    }
-
-    /// Puts quantiles, sum and count.
-    pub(super) fn put_times(&self, metric: &Metric, labels: &[&str], times: &Times) {
-        let summary = times.summary();
-        for (quantile, value) in QUANTILES.into_iter().zip(summary.quantiles) {
-            self.line(metric, "", labels, Some(quantile), value);
+        match metric.kind {
+            Kind::Counter => counter(&self.recorder, metric, labels).absolute(value as u64),
+            Kind::Gauge => gauge(&self.recorder, metric, labels).set(value),
+            Kind::Summary => histogram(&self.recorder, metric, labels).record(value),
         }
-        self.line(metric, "_sum", labels, None, summary.sum_ms);
-        self.line(metric, "_count", labels, None, summary.count);
+        describe(&self.recorder, metric);
     }
 
-    fn line(
-        &self,
-        metric: &Metric,
-        suffix: &str,
-        labels: &[&str],
-        quantile: Option<f64>,
-        value: impl std::fmt::Display,
-    ) {
-        let labels = labels_text(metric, labels, quantile);
-        let mut metrics = self.metrics.lock();
-        let text = metrics.entry(metric.name).or_insert_with(|| heading(metric));
-        // Writing to a string can not fail.
-        let _ = writeln!(text, "{}{suffix}{labels} {value}", metric.name);
+    /// Runs `record` with this sheet as the place where the `metrics` crate's macros write.
+    pub fn with_macros(&self, record: impl FnOnce()) {
+        metrics::with_local_recorder(&self.recorder, record);
     }
 
     /// The sheet in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.metrics.lock().values().fold(String::new(), |all, metric| all + metric + "\n")
+        self.recorder.handle().render()
     }
 }
 
-fn heading(metric: &Metric) -> String {
-    let kind = match metric.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Summary => "summary",
-    };
-    format!("# HELP {0} {1}\n# TYPE {0} {kind}\n", metric.name, metric.help)
+pub(super) fn counter(recorder: &PrometheusRecorder, metric: &Metric, labels: &[&str]) -> Counter {
+    recorder.register_counter(&key(metric, labels), &METADATA)
 }
 
-fn labels_text(metric: &Metric, values: &[&str], quantile: Option<f64>) -> String {
-    assert_eq!(metric.labels.len(), values.len(), "{} has the labels {:?}", metric.name, metric.labels);
-    let mut text = String::new();
-    let mut separator = '{';
-    // Prometheus reads an empty label as an absent one, and so do dashboards.
-    for (name, value) in metric.labels.iter().zip(values).filter(|(_, value)| !value.is_empty()) {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(text, "{separator}{name}=\"{value}\"");
-        separator = ',';
-    }
-    if let Some(quantile) = quantile {
-        let _ = write!(text, "{separator}quantile=\"{quantile}\"");
-        separator = ',';
-    }
-    if separator == ',' {
-        text.push('}');
-    }
-    text
+pub(super) fn gauge(recorder: &PrometheusRecorder, metric: &Metric, labels: &[&str]) -> Gauge {
+    recorder.register_gauge(&key(metric, labels), &METADATA)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::table;
-    use super::*;
+pub(super) fn histogram(recorder: &PrometheusRecorder, metric: &Metric, labels: &[&str]) -> Histogram {
+    recorder.register_histogram(&key(metric, labels), &METADATA)
+}
 
-    #[test]
-    fn lines_of_a_metric_stand_together_under_one_heading() {
-        let sheet = Sheet::new();
-        sheet.put(&table::LOG_SIZE, &["a", "0"], 1);
-        sheet.put_f64(&table::PROCESS_CPU_SECONDS, &[], 0.5);
-        sheet.put(&table::LOG_SIZE, &["b\"\\\n", "1"], 2);
-        sheet.put(&table::BYTES_IN_TOTAL, &[""], 3);
-        let wanted = "# HELP kafka_log_log_size Bytes of a partition's log.\n\
-                      # TYPE kafka_log_log_size gauge\n\
-                      kafka_log_log_size{topic=\"a\",partition=\"0\"} 1\n\
-                      kafka_log_log_size{topic=\"b\\\"\\\\\\n\",partition=\"1\"} 2\n\n";
-        let text = sheet.render();
-        assert!(text.contains(wanted), "{text}");
-        assert!(text.contains("\nkafka_server_brokertopicmetrics_bytesin_total 3\n"), "{text}");
-        assert!(text.ends_with("\nprocess_cpu_seconds_total 0.5\n\n"), "{text}");
+pub(super) fn describe(recorder: &PrometheusRecorder, metric: &Metric) {
+    let (name, help) = (KeyName::from_const_str(metric.name), metric.help.into());
+    match metric.kind {
+        Kind::Counter => recorder.describe_counter(name, None, help),
+        Kind::Gauge => recorder.describe_gauge(name, None, help),
+        Kind::Summary => recorder.describe_histogram(name, None, help),
     }
+}
+
+fn key(metric: &Metric, labels: &[&str]) -> Key {
+    assert_eq!(metric.labels.len(), labels.len(), "{} has the labels {:?}", metric.name, metric.labels);
+    let labels = metric
+        .labels
+        .iter()
+        .zip(labels)
+        // Prometheus reads an empty label as an absent one, and so do dashboards.
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(label, value)| Label::new(*label, (*value).to_owned()));
+    Key::from_parts(metric.name, labels.collect::<Vec<_>>())
 }

@@ -14,7 +14,7 @@ impl Count {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
 
-    pub(super) fn get(&self) -> i64 {
+    fn get(&self) -> i64 {
         i64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
     }
 }

@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 use super::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
 use super::connection;
 use crate::api::{BrokerHandles, Connection, Listener};
-use crate::metrics::ListenerMetrics;
 
 /// How long accepting rests after an error that another attempt would meet again (no file descriptors left).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -109,12 +108,12 @@ async fn accept_all(
     broker: Arc<BrokerHandles>,
     options: NetOptions,
 ) {
-    let metrics = broker.metrics.listener(&listener.name);
+    let created = broker.metrics.connections_created(&listener.name);
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                metrics.created.increment(1);
-                accept(stream, peer, &listener, &broker, &metrics, &options).await;
+                created.increment(1);
+                accept(stream, peer, &listener, &broker, &options).await;
             }
             Err(error) => {
                 tracing::warn!(listener = %listener.name, %error, "a connection could not be accepted");
@@ -129,7 +128,6 @@ async fn accept(
     peer: SocketAddr,
     listener: &Arc<Listener>,
     broker: &Arc<BrokerHandles>,
-    metrics: &Arc<ListenerMetrics>,
     options: &NetOptions,
 ) {
     let limits = ConnectionLimits::of(&broker.metadata.broker_config(), peer.ip());
@@ -146,11 +144,11 @@ async fn accept(
     };
     let connection = Arc::new(Connection::new(Arc::clone(listener), local, peer));
     let task = connection::serve(stream, connection, Arc::clone(broker), options.clone());
-    let metrics = Arc::clone(metrics);
+    let open = broker.metrics.connections(&listener.name);
     options.tasks.spawn(async move {
-        metrics.opened();
+        open.increment(1.0);
         task.await;
-        metrics.closed();
+        open.decrement(1.0);
         drop(admitted);
     });
 }
