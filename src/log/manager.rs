@@ -264,7 +264,12 @@ impl LogManager {
                 if std::mem::take(&mut is_first) {
                     self.shared.ask_for_space();
                 }
-                self.apply_retention_at(watch.now_ms(&clock));
+                // It reads keys from the disk where something is removed.
+                let (logs, now_ms) = (Arc::clone(&self), watch.now_ms(&clock));
+                let round = tokio::task::spawn_blocking(move || logs.apply_retention_at(now_ms)).await;
+                if let Err(error) = round {
+                    tracing::error!(%error, "a round of retention was not finished");
+                }
                 next_ms = clock.steady_ms().saturating_add(interval_ms);
             }
             self.erase_again();
