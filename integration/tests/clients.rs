@@ -92,6 +92,8 @@ macro_rules! clients {
             #[test]
             fn consumer_protocol() { play($folder, "consumer-protocol", Stop::Terminate); }
             #[test]
+            fn transactions() { play($folder, "transactions", Stop::Terminate); }
+            #[test]
             fn commit_resume() { play($folder, "commit-resume", Stop::Terminate); }
             #[test]
             fn offsets_by_time() { play($folder, "offsets-by-time", Stop::Terminate); }

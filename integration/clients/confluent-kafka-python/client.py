@@ -287,6 +287,53 @@ def administration():
     fails(KafkaError.UNKNOWN_TOPIC_OR_PART, lambda: done(admin.delete_topics([TOPIC])))
 
 
+def transactions():
+    """Records and offsets that count together or not at all, and a producer that another one replaces."""
+    create(2)
+    options = {"bootstrap.servers": BOOTSTRAP, "transactional.id": TOPIC}
+    first, second, group = Producer(options), Producer(options), consumer(group_id=TOPIC)
+    first.init_transactions(15)
+    for i in range(20):
+        aborts = i % 4 == 3
+        first.begin_transaction()
+        for partition in range(2):
+            first.produce(TOPIC, f"{'aborted' if aborts else 'committed'}-{i}", partition=partition)
+        first.send_offsets_to_transaction([TopicPartition(TOPIC, 0, i)], group.consumer_group_metadata(), 15)
+        if aborts:
+            first.flush(15)
+            first.abort_transaction(15)
+        else:
+            first.commit_transaction(15)
+    offsets = only(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(TOPIC)])).topic_partitions
+    same("group offset", [(0, 18)], [(p.partition, p.offset) for p in offsets])
+    first.begin_transaction()
+    first.produce(TOPIC, "zombie", partition=0)
+    first.flush(15)
+    second.init_transactions(15)
+    try:
+        first.commit_transaction(15)
+    except KafkaException as error:
+        same("error", "_FENCED", error.args[0].name())
+    else:
+        raise AssertionError("the first producer was not fenced")
+    second.begin_transaction()
+    second.produce(TOPIC, "committed-20", partition=0)
+    second.commit_transaction(15)
+    reader = consumer(isolation_level="read_committed")
+    reader.assign([TopicPartition(TOPIC, partition, 0) for partition in range(2)])
+    values, end = [], time.monotonic() + 20
+    while len(values) < 31:
+        assert time.monotonic() < end, f"only {len(values)} of 31 records came"
+        message = reader.poll(0.1)
+        if message is not None:
+            assert message.error() is None, message.error()
+            values.append(message.value().decode())
+    assert all(value.startswith("committed-") for value in values), f"aborted records were read: {values}"
+    assert "committed-20" in values, "the second producer's record is missing"
+    reader.close()
+    group.close()
+
+
 def large_message():
     create(1)
     sender = Sender(message_max_bytes=4_000_000)

@@ -45,6 +45,7 @@ func main() {
 	admin = kadm.NewClient(client())
 	map[string]func(){
 		"produce-consume": produceConsume, "idempotent": idempotent, "group-rebalance": groupRebalance, "consumer-protocol": consumerProtocol,
+		"transactions": transactions,
 		"commit-resume": commitResume, "offsets-by-time": offsetsByTime, "admin": administration,
 		"large-message": largeMessage, "unknown-topic": unknownTopic, "broker-restart": brokerRestart,
 	}[scenario]()
@@ -84,6 +85,44 @@ func client(options ...kgo.Opt) *kgo.Client {
 		kgo.SeedBrokers(bootstrap), kgo.FetchMaxWait(100 * time.Millisecond), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MetadataMinAge(50 * time.Millisecond), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	}, options...)...))
+}
+
+// Records that count together or not at all, and a producer that another one replaces.
+func transactions() {
+	create(2)
+	first := client(kgo.TransactionalID(topic))
+	for i := range 20 {
+		ok(first.BeginTransaction())
+		kind, end := "committed", kgo.TryCommit
+		if i%4 == 3 {
+			kind, end = "aborted", kgo.TryAbort
+		}
+		for partition := range int32(2) {
+			ok(first.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: partition, Value: []byte(fmt.Sprintf("%s-%d", kind, i))}).FirstErr())
+		}
+		ok(first.EndTransaction(ctx, end))
+	}
+	ok(first.BeginTransaction())
+	ok(first.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: 0, Value: []byte("zombie")}).FirstErr())
+	committed := must(admin.ListCommittedOffsets(ctx, topic))
+	same("last stable offset", 40, committed[topic][0].Offset)
+	second := client(kgo.TransactionalID(topic))
+	ok(second.BeginTransaction())
+	ok(second.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: 0, Value: []byte("committed-20")}).FirstErr())
+	ok(second.EndTransaction(ctx, kgo.TryCommit))
+	check(first.EndTransaction(ctx, kgo.TryCommit) != nil, "the first producer was not fenced")
+	reader := client(kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	seen := map[string]bool{}
+	for _, record := range poll(reader, 31) {
+		check(strings.HasPrefix(string(record.Value), "committed-"), "an aborted record was read: %s", record.Value)
+		seen[string(record.Value)] = true
+	}
+	check(seen["committed-20"], "the second producer's record is missing")
+	listed := must(admin.ListTransactions(ctx, nil, nil))
+	check(slices.Contains(listed.TransactionalIDs(), topic), "the transactional id is not in the list")
+	for _, used := range []*kgo.Client{first, second, reader} {
+		used.Close()
+	}
 }
 
 func create(partitions int32) {

@@ -42,6 +42,7 @@ public final class Client {
             case "idempotent" -> idempotent();
             case "group-rebalance" -> groupRebalance();
             case "consumer-protocol" -> consumerProtocol();
+            case "transactions" -> transactions();
             case "commit-resume" -> commitResume();
             case "offsets-by-time" -> offsetsByTime();
             case "admin" -> administration();
@@ -151,6 +152,56 @@ public final class Client {
                 poll(consumer, 1);
             }));
         }
+    }
+
+    /** Records and offsets that count together or not at all, and a producer that another one replaces. */
+    private void transactions() throws Exception {
+        create(2);
+        var partition = new TopicPartition(topic, 0);
+        Map<String, Object> options = Map.of("transactional.id", topic);
+        try (var first = producer(options); var second = producer(options); var group = consumer(Map.of("group.id", topic))) {
+            first.initTransactions();
+            for (int i = 0; i < 20; i++) {
+                boolean aborts = i % 4 == 3;
+                first.beginTransaction();
+                for (int p = 0; p < 2; p++) {
+                    first.send(new ProducerRecord<>(topic, p, "k", (aborts ? "aborted-" : "committed-") + i));
+                }
+                first.sendOffsetsToTransaction(Map.of(partition, new OffsetAndMetadata(i)), group.groupMetadata());
+                if (aborts) {
+                    first.flush();
+                    first.abortTransaction();
+                } else {
+                    first.commitTransaction();
+                }
+            }
+            same("group offset", 18L, admin.listConsumerGroupOffsets(topic).partitionsToOffsetAndMetadata().get().get(partition).offset());
+            first.beginTransaction();
+            first.send(new ProducerRecord<>(topic, 0, "k", "zombie")).get(10, TimeUnit.SECONDS);
+            var committed = new ListOffsetsOptions(IsolationLevel.READ_COMMITTED);
+            same("last stable offset", 40L, admin.listOffsets(Map.of(partition, OffsetSpec.latest()), committed).partitionResult(partition).get().offset());
+            same("high watermark", 41L, offsetFor(OffsetSpec.latest()));
+            same("state", TransactionState.ONGOING, admin.describeTransactions(List.of(topic)).description(topic).get().state());
+            second.initTransactions();
+            boolean fenced = false;
+            try {
+                first.commitTransaction();
+            } catch (ProducerFencedException e) {
+                fenced = true;
+            }
+            check(fenced, "the first producer was not fenced");
+            second.beginTransaction();
+            second.send(new ProducerRecord<>(topic, 0, "k", "committed-20"));
+            second.commitTransaction();
+        }
+        try (var consumer = consumer(Map.of("isolation.level", "read_committed"))) {
+            consumer.assign(List.of(partition, new TopicPartition(topic, 1)));
+            consumer.seekToBeginning(consumer.assignment());
+            var values = poll(consumer, 31).stream().map(ConsumerRecord::value).toList();
+            check(values.stream().allMatch(value -> value.startsWith("committed-")), "aborted records were read: " + values);
+            check(values.contains("committed-20"), "the second producer's record is missing");
+        }
+        check(admin.listTransactions().all().get().stream().anyMatch(t -> t.transactionalId().equals(topic)), "the transactional id is not in the list");
     }
 
     private void commitResume() throws Exception {
