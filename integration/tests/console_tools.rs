@@ -3,7 +3,15 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use bytes::{Bytes, BytesMut};
+use integration::wire::Connection;
 use integration::{Klamm, Target, Tools, binary, until};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest, TopicName, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 fn start() -> (Target, Tools) {
     let target = Target::start();
@@ -62,6 +70,90 @@ fn topics() {
     let gone = tools.run(&format!("kafka-topics --delete --topic {t}"));
     gone.contains(&format!("Topic '{t}' does not exist as expected"));
     assert_eq!(gone.code, 1);
+}
+
+/// Writes to a partition in a transaction that its coordinator does not know of.
+fn hang(bootstrap: &str, transactional_id: &str, topic: &str) -> (i64, i16) {
+    let mut connection = Connection::open(bootstrap).expect("the broker serves");
+    let id = TransactionalId(StrBytes::from_string(transactional_id.to_owned()));
+    let asked = FindCoordinatorRequest::default().with_key_type(1).with_key(id.0.clone());
+    until("a transaction coordinator", Duration::from_secs(30), || {
+        (connection.call(3, &asked).expect("the broker serves").error_code == 0).then_some(())
+    });
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(id.clone()))
+        .with_transaction_timeout_ms(60_000);
+    let producer = until("a producer id", Duration::from_secs(30), || {
+        let answer = connection.call(4, &request).expect("the broker serves");
+        (answer.error_code == 0).then_some((answer.producer_id.0, answer.producer_epoch))
+    });
+    let record = Record {
+        transactional: true,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        timestamp_type: TimestampType::Creation,
+        offset: 0,
+        sequence: 0,
+        // Longer ago than a transaction may be open.
+        timestamp: 1_700_000_000_000,
+        key: None,
+        value: Some(Bytes::from_static(b"hanging")),
+        headers: Default::default(),
+    };
+    let mut records = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut records, [&record], &options).expect("a plain record can be encoded");
+    let data = PartitionProduceData::default().with_records(Some(records.freeze()));
+    let topic = TopicName(StrBytes::from_string(topic.to_owned()));
+    let data = TopicProduceData::default().with_name(topic).with_partition_data(vec![data]);
+    let request = ProduceRequest::default()
+        .with_transactional_id(Some(id))
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![data]);
+    let answer = connection.call(8, &request).expect("the broker serves");
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    producer
+}
+
+#[test]
+fn transactions() {
+    let (target, mut tools) = start();
+    let (t, id) = (&fresh("transactions"), &fresh("id"));
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 1")).success();
+    let verification = "transaction.partition.verification.enable";
+    let configure = |tools: &mut Tools, change: &str| {
+        let _ = tools
+            .run(&format!("kafka-configs --alter --entity-type brokers --entity-default {change}"))
+            .success();
+    };
+    configure(&mut tools, &format!("--add-config {verification}=false"));
+    let (producer_id, epoch) = hang(&target.bootstrap, id, t);
+    configure(&mut tools, &format!("--delete-config {verification}"));
+
+    tools.run("kafka-transactions list").success().contains(id);
+    tools
+        .run(&format!("kafka-transactions list --transactional-id-pattern {id}"))
+        .success()
+        .has(&format!("{id} 1 {producer_id} Empty"));
+    let described = tools.run(&format!("kafka-transactions describe --transactional-id {id}")).success();
+    described.contains("Empty").contains("60000");
+    let producers = format!("kafka-transactions describe-producers --topic {t} --partition 0");
+    tools.run(&producers).success().has(&format!("{producer_id} {epoch} -1 0 1700000000000 0"));
+    let find = format!("kafka-transactions find-hanging --topic {t}");
+    tools.run(&find).success().contains(t).contains(&producer_id.to_string());
+    let abort = format!("kafka-transactions abort --topic {t} --partition 0 --start-offset 0");
+    let _ = tools.run(&abort).success();
+    tools.run(&find).success().lacks(t);
+    tools.run(&producers).success().contains("None");
+    let unknown = tools.run("kafka-transactions describe --transactional-id nobody");
+    unknown.contains("the ID could not be found");
+    assert_eq!(unknown.code, 1);
+    let end = tools.run(&format!("kafka-get-offsets --topic {t}")).success();
+    end.has(&format!("{t}:0:2"));
 }
 
 #[test]
