@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::core::TransactionCounts;
 use super::state::Transaction;
 use crate::error::ErrorCode;
 use crate::types::{ProducerEpoch, ProducerId, TimestampMs, TopicPartition};
@@ -28,8 +27,6 @@ pub enum Command {
     List(TransactionFilter),
     /// The cluster works at another level of `transaction.version`.
     SetVersion(i16),
-    /// How many there are, for the metrics.
-    Count,
 }
 
 /// A producer id with its epoch.
@@ -108,7 +105,6 @@ pub enum Reply {
     Described(Option<Transaction>),
     Listed(Vec<ListedTransaction>),
     Done,
-    Count(TransactionCounts),
 }
 
 /// A line of ListTransactions.

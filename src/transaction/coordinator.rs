@@ -14,7 +14,7 @@ use super::command::{
     Command, EndTransaction, EndedTransaction, InTransaction, InitProducerId, ListedTransaction, Producer,
     Refused, Reply, TransactionFilter,
 };
-use super::core::{Event, TransactionCore, TransactionCounts};
+use super::core::{Event, TransactionCore};
 use super::journal::{Generation, TransactionJournal};
 use super::markers::{self, MarkerSink, Written};
 use super::settings::TransactionSettings;
@@ -166,11 +166,6 @@ impl TransactionCoordinator {
             _ => self.settings.state_partitions,
         };
         coordinator_partition(transactional_id, count)
-    }
-
-    /// The cluster's level of `transaction.version`.
-    pub fn version(&self) -> i16 {
-        self.version.load(Ordering::Relaxed)
     }
 
     /// The cluster works at this level of `transaction.version` from now on.
@@ -337,19 +332,6 @@ impl TransactionCoordinator {
         Ok(transactions)
     }
 
-    /// How many transactional ids there are.
-    pub async fn counts(&self) -> TransactionCounts {
-        let mut counts = TransactionCounts::default();
-        for reply in self.call_all(|| Command::Count).await {
-            if let Ok(Reply::Count(some)) = reply {
-                counts.transactional_ids += some.transactional_ids;
-                counts.ongoing += some.ongoing;
-                counts.ending += some.ending;
-            }
-        }
-        counts
-    }
-
     async fn call_all(&self, command: impl Fn() -> Command) -> Vec<Result<Reply, ErrorCode>> {
         let shards: Vec<_> = self.led.lock().shards.values().cloned().collect();
         join_all(shards.iter().map(|shard| shard.call(command()))).await
@@ -428,3 +410,6 @@ impl Led {
         self.partitions.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

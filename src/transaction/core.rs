@@ -45,14 +45,6 @@ pub struct TransactionCore {
     pub(super) transactions: BTreeMap<Arc<str>, Transaction>,
 }
 
-/// How many transactional ids there are, for the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TransactionCounts {
-    pub transactional_ids: usize,
-    pub ongoing: usize,
-    pub ending: usize,
-}
-
 impl TransactionCore {
     /// A shard without transactional ids.
     pub fn new(settings: Arc<TransactionSettings>, version: i16) -> Self {
@@ -255,17 +247,6 @@ impl TransactionCore {
         listed.collect()
     }
 
-    fn count(&self) -> TransactionCounts {
-        let count = |wanted: fn(TransactionState) -> bool| {
-            self.transactions.values().filter(|transaction| wanted(transaction.state)).count()
-        };
-        TransactionCounts {
-            transactional_ids: self.transactions.len(),
-            ongoing: count(|state| state == TransactionState::Ongoing),
-            ending: count(TransactionState::is_ending),
-        }
-    }
-
     fn expire_timed_out(&self, now_ms: TimestampMs) -> Decision<Self> {
         let mut decision = Decision::default();
         for (transactional_id, transaction) in &self.transactions {
@@ -452,7 +433,6 @@ impl Core for TransactionCore {
             }
             Command::List(filter) => Decision::reply(token, Reply::Listed(self.list(now_ms, &filter))),
             Command::SetVersion(version) => done(vec![Event::Version(version)]),
-            Command::Count => Decision::reply(token, Reply::Count(self.count())),
         }
     }
 

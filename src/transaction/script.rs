@@ -155,7 +155,6 @@ impl Scripted for TransactionCore {
                 })
             }
             "set-version" => Command::SetVersion(client_version),
-            "count" => Command::Count,
             unknown => return Err(format!("no such command: {unknown}").into()),
         })
     }
@@ -192,7 +191,6 @@ impl Scripted for TransactionCore {
                 format!("[{}]", shown.collect::<Vec<_>>().join(", "))
             }
             Reply::Done => "done".to_owned(),
-            Reply::Count(counts) => format!("{counts:?}"),
         }
     }
 
