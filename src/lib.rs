@@ -5,8 +5,8 @@
 //! Everything klamm knows is a **log of Kafka record batches**, kept in RocksDB: partitions, `__consumer_offsets`,
 //! `__transaction_state`, the metadata log `__cluster_metadata`. State (groups, transactions, the metadata image) is a
 //! **deterministic fold** over such a log, kept in memory and materialised in RocksDB, so that start-up does not replay
-//! history. A request is **decided** against the state, its records are **appended** in one atomic write, the state **replays** them, and only then the
-//! request is **answered**. One log, one way to read it, one way to change anything.
+//! history. A request is **decided** against the state, its records are **appended** in one atomic write, the state
+//! **replays** them, and only then the request is **answered**. One log, one way to read it, one way to change anything.
 //!
 //! # How a request goes
 //!
@@ -29,8 +29,8 @@
 //! | [`protocol`] | what the wire format needs beyond the `kafka-protocol` crate: the guard in front of its decoder, the macro that declares messages and records, the messages that it lacks |
 //! | [`config`] | every key, declared once: type, default, range, documentation, where it may be changed |
 //! | [`metrics`] | every metric, declared once |
-//! | [`storage`] | RocksDB, and nothing else names it: keys, one writer thread, group commit |
-//! | [`log`] | a partition's log: batches as producers sent them, validation, idempotence, epochs, time, retention |
+//! | [`storage`] | RocksDB, and nothing else names it: keys, one round of writes at a time, group commit, room on the disk |
+//! | [`log`] | a partition's log: batches as producers sent them, validation, idempotence, transactions, epochs, time, the tail in memory, retention, compaction |
 //! | [`shard`] | the one shell around deterministic cores: mailbox → decide → append → replay → reply |
 //! | [`group`] | the group coordinator: a core in such a shell, for each partition of `__consumer_offsets` |
 //! | [`transaction`] | the transaction coordinator: the same, for each partition of `__transaction_state` |
@@ -46,8 +46,8 @@
 //!
 //! # What always holds
 //!
-//! - Cores (`group::core`, `transaction::core`, `metadata::controller`, `quorum::core`) are synchronous code without clock, randomness, IO or
-//!   globals. Decisions take `&Core`; only `replay` takes `&mut Core`.
+//! - Cores (`group::core`, `transaction::core`, `metadata::controller`, `quorum::core`, `log::compaction::filter`) are
+//!   synchronous code without clock, randomness, IO or globals. Decisions take `&Core`; only `replay` takes `&mut Core`.
 //! - No response leaves before the records it depends on are as durable as was asked for.
 //! - A failed append drops the state that ran ahead of the log and loads it again; nobody is answered wrongly.
 //! - Record batches cross modules as `Bytes`, as the producer sent them; only offset and leader epoch are written into

@@ -250,6 +250,12 @@ const fn requests(connections: usize, partitions: i32) -> Work {
     Work::Load(Load::Requests { connections, partitions, value_bytes: 100, config: None })
 }
 
+/// One record a request from 16 connections, each record on the disk before it is acknowledged.
+const fn requests_synced(partitions: i32) -> Work {
+    let config = Some(("flush.messages", "1"));
+    Work::Load(Load::Requests { connections: 16, partitions, value_bytes: 1_024, config })
+}
+
 const fn at_most(figure: Figure, ratio: f64) -> Goal {
     Goal { figure, bound: Bound::RatioAtMost(ratio) }
 }
@@ -303,10 +309,10 @@ workloads! {
         requests(100, 12), [at_most(Figure::CpuPerRequest, 0.25), at_least(Figure::RequestsPerS, 3.0)];
     "requests-1" Requests quick "one 100 B record a request, 1 connection, acks=all"
         requests(1, 1), [at_most(Figure::CpuPerRequest, 0.3)];
-    "requests-fsync-16" Requests quick "one 1 KB record a request, flush.messages=1, 16 connections, 16 partitions"
-        Work::Load(Load::Requests {
-            connections: 16, partitions: 16, value_bytes: 1_024, config: Some(("flush.messages", "1")),
-        }), [at_least(Figure::RequestsPerS, 10.0)];
+    "requests-fsync-16" Requests quick "one 1 KB record a request, flush.messages=1, 16 connections, 1 partition"
+        requests_synced(1), [at_least(Figure::RequestsPerS, 10.0)];
+    "requests-fsync-16-spread" Requests quick "the same into 16 partitions, whose files Kafka syncs side by side"
+        requests_synced(16), [at_least(Figure::RequestsPerS, 10.0)];
     "consume-tail" Consume quick "1 consumer that keeps up with 100 MB/s in 12 partitions"
         Work::Load(Load::Tail { consumers: 1, rate_mb_s: 100.0 }), [at_most(Figure::ReadCpuPerGb, 0.8)];
     "consume-fanout-10" Consume whole "10 consumers that keep up with 20 MB/s in 12 partitions (GB read)"
