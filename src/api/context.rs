@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) connection: Arc<Connection>,
     /// The client id in the header of this request.
     pub(crate) client_id: Option<String>,
+    /// The size of this request.
+    pub(crate) request_bytes: usize,
 }
 
 impl Context {

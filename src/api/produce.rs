@@ -51,6 +51,9 @@ const ZSTD_FROM: i16 = 7;
 const ABORTABLE_FROM: i16 = 11;
 const EPOCH_BUMP_FROM: i16 = 12;
 
+/// Smaller requests may stay in memory as a whole.
+const LARGE_REQUEST_BYTES: usize = 64 << 10;
+
 const ATTRIBUTES_AT: usize = 21;
 const COUNT_AT: usize = 57;
 const HEADER_BYTES: usize = 61;
@@ -179,6 +182,15 @@ fn refusal_of_all(request: &ProduceRequest) -> Option<Refusal> {
     (!matches!(request.acks, -1..=1)).then_some(Refusal::Acks(ErrorCode::InvalidRequiredAcks))
 }
 
+/// What stays in memory keeps the whole request there with it, so a small part of a large one gets memory of its own.
+fn apart(records: Bytes, request_bytes: usize) -> Bytes {
+    if request_bytes > LARGE_REQUEST_BYTES && records.len() < request_bytes / 4 {
+        Bytes::copy_from_slice(&records)
+    } else {
+        records
+    }
+}
+
 fn append_one(
     context: &Context,
     topic: &Arc<TopicImage>,
@@ -205,6 +217,7 @@ fn append_one(
     }
     match resolve::partition(&context.broker, topic, index) {
         Ok(partition) => {
+            let records = apart(records, context.request_bytes);
             let (bytes, count) = (records.len(), record_count(&records));
             let transactional = producer_of(&records).filter(|(producer, _)| producer.id >= 0);
             let begun = match transactional {

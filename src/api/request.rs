@@ -40,6 +40,11 @@ impl Request {
         Ok(Self { header, api, body: frame })
     }
 
+    /// The size of what follows the header.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// Decodes the request and starts it. What a pipelined request does in order is done when this returns.
     ///
     /// # Errors

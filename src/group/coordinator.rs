@@ -42,6 +42,9 @@ pub struct GroupCoordinator {
 #[derive(Default)]
 struct Led {
     topic_id: Uuid,
+    /// Over how many partitions groups are spread: as many as there were when leading began. Partitions that are added
+    /// later count from the next start, as in Kafka: no one may lose what is known of it meanwhile.
+    count: i32,
     partitions: BTreeMap<i32, Arc<Partition>>,
     shards: BTreeMap<i32, Shard<GroupCore>>,
     stopped: bool,
@@ -64,6 +67,9 @@ impl GroupCoordinator {
         let mut led = self.led.lock();
         if led.topic_id != topic_id {
             led.resign();
+        }
+        if led.count == 0 {
+            led.count = partitions;
         }
         led.topic_id = topic_id;
         for index in 0..partitions {
@@ -99,8 +105,8 @@ impl GroupCoordinator {
 
     /// The partition of `__consumer_offsets` whose leader coordinates the group.
     pub fn partition_for(&self, group_id: &str) -> i32 {
-        let count = match i32::try_from(self.led.lock().partitions.len()) {
-            Ok(count @ 1..) => count,
+        let count = match self.led.lock().count {
+            count @ 1.. => count,
             _ => self.settings.offsets_topic_partitions,
         };
         coordinator_partition(group_id, count)
@@ -380,6 +386,7 @@ impl Led {
     fn resign(&mut self) {
         std::mem::take(&mut self.shards).values().for_each(Shard::stop);
         self.partitions.clear();
+        self.count = 0;
     }
 }
 

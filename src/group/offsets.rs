@@ -259,7 +259,8 @@ impl GroupCore {
             return Decision::reply(token, Reply::CommitOffsets(Err(code)));
         }
         let mut decision = self.commit_keeps_session(now_ms, &request);
-        let expire_timestamp_ms = request.retention_time_ms.map_or(-1, |retention_ms| now_ms + retention_ms);
+        let expire_timestamp_ms =
+            request.retention_time_ms.map_or(-1, |retention_ms| now_ms.saturating_add(retention_ms));
         let mut outcomes = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());

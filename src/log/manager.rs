@@ -272,7 +272,10 @@ impl LogManager {
                 }
                 next_ms = clock.steady_ms().saturating_add(interval_ms);
             }
-            self.erase_again();
+            let logs = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || logs.erase_again()).await {
+                tracing::error!(%error, "deleted topics were not removed");
+            }
             if self.shared.has_garbage.swap(false, Ordering::Relaxed) {
                 self.reclaim().await;
             }

@@ -168,6 +168,8 @@ impl Partition {
         // The metadata gave it; the next append makes it known to the store.
         restored.leader_epoch = restored.leader_epoch.max(inner.leader_epoch);
         restored.watchers = std::mem::take(&mut inner.watchers);
+        // Who waits for the coordinator still does, and no number is given twice.
+        restored.producers.verifications = std::mem::take(&mut inner.producers.verifications);
         self.tail.truncate(restored.log_end);
         restored.wake();
         *inner = restored;
@@ -314,9 +316,6 @@ impl Partition {
             inner.unsynced = 0;
             Durability::Disk
         } else {
-            if config.flush_ms < i64::MAX {
-                self.shared.sync_within(config.flush_ms);
-            }
             Durability::Process
         };
         let appended = Appended {
@@ -325,7 +324,12 @@ impl Partition {
             log_append_time_ms: log_append_time.unwrap_or(-1),
             log_start_offset: inner.log_start,
         };
-        Ok(self.commit(&mut inner, ops, durability, appended, bytes))
+        let pending = self.commit(&mut inner, ops, durability, appended, bytes);
+        if durability == Durability::Process && config.flush_ms < i64::MAX {
+            // Behind the commit: a sync that is asked for before may be written before.
+            self.shared.sync_within(config.flush_ms);
+        }
+        Ok(pending)
     }
 
     fn purpose(&self, origin: Origin) -> Purpose {

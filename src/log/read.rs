@@ -89,7 +89,20 @@ impl Partition {
         if read.aborted.is_some() {
             read.aborted = Some(self.aborted_within(offset, &read.batches)?);
         }
+        if read.aborted.is_some() || !in_memory {
+            self.check_still_there(offset)?;
+        }
         Ok(Some(read))
+    }
+
+    /// Whoever moved the log start or deleted the topic during a read may have taken away records, or what the index
+    /// said of aborted transactions, before they were read.
+    fn check_still_there(&self, offset: Offset) -> Result<(), ApiError> {
+        let inner = self.inner.lock();
+        if inner.is_deleted {
+            return Err(ErrorCode::UnknownTopicOrPartition.into());
+        }
+        if offset < inner.log_start { Err(ErrorCode::OffsetOutOfRange.into()) } else { Ok(()) }
     }
 
     /// Reads what is in memory; `false` where more may be in the store.
@@ -160,7 +173,7 @@ impl Partition {
 
     /// The first record with the largest timestamp.
     fn max_timestamp(&self) -> Result<Option<FoundOffset>, ApiError> {
-        let (segment, log_start) = {
+        let (segment, log_start, high_watermark) = {
             let inner = self.inner.lock();
             let segments = inner.closed.iter().chain(std::iter::once(&inner.active));
             // Of equal ones the first.
@@ -168,7 +181,7 @@ impl Partition {
                 if segment.max_timestamp > latest.max_timestamp { segment } else { latest }
             });
             let Some(latest) = latest else { return Ok(None) };
-            (latest, inner.log_start)
+            (latest, inner.log_start, inner.high_watermark)
         };
         if segment.max_timestamp < 0 {
             return Ok(None);
@@ -180,6 +193,7 @@ impl Partition {
         }
         match self.walk_from(from, segment.max_timestamp)? {
             Some(found) => Ok(Some(found)),
+            None if from >= high_watermark => Ok(None),
             // The record was compacted away, while its segment is not gone through as a whole.
             None => self.largest_from(log_start),
         }

@@ -179,7 +179,7 @@ impl Partition {
 /// segment stays (`deleteRetentionSizeBreachedSegments`).
 fn by_size(inner: &Inner, retention_bytes: i64) -> Offset {
     let Ok(retention_bytes) = u64::try_from(retention_bytes) else { return 0 };
-    let mut excess = inner.size_bytes().saturating_sub(retention_bytes);
+    let Some(mut excess) = inner.size_bytes().checked_sub(retention_bytes) else { return 0 };
     let mut before = 0;
     for (segment, end) in segments(inner) {
         if segment.size_bytes > excess || end > inner.high_watermark || is_empty_end(inner, segment) {

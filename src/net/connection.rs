@@ -264,6 +264,7 @@ impl Session {
             broker: Arc::clone(&self.broker),
             connection: Arc::clone(&self.connection),
             client_id: request.header.client_id.clone(),
+            request_bytes: request.body_bytes(),
         };
         let (api, version) = (request.api, request.header.api_version);
         if api.pipelined {

@@ -59,6 +59,9 @@ pub struct TransactionCoordinator {
 #[derive(Default)]
 struct Led {
     topic_id: Uuid,
+    /// Over how many partitions ids are spread: as many as there were when leading began. Partitions that are added
+    /// later count from the next start, as in Kafka: no one may lose what is known of it meanwhile.
+    count: i32,
     partitions: BTreeMap<i32, LedPartition>,
     shards: BTreeMap<i32, Shard<TransactionCore>>,
 }
@@ -128,6 +131,9 @@ impl TransactionCoordinator {
         if led.topic_id != topic_id {
             led.resign();
         }
+        if led.count == 0 {
+            led.count = partitions;
+        }
         led.topic_id = topic_id;
         for index in 0..partitions {
             if led.partitions.contains_key(&index) {
@@ -161,8 +167,8 @@ impl TransactionCoordinator {
 
     /// The partition of `__transaction_state` whose leader coordinates the transactional id.
     pub fn partition_for(&self, transactional_id: &str) -> i32 {
-        let count = match i32::try_from(self.led.lock().partitions.len()) {
-            Ok(count @ 1..) => count,
+        let count = match self.led.lock().count {
+            count @ 1.. => count,
             _ => self.settings.state_partitions,
         };
         coordinator_partition(transactional_id, count)
@@ -387,8 +393,8 @@ impl TransactionCoordinator {
         let (transactional_id, producer) = (Arc::clone(&ended.transactional_id), ended.producer);
         let complete = Command::Complete { transactional_id, producer };
         while self.call(index, complete.clone()).await.is_err() {
-            // A state that was loaded again has the markers written again.
-            if *generation.lock() != number {
+            // A state that was loaded again has the markers written again; without the topic there is none.
+            if *generation.lock() != number || !self.is_leading() {
                 return;
             }
             self.clock.sleep_until(self.clock.steady_ms().saturating_add(COMPLETE_RETRY_MS)).await;
@@ -408,6 +414,7 @@ impl Led {
     fn resign(&mut self) {
         std::mem::take(&mut self.shards).values().for_each(Shard::stop);
         self.partitions.clear();
+        self.count = 0;
     }
 }
 

@@ -130,7 +130,9 @@ pub(super) async fn handle(
     header: &RequestHeader,
 ) -> Result<Encoded, Disconnect> {
     let version = header.api_version;
-    let limits = Limits::of(context, &request, version);
+    let mut limits = Limits::of(context, &request, version);
+    // What is read is kept while more is waited for.
+    limits.min_bytes = limits.min_bytes.min(context.broker.fetch_bounds.response_bytes_max());
     let mut fetch = match begin(context, session_request(request, version, limits.upto), &limits) {
         Ok(fetch) => fetch,
         Err(code) => {
@@ -315,7 +317,7 @@ async fn read_some(
     limits: &Limits,
 ) -> Result<Reads, Disconnect> {
     let bounds = &context.broker.fetch_bounds;
-    let bytes_max = || limits.bytes_max.min(bounds.response_bytes_max().max(limits.min_bytes));
+    let bytes_max = || limits.bytes_max.min(bounds.response_bytes_max());
     reads.todo.extend(places);
     reads.go_on(&fetch.targets, limits, bytes_max(), false);
     if reads.todo.is_empty() {

@@ -48,6 +48,9 @@ impl Draft<'_> {
             ..member.current.clone()
         };
         self.record(Body::Current { member_id: member.member_id.clone(), value: Some(value) });
+        // It has left the epoch in which it had to give something up.
+        let timer = self.revocation_timer(&member.member_id);
+        self.cancel(timer);
     }
 
     /// Removes members. Where all who stay use the classic protocol, the group goes back to it.

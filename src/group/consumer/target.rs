@@ -110,14 +110,12 @@ impl Draft<'_> {
         }
         let has_to_revoke = next.state == super::member::MemberState::UnrevokedPartitions;
         self.record(Body::Current { member_id: member_id.clone(), value: Some(next) });
-        // Members of the classic protocol have to join and to sync in time instead.
-        if !member.is_classic() {
-            let timer = self.revocation_timer(member_id);
-            if has_to_revoke {
-                self.arm(timer, member.metadata.rebalance_timeout_ms);
-            } else {
-                self.cancel(timer);
-            }
+        let timer = self.revocation_timer(member_id);
+        if !has_to_revoke {
+            self.cancel(timer);
+        } else if !member.is_classic() {
+            // Members of the classic protocol have to join and to sync in time instead.
+            self.arm(timer, member.metadata.rebalance_timeout_ms);
         }
         self.group.members.get(member_id).cloned().ok_or_else(unknown)
     }

@@ -16,7 +16,7 @@ use crate::error::StorageError;
 use crate::log::batch::BatchView;
 use crate::log::partition::{Inner, Partition};
 use crate::log::state::Segment;
-use crate::storage::{Key, KeyPrefix, Ops};
+use crate::storage::{Key, KeyPrefix, Ops, Purpose};
 use crate::types::{Offset, PartitionId, TimestampMs};
 
 /// A segment of the log that is gone through.
@@ -229,8 +229,8 @@ impl Rewrite {
             return Ok(Commit::Nothing);
         }
         let mut inner = partition.inner.lock();
-        if let Some(failure) = partition.shared.store.failure() {
-            return Err(failure);
+        if let Some(refusal) = partition.shared.store.refusal(Purpose::State) {
+            return Err(refusal);
         }
         let start_has_moved =
             inner.log_start > self.log_start && output.first.is_some_and(|first| first < inner.log_start);
