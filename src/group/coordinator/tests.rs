@@ -355,3 +355,13 @@ async fn an_assignment_that_is_too_large_is_refused_and_the_group_goes_on() {
     let third = world.groups().join(join_request("g", &joined.member_id)).await.unwrap();
     assert_eq!(third.generation_id, again.generation_id + 1);
 }
+
+#[tokio::test]
+async fn partitions_that_are_added_move_no_group_while_the_broker_runs() {
+    let world = World::new();
+    let names: Vec<String> = (0..100).map(|number| format!("group-{number}")).collect();
+    let places = || names.iter().map(|name| world.groups().partition_for(name)).collect::<Vec<_>>();
+    let before = places();
+    world.groups().lead(TOPIC_ID, PARTITIONS + 10).unwrap();
+    assert_eq!(places(), before);
+}

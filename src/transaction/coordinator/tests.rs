@@ -181,3 +181,11 @@ async fn a_transaction_that_is_open_for_too_long_is_aborted_on_the_brokers_clock
     assert_eq!(end.offset, 4, "begun, ongoing, aborting, aborted");
     life.end().await;
 }
+
+#[tokio::test]
+async fn partitions_that_are_added_move_no_transactional_id_while_the_broker_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = Life::begin(directory.path(), Sink::default());
+    life.coordinator.lead(STATE, 60).unwrap();
+    assert_eq!(life.coordinator.partition_for("t"), 0, "the only partition that there was");
+}
