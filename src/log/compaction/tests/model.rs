@@ -505,31 +505,40 @@ fn parse(view: &BatchView) -> Batch {
 fn run(deletes: bool, cases: u32) {
     let counts = Counts::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut runner =
-        proptest::test_runner::TestRunner::new(ProptestConfig { cases, ..ProptestConfig::default() });
     let ops = prop::collection::vec(op(deletes), 20..90);
-    let result = runner.run(&ops, |ops| {
-        let mut run = Run {
-            world: World::new(),
-            deletes,
-            counts: &counts,
-            batches: Vec::new(),
-            all: Vec::new(),
-            aborted: Vec::new(),
-            open: BTreeMap::new(),
-            sequences: BTreeMap::new(),
-            values: 0,
-        };
-        runtime.block_on(async {
-            for op in &ops {
-                run.apply(op).await;
-            }
-        });
-        Ok(())
-    });
+    let round = || {
+        let config = ProptestConfig { cases, ..ProptestConfig::default() };
+        proptest::test_runner::TestRunner::new(config).run(&ops, |ops| {
+            let mut run = Run {
+                world: World::new(),
+                deletes,
+                counts: &counts,
+                batches: Vec::new(),
+                all: Vec::new(),
+                aborted: Vec::new(),
+                open: BTreeMap::new(),
+                sequences: BTreeMap::new(),
+                values: 0,
+            };
+            runtime.block_on(async {
+                for op in &ops {
+                    run.apply(op).await;
+                }
+            });
+            Ok(())
+        })
+    };
+    // Few logs may meet no crash by chance: some more do.
+    let has_met_all = || counts.cleanings.get() > 0 && counts.crashes.get() > 0;
+    let mut result = round();
+    for _ in 1..10 {
+        if result.is_ok() && !has_met_all() {
+            result = round();
+        }
+    }
     let Counts { steps, cleanings, crashes, obsolete, removed } = &counts;
     eprintln!(
-        "{cases} logs: {} steps, {} cleanings, {} crashes, {} given up, {} records removed",
+        "rounds of {cases} logs: {} steps, {} cleanings, {} crashes, {} given up, {} records removed",
         steps.get(),
         cleanings.get(),
         crashes.get(),
@@ -537,7 +546,7 @@ fn run(deletes: bool, cases: u32) {
         removed.get()
     );
     result.unwrap();
-    assert!(cleanings.get() > 0 && crashes.get() > 0);
+    assert!(has_met_all());
 }
 
 #[test]
