@@ -420,3 +420,22 @@ pub struct CommittedOffset {
     /// Nil where it was not known.
     pub topic_id: Uuid,
 }
+
+impl CommittedOffset {
+    /// What is kept of an offset that is committed now.
+    pub(super) fn new(
+        committed: CommittedPartition,
+        now_ms: TimestampMs,
+        expire_timestamp_ms: TimestampMs,
+        topic_id: Uuid,
+    ) -> Self {
+        Self {
+            offset: committed.offset,
+            leader_epoch: committed.leader_epoch.max(-1),
+            metadata: committed.metadata.unwrap_or_default().into(),
+            commit_timestamp_ms: now_ms,
+            expire_timestamp_ms,
+            topic_id,
+        }
+    }
+}

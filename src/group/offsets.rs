@@ -271,14 +271,7 @@ impl GroupCore {
                 if too_large {
                     continue;
                 }
-                let value = CommittedOffset {
-                    offset: committed.offset,
-                    leader_epoch: committed.leader_epoch.max(-1),
-                    metadata: committed.metadata.unwrap_or_default().into(),
-                    commit_timestamp_ms: now_ms,
-                    expire_timestamp_ms,
-                    topic_id: topic.topic_id,
-                };
+                let value = CommittedOffset::new(committed, now_ms, expire_timestamp_ms, topic.topic_id);
                 let (group_id, topic) = (request.group_id.clone(), topic.topic.clone());
                 let key = OffsetKey { group_id: group_id.clone(), topic: topic.clone(), partition };
                 let value = Some(value);

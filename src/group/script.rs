@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +27,7 @@ use super::settings::GroupSettings;
 use super::transactions::{OffsetKey, TransactionEvent};
 use crate::error::ErrorCode;
 use crate::log::Marker;
-use crate::shard::script::{Script, Scripted};
+use crate::shard::script::{Scripted, run_all};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -577,17 +576,5 @@ impl Scripted for GroupCore {
 
 #[test]
 fn scripts() {
-    let mut count = 0;
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/group/scripts");
-    let mut paths: Vec<_> = std::fs::read_dir(directory)
-        .expect("the scripts are there")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| !path.to_string_lossy().ends_with('~'))
-        .collect();
-    paths.sort();
-    for path in paths {
-        goldenscript::run(&mut Script::<GroupCore>::new(), &path).expect("the script runs");
-        count += 1;
-    }
-    assert!(count > 0);
+    run_all::<GroupCore>("src/group/scripts");
 }

@@ -342,14 +342,7 @@ impl GroupCore {
                     continue;
                 }
                 // The topic's id is not kept in these, as in Kafka.
-                let value = CommittedOffset {
-                    offset: committed.offset,
-                    leader_epoch: committed.leader_epoch.max(-1),
-                    metadata: committed.metadata.unwrap_or_default().into(),
-                    commit_timestamp_ms: now_ms,
-                    expire_timestamp_ms: -1,
-                    topic_id: uuid::Uuid::nil(),
-                };
+                let value = CommittedOffset::new(committed, now_ms, -1, uuid::Uuid::nil());
                 let (group_id, topic) = (Arc::clone(&offsets.group_id), Arc::clone(&topic.topic));
                 let key = OffsetKey { group_id, topic, partition };
                 let pending = PendingOffset { number, value: Some(value) };

@@ -1,12 +1,14 @@
 //! Golden scripts for cores: readable text, commands with their replies on virtual time.
 //!
 //! The driver stands in for the shell: it decides, replays, keeps held replies and timers, and fires them when a script
-//! moves the time. `config` begins a new world with these settings, `reconfigure` and `restart` keep what is written. Every script also proves what a shard relies on: that each caller is answered exactly once, and that
-//! the records alone give the state that a restart would find.
+//! moves the time. `config` begins a new world with these settings, `reconfigure` and `restart` keep what is written.
+//! Every script also proves what a shard relies on: that each caller is answered exactly once, and that the records
+//! alone give the state that a restart would find.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use goldenscript::{Command, Context, Runner};
 
@@ -15,6 +17,21 @@ use super::{Core, Decision, Token};
 use crate::types::TimestampMs;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Runs every script of a directory of the sources, in the order of their names.
+pub(crate) fn run_all<C: Scripted>(directory: &str) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut paths: Vec<_> = std::fs::read_dir(directory)
+        .expect("the scripts are there")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| !path.to_string_lossy().ends_with('~'))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "there are no scripts");
+    for path in paths {
+        goldenscript::run(&mut Script::<C>::new(), &path).expect("the script runs");
+    }
+}
 
 /// A core that scripts can talk to.
 pub(crate) trait Scripted: Core {

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use goldenscript::Command as Line;
@@ -19,7 +18,7 @@ use super::record::Record;
 use super::settings::TransactionSettings;
 use super::state::{NO_EPOCH, NO_PRODUCER_ID, Transaction};
 use crate::error::ErrorCode;
-use crate::shard::script::{Script, Scripted};
+use crate::shard::script::{Scripted, run_all};
 use crate::types::{ProducerId, TopicPartition};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -245,17 +244,5 @@ impl Scripted for TransactionCore {
 
 #[test]
 fn scripts() {
-    let mut count = 0;
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transaction/scripts");
-    let mut paths: Vec<_> = std::fs::read_dir(directory)
-        .expect("the scripts are there")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| !path.to_string_lossy().ends_with('~'))
-        .collect();
-    paths.sort();
-    for path in paths {
-        goldenscript::run(&mut Script::<TransactionCore>::new(), &path).expect("the script runs");
-        count += 1;
-    }
-    assert!(count > 0);
+    run_all::<TransactionCore>("src/transaction/scripts");
 }
