@@ -31,6 +31,7 @@
 //! | [`metrics`] | every metric, declared once |
 //! | [`storage`] | RocksDB, and nothing else names it: keys, one round of writes at a time, group commit, room on the disk |
 //! | [`log`] | a partition's log: batches as producers sent them, validation, idempotence, transactions, epochs, time, the tail in memory, retention, compaction |
+//! | [`client`] | requests to other nodes, and to whichever node is the active controller |
 //! | [`shard`] | the one shell around deterministic cores: mailbox → decide → append → replay → reply |
 //! | [`group`] | the group coordinator: a core in such a shell, for each partition of `__consumer_offsets` |
 //! | [`transaction`] | the transaction coordinator: the same, for each partition of `__transaction_state` |
@@ -60,6 +61,7 @@ pub mod admin;
 pub mod api;
 pub mod broker;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod error;

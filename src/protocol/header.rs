@@ -87,13 +87,18 @@ fn read_rest(buf: &mut Bytes, flexible: bool) -> Result<Option<String>, DecodeEr
         Err(_) => return Err(DecodeError::NegativeLength(length.into())),
     };
     if flexible {
-        for _ in 0..read_uvarint(buf)? {
-            read_uvarint(buf)?;
-            let size = read_uvarint(buf)?;
-            take(buf, usize::try_from(size).unwrap_or(usize::MAX))?;
-        }
+        skip_tags(buf)?;
     }
     Ok(client_id)
+}
+
+fn skip_tags(buf: &mut Bytes) -> Result<(), DecodeError> {
+    for _ in 0..read_uvarint(buf)? {
+        read_uvarint(buf)?;
+        let size = read_uvarint(buf)?;
+        take(buf, usize::try_from(size).unwrap_or(usize::MAX))?;
+    }
+    Ok(())
 }
 
 /// Whether the header of a response ends with (empty) tagged fields.
@@ -112,6 +117,34 @@ pub fn encode_response_header(buf: &mut BytesMut, api_key: i16, api_version: i16
     if response_is_flexible(api_key, api_version) {
         buf.put_u8(0);
     }
+}
+
+/// Appends the header of a request.
+pub fn encode_request_header(
+    buf: &mut BytesMut,
+    api_key: i16,
+    api_version: i16,
+    correlation_id: i32,
+    client_id: &str,
+) {
+    buf.put_i16(api_key);
+    buf.put_i16(api_version);
+    buf.put_i32(correlation_id);
+    let name = client_id.get(..client_id.floor_char_boundary(255)).unwrap_or_default();
+    buf.put_i16(i16::try_from(name.len()).unwrap_or(0));
+    buf.put_slice(name.as_bytes());
+    if is_flexible(api_key, api_version) == Some(true) {
+        buf.put_u8(0);
+    }
+}
+
+/// Takes the header off the front of a response to a request with this key and version; gives the correlation id.
+pub fn decode_response_header(frame: &mut Bytes, api_key: i16, api_version: i16) -> Result<i32, DecodeError> {
+    let correlation_id = i32::read(frame, Form { version: 1, flexible: false })?;
+    if response_is_flexible(api_key, api_version) {
+        skip_tags(frame)?;
+    }
+    Ok(correlation_id)
 }
 
 #[cfg(test)]
@@ -156,6 +189,25 @@ mod tests {
             assert!(RequestHeader::decode(&mut Bytes::copy_from_slice(&whole[..end])).is_err());
         }
         assert!(decode(b"\0\x03\0\x01\0\0\0\x07\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn what_is_written_for_another_node_is_what_is_read_here() {
+        for (key, version) in [(3, 1), (3, 9), (18, 4), (1, 18)] {
+            let mut buf = BytesMut::new();
+            encode_request_header(&mut buf, key, version, 7, "me");
+            buf.put_slice(b"body");
+            let mut frame = buf.freeze();
+            let read = RequestHeader::decode(&mut frame).expect("a header");
+            assert_eq!(read, RequestHeader { api_version: version, ..header(key, 1, Some("me")) });
+            assert_eq!(frame, "body");
+            let mut buf = BytesMut::new();
+            encode_response_header(&mut buf, key, version, 7);
+            buf.put_slice(b"body");
+            let mut frame = buf.freeze();
+            assert_eq!(decode_response_header(&mut frame, key, version), Ok(7));
+            assert_eq!(frame, "body");
+        }
     }
 
     #[test]

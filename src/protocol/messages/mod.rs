@@ -13,11 +13,15 @@ use kafka_protocol::protocol::{Decodable, Encodable, Message, Request as CrateRe
 
 use super::schema::Schema;
 
+pub mod add_raft_voter;
+pub mod broker_heartbeat;
 pub mod describe_log_dirs;
 pub mod offset_commit;
 pub mod offset_fetch;
 pub mod write_txn_markers;
 
+pub use add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
+pub use broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 pub use describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
@@ -185,9 +189,31 @@ crate_messages! {
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse: 0..=0;
 }
 
+// What nodes of a cluster say to one another.
+crate_messages! {
+    VoteRequest, VoteResponse: 0..=2;
+    BeginQuorumEpochRequest, BeginQuorumEpochResponse: 0..=1;
+    EndQuorumEpochRequest, EndQuorumEpochResponse: 0..=1;
+    FetchSnapshotRequest, FetchSnapshotResponse: 0..=1;
+    RemoveRaftVoterRequest, RemoveRaftVoterResponse: 0..=0;
+    UpdateRaftVoterRequest, UpdateRaftVoterResponse: 0..=0;
+    BrokerRegistrationRequest, BrokerRegistrationResponse: 0..=4;
+    UnregisterBrokerRequest, UnregisterBrokerResponse: 0..=0;
+    ControllerRegistrationRequest, ControllerRegistrationResponse: 0..=0;
+    AlterPartitionRequest, AlterPartitionResponse: 2..=3;
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse: 0..=0;
+    AssignReplicasToDirsRequest, AssignReplicasToDirsResponse: 0..=0;
+    EnvelopeRequest, EnvelopeResponse: 0..=0;
+    ElectLeadersRequest, ElectLeadersResponse: 0..=2;
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse: 0..=1;
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse: 0..=0;
+}
+
 own_messages! {
     8 OffsetCommitRequest, OffsetCommitResponse;
     9 OffsetFetchRequest, OffsetFetchResponse;
     27 WriteTxnMarkersRequest, WriteTxnMarkersResponse;
     35 DescribeLogDirsRequest, DescribeLogDirsResponse;
+    63 BrokerHeartbeatRequest, BrokerHeartbeatResponse;
+    80 AddRaftVoterRequest, AddRaftVoterResponse;
 }
