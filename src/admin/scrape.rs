@@ -133,7 +133,7 @@ fn put_cluster(sheet: &Sheet, image: &Image) {
 
 async fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
     // A controller that is stopping answers nobody.
-    let Ok(quorum) = metadata.describe_quorum().await else { return };
+    let Ok(quorum) = metadata.describe_quorum() else { return };
     let node_id = metadata.node_id();
     let leads = quorum.leader == node_id;
     sheet.put(&table::ACTIVE_CONTROLLER_COUNT, &[], leads.into());

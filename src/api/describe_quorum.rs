@@ -41,7 +41,7 @@ pub(super) async fn describe(
     if asked != [(CLUSTER_METADATA_TOPIC, vec![0])] {
         return unknown(request);
     }
-    let quorum = match metadata.describe_quorum().await {
+    let quorum = match metadata.describe_quorum() {
         Ok(quorum) => quorum,
         Err(error) => {
             let message = (version >= DIRECTORIES_SINCE).then(|| text(error.to_string()));

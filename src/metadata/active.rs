@@ -1,256 +1,230 @@
-//! The active controller: the one task that decides, writes, replays, publishes and answers.
+//! The controller, which decides while this node leads the quorum.
 //!
 //! ```text
-//! mailbox → decide(&head) → append → apply to head → … → committed → logs follow → image published → answered
+//! mailbox → decide(&head) → append → apply to head → … → committed → answered
 //! ```
-//! Commands that wait together are decided one after the other on the head, which is ahead of what is committed, and
-//! share the wait for the disk. Nobody is answered, and nobody sees the image, before all of it is committed.
+//! Commands are decided one after the other on the head, which is ahead of what is committed. Nobody is answered before
+//! everything that the answer rests on is committed. When another node leads, the head is dropped and everybody who
+//! waits is told so, whether or not the records are committed by that other one.
 
-use std::mem;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
+use super::command::Registration;
 use super::controller::features::METADATA_VERSION_LATEST;
 use super::controller::{Context, Decision, RECORDS_PER_REQUEST_MAX, Settings};
-use super::handle::Shared;
-use super::image::{Delta, Image};
-use super::publisher::{Publisher, broker_config};
+use super::follow::{Lead, Progress};
+use super::image::Image;
+use super::one_voter::OneVoter;
 use super::record::Record;
-use crate::clock::Clock;
-use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::log::PendingAppend;
-use crate::quorum::Quorum;
-use crate::quorum::driver::QuorumDescription;
+use super::start::{self, Node};
+use crate::error::{ApiError, ErrorCode};
+use crate::storage::Store;
+use crate::types::Offset;
 
-/// How many commands share one wait for the disk.
-const ROUND_JOBS_MAX: usize = 256;
+/// How many commands may wait for their records to be committed.
+const WAITING_MAX: usize = 4_096;
 /// How many records go into one batch. Only what a starting broker writes about its many partitions is cut.
 const BATCH_RECORDS_MAX: usize = RECORDS_PER_REQUEST_MAX;
-
-/// How long after a failure the logs are brought in line again.
-const RETRY_MS: i64 = 1_000;
 
 /// What the controller is asked.
 pub(super) enum Job {
     /// Decide something.
-    Decide(Decide),
-    /// Say how the quorum is.
-    Describe(oneshot::Sender<QuorumDescription>),
+    Decide(Box<dyn Command>),
     /// Answer what came before, and end.
     Stop(oneshot::Sender<()>),
 }
 
-/// A command: it decides, and later sends the reply that it made.
-pub(super) type Decide = Box<dyn FnOnce(&mut Context<'_>) -> Decision<Answer> + Send>;
-/// Tells whoever asked how it went.
-pub(super) type Answer = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
+/// Something to decide, and the way back to whoever asked.
+pub(super) trait Command: Send {
+    /// Decides; what is returned sends the reply.
+    fn decide(self: Box<Self>, context: &mut Context<'_>) -> Decision<Answer>;
+    /// Tells whoever asked that nothing is decided.
+    fn refuse(self: Box<Self>, error: ApiError);
+}
+
+/// Tells whoever asked how it went: the answer rests on everything up to this offset.
+pub(super) type Answer = Box<dyn FnOnce(Result<Offset, ApiError>) + Send>;
 
 /// The state of the task.
 pub(super) struct Active {
-    pub(super) quorum: Quorum,
-    /// The image with everything that was decided, committed or not.
-    pub(super) head: Image,
-    /// What the head has that the published image has not.
-    pub(super) delta: Delta,
+    pub(super) quorum: Arc<OneVoter>,
+    pub(super) store: Store,
+    pub(super) progress: watch::Receiver<Progress>,
     pub(super) random: StdRng,
     pub(super) settings: Settings,
-    pub(super) publisher: Publisher,
-    pub(super) shared: Arc<Shared>,
-    pub(super) clock: Clock,
-    /// Whether the logs could not follow the published image.
-    pub(super) behind: bool,
+    pub(super) node: Node,
+    /// The broker of this node, where it is registered together with the first activation.
+    pub(super) registration: Option<Registration>,
+    pub(super) leading: Option<Leading>,
 }
 
-/// An append on its way, and the state as it will be then.
-pub(super) struct Step {
-    pub(super) pending: PendingAppend,
+/// What there is while this node leads.
+pub(super) struct Leading {
+    lead: Arc<Lead>,
+    /// The image with everything that was decided, committed or not.
     head: Image,
-    delta: Delta,
+    /// The offset that the next record gets.
+    next_offset: Offset,
+    /// Who waits, in the order of what they wait for.
+    waiting: VecDeque<(Offset, Answer)>,
+}
+
+impl Leading {
+    fn new(lead: Arc<Lead>) -> Self {
+        let (head, next_offset) = (lead.image.clone(), lead.next_offset);
+        Self { lead, head, next_offset, waiting: VecDeque::new() }
+    }
+
+    /// The last record that anything may rest on.
+    fn last_offset(&self) -> Offset {
+        self.head.offset
+    }
 }
 
 impl Active {
     /// Serves the mailbox until it is closed or told to stop.
     pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Job>) {
-        while let Some(first) = self.next(&mut mailbox).await {
-            let mut round = vec![first];
-            while round.len() < ROUND_JOBS_MAX
-                && let Ok(next) = mailbox.try_recv()
-            {
-                round.push(next);
+        let mut stopped = None;
+        loop {
+            let waiting = self.leading.as_ref().map_or(0, |leading| leading.waiting.len());
+            if stopped.is_some() && waiting == 0 {
+                break;
             }
-            if let Some(stopped) = self.round(round).await {
-                drop(self);
-                // Whoever asked may have gone.
-                let _ = stopped.send(());
-                return;
-            }
-        }
-    }
-
-    /// The next job. Logs that are behind are brought in line meanwhile.
-    async fn next(&mut self, mailbox: &mut mpsc::Receiver<Job>) -> Option<Job> {
-        while self.behind {
-            let retry = self.clock.sleep_until(self.clock.steady_ms() + RETRY_MS);
             tokio::select! {
-                job = mailbox.recv() => return job,
-                () = retry => self.catch_up().await,
+                biased;
+                changed = self.progress.changed() => match changed {
+                    Ok(()) => self.progressed(),
+                    Err(_) => break,
+                },
+                job = mailbox.recv(), if stopped.is_none() && waiting < WAITING_MAX => match job {
+                    Some(Job::Decide(command)) => self.take(command),
+                    Some(Job::Stop(reply)) => stopped = Some(reply),
+                    None => break,
+                },
             }
         }
-        mailbox.recv().await
-    }
-
-    async fn catch_up(&mut self) {
-        if self.publisher.logs.store().failure().is_some() {
-            return;
-        }
-        let (publisher, image, config) =
-            (self.publisher.clone(), self.shared.image(), self.shared.broker_config());
-        match blocking(move || publisher.reconcile(&image, &config)).await {
-            Ok(()) => self.behind = false,
-            Err(error) => error!(%error, "the logs still can not follow the metadata"),
+        self.resign();
+        drop(self);
+        if let Some(stopped) = stopped {
+            // Whoever asked may have gone.
+            let _ = stopped.send(());
         }
     }
 
-    async fn round(&mut self, jobs: Vec<Job>) -> Option<oneshot::Sender<()>> {
-        let (mut waiting, mut pending, mut stop) = (Vec::new(), Vec::new(), None);
-        for job in jobs {
-            match job {
-                Job::Decide(decide) => {
-                    let Decision { records, reply } = self.decide(decide);
-                    match self.append(records) {
-                        Ok(appends) => {
-                            pending.extend(appends);
-                            waiting.push(reply);
-                        }
-                        Err(error) => reply(Err(error)),
-                    }
-                }
-                // Whoever asked may have gone.
-                Job::Describe(reply) => drop(reply.send(self.quorum.describe())),
-                Job::Stop(reply) => stop = Some(reply),
-            }
-        }
-        let outcome = self.commit(pending).await;
-        for answer in waiting {
-            answer(outcome.clone());
-        }
-        stop
-    }
-
-    fn decide(&mut self, decide: Decide) -> Decision<Answer> {
-        let mut context = Context {
-            image: &self.head,
-            next_offset: self.quorum.next_offset(),
-            settings: &self.settings,
-            random: &mut self.random,
+    /// Takes in how far the log is, and who leads.
+    fn progressed(&mut self) {
+        let Progress { committed, lead } = self.progress.borrow_and_update().clone();
+        let same = match (&self.leading, &lead) {
+            (Some(leading), Some(lead)) => Arc::ptr_eq(&leading.lead, lead),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
         };
-        decide(&mut context)
+        if !same {
+            self.resign();
+            if let Some(lead) = lead {
+                self.lead(lead);
+            }
+        }
+        let Some(leading) = &mut self.leading else { return };
+        while leading.waiting.front().is_some_and(|(offset, _)| *offset <= committed) {
+            if let Some((offset, answer)) = leading.waiting.pop_front() {
+                answer(Ok(offset));
+            }
+        }
+    }
+
+    /// Begins to lead: the log gets what is missing in it.
+    fn lead(&mut self, lead: Arc<Lead>) {
+        info!(epoch = lead.epoch, next_offset = lead.next_offset, "this controller is active");
+        self.leading = Some(Leading::new(Arc::clone(&lead)));
+        let registration = self.registration.take();
+        let activated = start::activate(self, &lead, registration.as_ref());
+        if let Err(error) = activated.and_then(|records| self.append(records)) {
+            error!(%error, "the controller can not begin to lead");
+        }
+    }
+
+    /// Leads no more: what is not committed may never be.
+    fn resign(&mut self) {
+        let Some(leading) = self.leading.take() else { return };
+        info!(
+            epoch = leading.lead.epoch,
+            waiting = leading.waiting.len(),
+            "this controller is active no more"
+        );
+        let error = self.inactive();
+        for (_, answer) in leading.waiting {
+            answer(Err(error.clone()));
+        }
+    }
+
+    /// Why nothing is decided here.
+    fn inactive(&self) -> ApiError {
+        match self.store.failure() {
+            Some(failure) => failure.into(),
+            None => ApiError::with(ErrorCode::NotController, "this node is not the active controller"),
+        }
+    }
+
+    fn take(&mut self, command: Box<dyn Command>) {
+        let Some(mut context) = self.context() else { return command.refuse(self.inactive()) };
+        let Decision { records, reply } = command.decide(&mut context);
+        match self.append(records) {
+            Ok(()) => self.answer_when_committed(reply),
+            Err(error) => reply(Err(error)),
+        }
+    }
+
+    fn answer_when_committed(&mut self, answer: Answer) {
+        let committed = self.progress.borrow().committed;
+        match &mut self.leading {
+            Some(leading) if leading.last_offset() > committed => {
+                leading.waiting.push_back((leading.last_offset(), answer));
+            }
+            Some(leading) => answer(Ok(leading.last_offset())),
+            None => answer(Err(self.inactive())),
+        }
+    }
+
+    /// What a decision looks at; `None` where this node does not lead.
+    fn context(&mut self) -> Option<Context<'_>> {
+        let Self { leading, settings, random, .. } = self;
+        let leading = leading.as_ref()?;
+        Some(Context { image: &leading.head, next_offset: leading.next_offset, settings, random })
     }
 
     /// Appends the records of one decision and applies them to the head.
-    pub(super) fn append(&mut self, records: Vec<Record>) -> Result<Vec<Step>, ApiError> {
-        let mut appends = Vec::new();
+    fn append(&mut self, records: Vec<Record>) -> Result<(), ApiError> {
+        let Some(leading) = &mut self.leading else { return Err(self.inactive()) };
         for records in records.chunks(BATCH_RECORDS_MAX) {
-            let metadata_version = self.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
+            let metadata_version = leading.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
             let encode = |record: &Record| record.encode(record.version_at(metadata_version));
-            let values: Vec<Bytes> =
-                records.iter().map(encode).collect::<Result<_, _>>().map_err(|error| {
-                    ApiError::with(
-                        ErrorCode::UnknownServerError,
-                        format!("a metadata record can not be written: {error}"),
-                    )
-                })?;
-            let mut head = self.head.clone();
+            let values: Vec<Bytes> = records
+                .iter()
+                .map(encode)
+                .collect::<Result<_, _>>()
+                .map_err(|error| unexpected(&format!("a metadata record can not be written: {error}")))?;
+            let mut head = leading.head.clone();
             for record in records {
-                head.apply(record).map_err(|error| {
-                    ApiError::with(ErrorCode::UnknownServerError, format!("a decision does not fit: {error}"))
-                })?;
+                head.apply(record)
+                    .map_err(|error| unexpected(&format!("a decision does not fit: {error}")))?;
             }
-            let pending = self.quorum.append(values)?;
-            records.iter().for_each(|record| self.delta.note(record));
-            head.offset = self.quorum.next_offset() - 1;
-            head.epoch = self.quorum.epoch();
-            self.head = head.clone();
-            appends.push(Step { pending, head, delta: self.delta.clone() });
+            let appended = self.quorum.append(leading.lead.epoch, values)?;
+            head.offset = appended.end - 1;
+            head.epoch = leading.lead.epoch;
+            leading.head = head;
+            leading.next_offset = appended.end;
         }
-        Ok(appends)
-    }
-
-    /// Waits until everything is committed, then lets it be seen. After a failure that is what was committed before.
-    pub(super) async fn commit(&mut self, steps: Vec<Step>) -> Result<(), ApiError> {
-        let (mut reached, mut failure) = (None, None);
-        for Step { pending, head, delta } in steps {
-            match self.quorum.commit(pending).await {
-                Ok(_) => reached = Some((head, delta)),
-                Err(error) => {
-                    error!(%error, "the metadata log can not be written");
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        if failure.is_some() {
-            let published = || (Image::clone(&self.shared.image()), Delta::default());
-            (self.head, self.delta) = reached.clone().unwrap_or_else(published);
-        }
-        let published = if reached.is_some() { self.publish().await } else { Ok(()) };
-        if let Err(error) = &published {
-            error!(%error, "the logs can not follow the metadata");
-            self.behind = true;
-        }
-        failure.map_or_else(|| published.map_err(ApiError::from), Err)
-    }
-
-    async fn publish(&mut self) -> Result<(), StorageError> {
-        let (old, new) = (self.shared.image(), Arc::new(self.head.clone()));
-        let delta = mem::take(&mut self.delta);
-        let config = if delta.broker_config() {
-            Arc::new(broker_config(&new, &self.settings.config, self.settings.node_id))
-        } else {
-            self.shared.broker_config()
-        };
-        tell(&old, &new, &delta);
-        // These wait for the store, which the runtime's threads must not.
-        let before = {
-            let (publisher, new, delta, config) =
-                (self.publisher.clone(), Arc::clone(&new), delta.clone(), Arc::clone(&config));
-            blocking(move || publisher.before(&new, &delta, &config)).await
-        };
-        self.shared.publish(Arc::clone(&new), Arc::clone(&config));
-        let after = {
-            let (publisher, old, new, delta) =
-                (self.publisher.clone(), Arc::clone(&old), Arc::clone(&new), delta.clone());
-            blocking(move || publisher.after(&old, &new, &delta, &config)).await
-        };
-        self.shared.tell_listeners(&old, &new, &delta);
-        before.and(after)
+        Ok(())
     }
 }
 
-/// Runs what waits for the store where waiting harms nobody.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-) -> Result<T, StorageError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(StorageError::Write(format!("the work was not finished: {error}"))))
-}
-
-/// One line in the log for each thing that an administrator did.
-fn tell(old: &Image, new: &Image, delta: &Delta) {
-    for topic in delta.created(old, new) {
-        info!(topic = %topic.name, id = %crate::types::kafka_id(topic.id), partitions = topic.partition_count(), "topic created");
-    }
-    for topic in delta.deleted(old, new) {
-        info!(topic = %topic.name, id = %crate::types::kafka_id(topic.id), "topic deleted");
-    }
-    for resource in delta.configs() {
-        info!(%resource, "configuration changed");
-    }
-    for (name, level) in new.features().filter(|(name, level)| old.feature(name) != *level) {
-        info!(feature = name, level, "feature finalised");
-    }
+fn unexpected(problem: &str) -> ApiError {
+    ApiError::with(ErrorCode::UnknownServerError, problem)
 }

@@ -5,25 +5,35 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 use uuid::Uuid;
 
-use super::active::{Answer, Job, blocking};
-use super::command::{ConfigChange, ConfigReplacement, CreatedTopic, FeatureUpdate, NewPartitions, NewTopic};
+use super::active::{Active, Answer, Command, Job};
+use super::command::{
+    ConfigChange, ConfigReplacement, CreatedTopic, FeatureUpdate, NewPartitions, NewTopic, Registration,
+};
 use super::controller::{
     Context, Decision, RECORDS_PER_REQUEST_MAX, Results, Settings, configs, features, producer_ids, topics,
 };
+use super::follow::{First, Follow, Progress, blocking};
 use super::image::{Delta, Endpoint, Image};
-use super::publisher::{ImageListener, broker_config, topic_config};
-use super::start::start;
+use super::loader::Loader;
+use super::one_voter::OneVoter;
+use super::publisher::{ImageListener, Publisher, topic_config};
+use super::start::{Boot, Node, log_config, voter};
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::LogManager;
+use crate::quorum::QuorumOptions;
 use crate::quorum::driver::{QuorumDescription, local_key};
 use crate::storage::Store;
-use crate::types::{NodeId, Offset, ProducerId};
+use crate::types::{
+    CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, NodeId, Offset, ProducerId, random_kafka_id,
+};
 
 /// How many commands may wait for the controller. It bounds memory: a command is a request that was admitted.
 const MAILBOX_JOBS: usize = 1_024;
@@ -44,11 +54,20 @@ pub struct MetadataOptions {
     pub seed: u64,
 }
 
-/// What the controller's task and everyone else share.
+/// How far the logs and the listeners have followed.
+#[derive(Clone)]
+struct Settled {
+    offset: Offset,
+    /// Why the logs could not follow, where they could not.
+    failure: Option<ApiError>,
+}
+
+/// What the tasks of the metadata and everyone else share.
 pub(super) struct Shared {
     image: ArcSwap<Image>,
     broker_config: ArcSwap<BrokerConfig>,
     published: watch::Sender<Offset>,
+    settled: watch::Sender<Settled>,
     listeners: Mutex<Vec<Arc<dyn ImageListener>>>,
 }
 
@@ -72,20 +91,44 @@ impl Shared {
         let listeners = self.listeners.lock().clone();
         listeners.iter().for_each(|listener| listener.on_image(old, new, delta));
     }
+
+    /// Everything has followed the image at this offset, or could not.
+    pub(super) fn settle(&self, offset: Offset, outcome: &Result<(), StorageError>) {
+        let failure = outcome.clone().err().map(ApiError::from);
+        self.settled.send_replace(Settled { offset, failure });
+    }
+
+    /// Nothing will be published any more, so nobody has to wait for it.
+    pub(super) fn close(&self) {
+        self.settled.send_modify(|settled| settled.offset = Offset::MAX);
+        self.published.send_replace(Offset::MAX);
+    }
+
+    /// Waits until everything has followed an image that has the record at this offset.
+    async fn settled(&self, offset: Offset) -> Result<(), ApiError> {
+        // The sender lives as long as this, so the wait ends by the offset.
+        let mut settled = self.settled.subscribe();
+        let failure = settled.wait_for(|settled| settled.offset >= offset).await.map(|s| s.failure.clone());
+        failure.unwrap_or_default().map_or(Ok(()), Err)
+    }
 }
 
-/// The metadata of the cluster: the image that everything reads, and the way to change it. Every command returns after
-/// its records are on the disk, the image that has them is published, and the logs of new partitions exist.
+/// The metadata of the cluster: the image that everything reads, and the way to change it where this node is the active
+/// controller. A change returns after its records are committed, the image that has them is published, and the logs of
+/// new partitions exist.
 pub struct Metadata {
     shared: Arc<Shared>,
+    quorum: Arc<OneVoter>,
     mailbox: mpsc::Sender<Job>,
     settings: Settings,
+    incarnation_id: Uuid,
     directory_id: Uuid,
 }
 
 impl Metadata {
-    /// Reads the metadata log, begins a new epoch as its leader, registers this broker, and starts the controller.
-    /// On an empty log it makes the cluster. Must be called on a tokio runtime.
+    /// Reads the metadata log and begins to follow it, and to decide whenever this node leads. The only voter leads at
+    /// once: it has made the cluster, if there was none, and registered this broker when this returns. Must be called
+    /// on a tokio runtime.
     ///
     /// # Errors
     /// Where the store can not be read or written, or the log is damaged.
@@ -101,26 +144,53 @@ impl Metadata {
             image: ArcSwap::from_pointee(Image::empty()),
             broker_config: ArcSwap::new(Arc::clone(&options.config)),
             published: watch::Sender::new(-1),
+            settled: watch::Sender::new(Settled { offset: -1, failure: None }),
             listeners: Mutex::new(Vec::new()),
         });
-        let mut active = start(&options, &settings, shared).await?;
-        let config = Arc::new(broker_config(&active.head, &settings.config, settings.node_id));
-        let (publisher, image) = (active.publisher.clone(), active.head.clone());
-        let reconciled = Arc::clone(&config);
-        blocking(move || publisher.reconcile(&image, &reconciled)).await?;
-        active.delta = Delta::default();
-        active.shared.publish(Arc::new(active.head.clone()), config);
+        let boot = Boot::read(&options.store)?;
+        let (quorum, events) = open_quorum(&options).await?;
+        let mut random = StdRng::seed_from_u64(options.seed);
+        let node =
+            Node { incarnation_id: random_kafka_id(&mut random), endpoints: options.endpoints.clone() };
+        let progress = watch::Sender::new(Progress { committed: -1, lead: None });
+        let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
+        let (opened, first) = oneshot::channel();
+        let active = Active {
+            quorum: Arc::clone(&quorum),
+            store: options.store.clone(),
+            progress: progress.subscribe(),
+            random,
+            settings: settings.clone(),
+            node: node.clone(),
+            registration: Some(registration(&options, &settings, &node, &boot)),
+            leading: None,
+        };
+        let follow = Follow {
+            events,
+            loader: Loader::new(),
+            progress,
+            publisher: Publisher { node_id: settings.node_id, logs: Arc::clone(&options.logs) },
+            settings: settings.clone(),
+            shared: Arc::clone(&shared),
+            clock: options.clock.clone(),
+            first: First::Activated,
+            opened: Some(opened),
+            behind: false,
+        };
+        tokio::spawn(active.run(jobs));
+        tokio::spawn(follow.run());
+        first.await.map_err(|_| StorageError::Write("the metadata log ended".to_owned()))??;
+        boot.remember(&options.store).await?;
+        let image = shared.image();
         info!(
-            epoch = active.quorum.epoch(),
-            offset = active.head.offset,
-            topics = active.head.topics.len(),
+            epoch = image.epoch,
+            offset = image.offset,
+            topics = image.topics.len(),
             cluster = %settings.cluster_id,
             "metadata loaded"
         );
-        let shared = Arc::clone(&active.shared);
-        let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
-        tokio::spawn(active.run(jobs));
-        Ok(Arc::new(Self { shared, mailbox, settings, directory_id: key.directory_id }))
+        let (incarnation_id, directory_id) = (node.incarnation_id, key.directory_id);
+        Ok(Arc::new(Self { shared, quorum, mailbox, settings, incarnation_id, directory_id }))
     }
 
     /// The image as it is now.
@@ -136,6 +206,11 @@ impl Metadata {
     /// The `node.id` of this broker, which is also the controller.
     pub fn node_id(&self) -> NodeId {
         self.settings.node_id
+    }
+
+    /// The id of this life of the process, with which the node registers.
+    pub fn incarnation_id(&self) -> Uuid {
+        self.incarnation_id
     }
 
     /// The id of this broker's data directory.
@@ -226,7 +301,7 @@ impl Metadata {
     /// # Errors
     /// Where it can not be written down that they are given out.
     pub async fn allocate_producer_ids(&self) -> Result<Range<ProducerId>, ApiError> {
-        self.ask(move |context| {
+        self.decide(move |context| {
             let id = context.settings.node_id;
             let epoch = context.image.brokers.get(&id).map_or(-1, |broker| broker.epoch);
             producer_ids::allocate(context, id, epoch)
@@ -237,20 +312,21 @@ impl Metadata {
     /// How the quorum is.
     ///
     /// # Errors
-    /// Where the controller has stopped.
-    pub async fn describe_quorum(&self) -> Result<QuorumDescription, ApiError> {
-        let (reply, described) = oneshot::channel();
-        self.mailbox.send(Job::Describe(reply)).await.map_err(|_| stopped())?;
-        described.await.map_err(|_| stopped())
+    /// Where it is closed.
+    pub fn describe_quorum(&self) -> Result<QuorumDescription, ApiError> {
+        self.quorum.describe()
     }
 
-    /// Answers what was asked before and stops the controller, which lets go of the store. Later commands fail.
+    /// Answers what was asked before and stops, which lets go of the store. Later commands fail.
     pub async fn shutdown(&self) {
         let (reply, done) = oneshot::channel();
         if self.mailbox.send(Job::Stop(reply)).await.is_ok() {
             // Without an answer it has stopped as well.
             let _ = done.await;
         }
+        self.quorum.close();
+        // It ends when nothing more is published.
+        let _ = self.shared.settled(Offset::MAX).await;
     }
 
     async fn ask_each<T: Send + 'static>(
@@ -264,32 +340,101 @@ impl Metadata {
         }
     }
 
-    /// Has the controller decide, and waits for the reply.
+    /// Has the controller decide, and waits until the decision is committed and everything here has followed it.
     async fn ask<T: Send + 'static>(
         &self,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let (reply, offset) = self.decide_at(decide).await?;
+        self.shared.settled(offset).await?;
+        Ok(reply)
+    }
+
+    /// Has the controller decide, and waits until the decision is committed. It may not be published here yet.
+    ///
+    /// # Errors
+    /// Where this node is not the active controller, or is no more before the decision is committed.
+    pub(crate) async fn decide<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.decide_at(decide).await.map(|(reply, _)| reply)
+    }
+
+    async fn decide_at<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
+    ) -> Result<(T, Offset), ApiError> {
         let (sender, replied) = oneshot::channel();
-        let job = Job::Decide(Box::new(move |context| {
-            let Decision { records, reply } = decide(context);
-            if records.len() > RECORDS_PER_REQUEST_MAX {
-                // A request is one batch, so that it is written as a whole or not at all.
-                let text =
-                    format!("the request would need more than {RECORDS_PER_REQUEST_MAX} metadata records");
-                let refused: Answer = Box::new(move |_| {
-                    // Whoever asked may have gone.
-                    let _ = sender.send(Err(ApiError::with(ErrorCode::PolicyViolation, text)));
-                });
-                return Decision::reply(refused);
-            }
-            let answer: Answer = Box::new(move |outcome| {
-                // Whoever asked may have gone.
-                let _ = sender.send(outcome.map(|()| reply));
-            });
-            Decision { records, reply: answer }
-        }));
-        self.mailbox.send(job).await.map_err(|_| stopped())?;
+        let asked = Asked { decide, sender };
+        self.mailbox.send(Job::Decide(Box::new(asked))).await.map_err(|_| stopped())?;
         replied.await.map_err(|_| stopped())?
+    }
+}
+
+/// A command that was sent to the controller.
+struct Asked<T, F> {
+    decide: F,
+    sender: oneshot::Sender<Result<(T, Offset), ApiError>>,
+}
+
+impl<T, F> Command for Asked<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Context<'_>) -> Decision<T> + Send,
+{
+    fn decide(self: Box<Self>, context: &mut Context<'_>) -> Decision<Answer> {
+        let Self { decide, sender } = *self;
+        let Decision { records, reply } = decide(context);
+        if records.len() > RECORDS_PER_REQUEST_MAX {
+            // A request is one batch, so that it is written as a whole or not at all.
+            let text = format!("the request would need more than {RECORDS_PER_REQUEST_MAX} metadata records");
+            let refused: Answer = Box::new(move |_| {
+                // Whoever asked may have gone.
+                let _ = sender.send(Err(ApiError::with(ErrorCode::PolicyViolation, text)));
+            });
+            return Decision::reply(refused);
+        }
+        let answer: Answer = Box::new(move |outcome| {
+            // Whoever asked may have gone.
+            let _ = sender.send(outcome.map(|offset| (reply, offset)));
+        });
+        Decision { records, reply: answer }
+    }
+
+    fn refuse(self: Box<Self>, error: ApiError) {
+        // Whoever asked may have gone.
+        let _ = self.sender.send(Err(error));
+    }
+}
+
+async fn open_quorum(
+    options: &MetadataOptions,
+) -> Result<(Arc<OneVoter>, mpsc::Receiver<super::one_voter::QuorumEvent>), StorageError> {
+    let logs = Arc::clone(&options.logs);
+    let log = blocking(move || {
+        logs.create(CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, 0, Arc::new(log_config()?))
+    });
+    let options = QuorumOptions {
+        store: options.store.clone(),
+        log: log.await?,
+        clock: options.clock.clone(),
+        voter: voter(options),
+    };
+    OneVoter::open(options).await
+}
+
+/// How this broker registers.
+fn registration(options: &MetadataOptions, settings: &Settings, node: &Node, boot: &Boot) -> Registration {
+    Registration {
+        broker_id: settings.node_id,
+        cluster_id: settings.cluster_id.to_string(),
+        incarnation_id: node.incarnation_id,
+        endpoints: node.endpoints.clone(),
+        features: settings.features.clone(),
+        rack: options.config.broker_rack.as_deref().map(Arc::from),
+        log_dirs: vec![options.store.properties().directory_id],
+        kept_everything: boot.kept_everything,
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the log to the image.
 
-use super::image::{Image, ImageError};
+use super::image::{Delta, Image, ImageError};
 use super::record::{Record, RecordError};
 use crate::types::Offset;
 
@@ -29,14 +29,24 @@ pub enum LoadError {
 #[derive(Clone, Debug)]
 pub struct Loader {
     image: Image,
-    /// The image before the transaction that has begun.
-    before: Option<Image>,
+    /// What the records since the last [`Loader::take_delta`] touched, as far as they count.
+    delta: Delta,
+    open: Option<Transaction>,
+    /// The last record that was taken in, whether or not it counts yet.
+    offset: Offset,
+}
+
+/// A transaction that has begun: the image with its records, and what they touched.
+#[derive(Clone, Debug)]
+struct Transaction {
+    image: Image,
+    delta: Delta,
 }
 
 impl Loader {
     /// Begins with an empty log.
     pub fn new() -> Self {
-        Self { image: Image::empty(), before: None }
+        Self::from(Image::empty())
     }
 
     /// Takes in the value of the next record.
@@ -45,28 +55,60 @@ impl Loader {
     /// Where it is no record, or does not fit.
     pub fn replay(&mut self, offset: Offset, epoch: i32, value: bytes::Bytes) -> Result<(), LoadError> {
         let (record, _) = Record::decode(value).map_err(|source| LoadError::Record { offset, source })?;
+        self.offset = offset;
         if matches!(record, Record::BeginTransaction(_)) {
-            self.before = Some(self.image.clone());
+            self.open = Some(Transaction { image: self.image.clone(), delta: Delta::default() });
+        } else if matches!(record, Record::AbortTransaction(_)) {
+            self.open = None;
         } else if matches!(record, Record::EndTransaction(_)) {
-            self.before = None;
-        } else if matches!(record, Record::AbortTransaction(_))
-            && let Some(before) = self.before.take()
-        {
-            self.image = before;
+            if let Some(Transaction { image, delta }) = self.open.take() {
+                self.image = image;
+                self.delta.merge(delta);
+            }
+        } else {
+            let open = self.open.as_mut().map(|open| (&mut open.image, &mut open.delta));
+            let (image, delta) = open.unwrap_or((&mut self.image, &mut self.delta));
+            image.apply(&record).map_err(|source| LoadError::Image { offset, source })?;
+            delta.note(&record);
         }
-        self.image.apply(&record).map_err(|source| LoadError::Image { offset, source })?;
-        self.image.offset = offset;
-        self.image.epoch = epoch;
+        if self.open.is_none() {
+            self.image.offset = offset;
+            self.image.epoch = epoch;
+        }
         Ok(())
     }
 
-    /// The image, and whether the log ends within a transaction, which then does not count.
-    pub fn finish(self) -> (Image, bool) {
-        let in_transaction = self.before.is_some();
-        let mut image = self.before.unwrap_or_else(|| self.image.clone());
-        image.offset = self.image.offset;
-        image.epoch = self.image.epoch;
-        (image, in_transaction)
+    /// The image without the transaction that is open, if one is. Its offset is that of the last record that counts.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The offset of the last record that was taken in; -1 before the first.
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// Whether a transaction has begun and not ended.
+    pub fn in_transaction(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// What changed in the image since this was asked before.
+    pub fn take_delta(&mut self) -> Delta {
+        std::mem::take(&mut self.delta)
+    }
+
+    /// Goes on from the image of a snapshot.
+    pub fn reset(&mut self, image: Image) {
+        let mut delta = self.take_delta();
+        delta.merge(Delta::between(&self.image, &image));
+        *self = Self { delta, ..Self::from(image) };
+    }
+}
+
+impl From<Image> for Loader {
+    fn from(image: Image) -> Self {
+        Self { offset: image.offset, image, delta: Delta::default(), open: None }
     }
 }
 
@@ -99,9 +141,8 @@ mod tests {
         FeatureLevelRecord { name: name.into(), feature_level: 1, ..FeatureLevelRecord::default() }.into()
     }
 
-    fn features(loader: Loader) -> (Vec<String>, bool) {
-        let (image, in_transaction) = loader.finish();
-        (image.features().map(|(name, _)| name.to_owned()).collect(), in_transaction)
+    fn features(loader: &Loader) -> (Vec<String>, bool) {
+        (loader.image().features().map(|(name, _)| name.to_owned()).collect(), loader.in_transaction())
     }
 
     #[test]
@@ -110,12 +151,12 @@ mod tests {
         let end = Record::from(EndTransactionRecord::default());
         let abort = Record::from(AbortTransactionRecord::default());
         let ended = load(&[level("a"), begin.clone(), level("b"), end]);
-        assert_eq!(features(ended), (vec!["a".to_owned(), "b".to_owned()], false));
+        assert_eq!(features(&ended), (vec!["a".to_owned(), "b".to_owned()], false));
         let aborted = load(&[level("a"), begin.clone(), level("b"), abort, level("c")]);
-        assert_eq!(features(aborted), (vec!["a".to_owned(), "c".to_owned()], false));
+        assert_eq!(features(&aborted), (vec!["a".to_owned(), "c".to_owned()], false));
         let open = load(&[level("a"), begin, level("b")]);
-        assert_eq!(open.clone().finish().0.offset, 2);
-        assert_eq!(features(open), (vec!["a".to_owned()], true));
+        assert_eq!((open.image().offset, open.offset()), (0, 2));
+        assert_eq!(features(&open), (vec!["a".to_owned()], true));
     }
 
     #[test]
@@ -141,8 +182,8 @@ mod tests {
             let value = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
             loader.replay(fields[0].parse().unwrap(), fields[1].parse().unwrap(), value).unwrap();
         }
-        let (image, in_transaction) = loader.finish();
-        assert!(!in_transaction);
+        assert!(!loader.in_transaction());
+        let image = loader.image();
         assert_eq!((image.offset, image.epoch, image.metadata_version()), (466, 3, Some(30)));
         assert_eq!(image.feature("group.version"), 1);
         let broker = &image.brokers[&1];

@@ -4,16 +4,19 @@
 //! - [`image`]: the immutable state that they add up to; [`loader`]: how they do;
 //! - [`command`]: what can be asked of the controller; [`controller`]: what it decides;
 //! - `start`: how a node takes its place in the cluster;
-//! - `active`: the task that decides, writes, replays, publishes and answers;
+//! - `follow`: the task of every node that follows the committed log and publishes images;
+//! - `active`: the task that decides, writes and answers while this node leads the quorum;
 //! - `publisher`: what a new image means for the logs of this broker;
 //! - [`Metadata`]: what the rest of the broker holds.
 
 mod active;
 pub mod command;
 pub mod controller;
+mod follow;
 mod handle;
 pub mod image;
 pub mod loader;
+mod one_voter;
 mod publisher;
 pub mod record;
 mod start;

@@ -104,7 +104,7 @@ async fn the_first_start_makes_a_cluster_with_one_broker() {
     assert_eq!((image.offset, image.epoch, image.metadata_version()), (10, 1, Some(30)));
     let broker = image.active_broker(1).unwrap();
     assert_eq!((broker.epoch, broker.log_dirs.clone()), (9, vec![node.metadata.directory_id()]));
-    let quorum = node.metadata.describe_quorum().await.unwrap();
+    let quorum = node.metadata.describe_quorum().unwrap();
     assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, 11));
     assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, 11));
     node.stop().await;
@@ -140,7 +140,7 @@ async fn what_was_answered_is_there_after_a_restart_with_its_ids_and_newer_epoch
     let topic = image.topics.by_id(kept).unwrap();
     assert_eq!(topic.partition_count(), 4);
     assert!(topic.partitions().all(|(_, partition)| partition.leader == 1 && partition.leader_epoch == 2));
-    assert_eq!((image.epoch, node.metadata.describe_quorum().await.unwrap().epoch), (2, 2));
+    assert_eq!((image.epoch, node.metadata.describe_quorum().unwrap().epoch), (2, 2));
     assert!(image.brokers[&1].epoch > before.brokers[&1].epoch);
     assert_ne!(image.brokers[&1].incarnation_id, before.brokers[&1].incarnation_id);
     let log = node.logs.get(kept, 3).unwrap();

@@ -11,7 +11,7 @@ use super::voters::{Voter, Voters};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::batch::{BatchBuilder, BatchView, RecordView};
-use crate::log::{AppendError, Origin, Partition, PendingAppend, ReadUpTo};
+use crate::log::{AppendError, Appended, Origin, Partition, PendingAppend, ReadUpTo};
 use crate::storage::{Key, Ops, Store};
 use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs};
 
@@ -102,7 +102,8 @@ impl Quorum {
         Ok((quorum, pending))
     }
 
-    /// Appends one batch of records. They are committed when [`Quorum::commit`] of what is returned says so.
+    /// Appends one batch of records. They are committed when what is returned is done and [`Quorum::flushed`] was
+    /// told so.
     ///
     /// # Errors
     /// Where the log refuses them.
@@ -112,18 +113,13 @@ impl Quorum {
         pending.ok_or_else(|| ApiError::new(ErrorCode::NotLeaderOrFollower))
     }
 
-    /// Waits until an append is committed. Appends have to be awaited in their order.
-    ///
-    /// # Errors
-    /// Where it could not be written.
-    pub async fn commit(&mut self, pending: PendingAppend) -> Result<Option<Offset>, ApiError> {
-        let appended = pending.await?;
+    /// Takes in that an append is on the disk. That has to be told in the order of the appends.
+    pub fn flushed(&mut self, appended: Appended) -> Option<Offset> {
         let actions = self.core.step(Event::Flushed(appended.last_offset + 1));
-        let committed = actions.iter().find_map(|action| match action {
+        actions.iter().find_map(|action| match action {
             Action::Committed(offset) => Some(*offset),
             Action::Persist(_) | Action::AppendControl(..) | Action::AppendRecords(..) => None,
-        });
-        Ok(committed)
+        })
     }
 
     /// The offset that the next record gets.

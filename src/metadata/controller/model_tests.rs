@@ -119,9 +119,9 @@ proptest! {
         for (offset, record) in (0..).zip(&model.log) {
             loader.replay(offset, 0, record.encode(record.version_at(30)).unwrap()).unwrap();
         }
-        let (image, in_transaction) = loader.finish();
-        prop_assert!(!in_transaction);
-        prop_assert_eq!(&image, &model.image);
+        prop_assert!(!loader.in_transaction());
+        let image = loader.image();
+        prop_assert_eq!(image, &model.image);
         for topic in image.topics.iter() {
             prop_assert!(topic.partitions().map(|(number, _)| number).eq(0..topic.partition_count()));
             for (_, partition) in topic.partitions() {

@@ -36,6 +36,23 @@ impl Delta {
         }
     }
 
+    /// Everything that differs between two images, by comparing the whole of them: where a snapshot took the place of
+    /// the records.
+    pub fn between(old: &Image, new: &Image) -> Self {
+        let differs = |id: &Uuid| old.topics.by_id(*id) != new.topics.by_id(*id);
+        let topics =
+            old.topics.iter().chain(new.topics.iter()).map(|topic| topic.id).filter(differs).collect();
+        let resources = old.configs().chain(new.configs()).map(|(resource, _)| resource);
+        let changed = resources.filter(|resource| old.config(resource) != new.config(resource));
+        Self { topics, configs: changed.cloned().collect() }
+    }
+
+    /// Takes in what later records touched.
+    pub fn merge(&mut self, later: Self) {
+        self.topics.extend(later.topics);
+        self.configs.extend(later.configs);
+    }
+
     /// The topics that the older image does not have.
     pub fn created<'a>(
         &'a self,

@@ -1,0 +1,276 @@
+//! The side of the metadata that every node has: it follows the committed log.
+//!
+//! ```text
+//! quorum → committed records → loader → image and delta → logs follow → image published → listeners
+//! ```
+//! Records that come while an image is being published are taken in meanwhile, and are published together next. The
+//! controller, where it leads, hears of what is committed at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use super::controller::Settings;
+use super::handle::Shared;
+use super::image::{Delta, Image};
+use super::loader::Loader;
+use super::one_voter::QuorumEvent;
+use super::publisher::{Publisher, broker_config};
+use crate::clock::Clock;
+use crate::error::StorageError;
+use crate::types::{LeaderEpoch, Offset};
+
+/// How long after a failure the logs are brought in line again.
+const RETRY_MS: i64 = 1_000;
+
+/// What the controller is told of the log. Only the newest counts.
+#[derive(Clone, Default)]
+pub(super) struct Progress {
+    /// The last record that is committed.
+    pub(super) committed: Offset,
+    /// Set while this node leads; another one for each time that it begins to.
+    pub(super) lead: Option<Arc<Lead>>,
+}
+
+/// This node begins to lead.
+pub(super) struct Lead {
+    /// In this epoch.
+    pub(super) epoch: LeaderEpoch,
+    /// What it appends first gets this offset.
+    pub(super) next_offset: Offset,
+    /// Everything that was committed before.
+    pub(super) image: Image,
+    /// Whether the log ends in a transaction, which then does not count.
+    pub(super) in_transaction: bool,
+}
+
+/// When the first image is published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// It has been.
+    Done,
+    /// As soon as there is one.
+    Loaded,
+    /// Once this node, which is the only voter, leads and has written that it is there.
+    Activated,
+    /// The same, and it leads.
+    Led,
+}
+
+/// The state of the task.
+pub(super) struct Follow {
+    pub(super) events: mpsc::Receiver<QuorumEvent>,
+    pub(super) loader: Loader,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) publisher: Publisher,
+    pub(super) settings: Settings,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
+    pub(super) first: First,
+    /// Told of the first image, or why there is none.
+    pub(super) opened: Option<oneshot::Sender<Result<(), StorageError>>>,
+    /// Whether the logs could not follow the published image.
+    pub(super) behind: bool,
+}
+
+impl Follow {
+    /// Serves the quorum until it is closed.
+    pub(super) async fn run(mut self) {
+        let mut publishing = None;
+        loop {
+            if publishing.is_none() {
+                publishing = self.publish_next();
+            }
+            let retry_ms = self.clock.steady_ms() + RETRY_MS;
+            tokio::select! {
+                biased;
+                published = finished(&mut publishing) => {
+                    publishing = None;
+                    self.published(published);
+                }
+                event = self.events.recv() => {
+                    let Some(event) = event else { break };
+                    self.take(event);
+                    while let Ok(event) = self.events.try_recv() {
+                        self.take(event);
+                    }
+                }
+                () = self.clock.sleep_until(retry_ms), if self.behind && publishing.is_none() => {
+                    publishing = self.catch_up();
+                }
+            }
+        }
+        if let Some(publishing) = publishing {
+            // A task that was not finished has nothing to say.
+            let _ = publishing.await;
+        }
+        self.shared.close();
+    }
+
+    fn take(&mut self, event: QuorumEvent) {
+        match event {
+            QuorumEvent::Committed(records) => {
+                for record in records {
+                    if let Err(error) = self.loader.replay(record.offset, record.epoch, record.value) {
+                        self.damaged(&error);
+                    }
+                }
+                let committed = self.loader.offset();
+                self.progress.send_modify(|progress| progress.committed = committed);
+                if self.first == First::Led {
+                    self.first = First::Loaded;
+                }
+            }
+            QuorumEvent::Leading { epoch, next_offset } => {
+                if self.first == First::Activated {
+                    self.first = First::Led;
+                }
+                let (image, in_transaction) = (self.loader.image().clone(), self.loader.in_transaction());
+                let lead = Arc::new(Lead { epoch, next_offset, image, in_transaction });
+                self.progress.send_modify(|progress| progress.lead = Some(lead));
+            }
+            QuorumEvent::Resigned => self.progress.send_modify(|progress| progress.lead = None),
+        }
+    }
+
+    /// A record that does not fit is left out, as a node that goes on serves more than one that ends; a node that
+    /// starts does not start.
+    fn damaged(&mut self, error: &dyn std::fmt::Display) {
+        error!(%error, "a committed record of the metadata log can not be applied");
+        if let Some(opened) = self.opened.take() {
+            // Whoever asked may have gone.
+            let _ = opened.send(Err(StorageError::Damaged(error.to_string())));
+        }
+    }
+
+    /// Begins to publish what is loaded, if that is newer than what is published.
+    fn publish_next(&mut self) -> Option<JoinHandle<Result<(), StorageError>>> {
+        let new = self.loader.image();
+        match self.first {
+            First::Activated | First::Led => return None,
+            First::Loaded | First::Done if new.offset == self.shared.image().offset => return None,
+            First::Loaded | First::Done => {}
+        }
+        let (old, new, delta) =
+            (self.shared.image(), Arc::new(new.clone()), Arc::new(self.loader.take_delta()));
+        let publication = Publication {
+            config: if delta.broker_config() || self.first == First::Loaded {
+                Arc::new(broker_config(&new, &self.settings.config, self.settings.node_id))
+            } else {
+                self.shared.broker_config()
+            },
+            publisher: self.publisher.clone(),
+            shared: Arc::clone(&self.shared),
+            old,
+            new,
+            delta,
+        };
+        Some(if self.first == First::Loaded {
+            tokio::spawn(publication.first())
+        } else {
+            tokio::spawn(publication.next())
+        })
+    }
+
+    fn published(&mut self, published: Result<(), StorageError>) {
+        let failed = published.is_err();
+        if self.first == First::Loaded {
+            self.first = First::Done;
+            if let Some(opened) = self.opened.take() {
+                // Whoever asked may have gone.
+                let _ = opened.send(published);
+            }
+        } else if let Err(error) = published {
+            error!(%error, "the logs can not follow the metadata");
+        }
+        self.behind = failed;
+    }
+
+    fn catch_up(&self) -> Option<JoinHandle<Result<(), StorageError>>> {
+        if self.publisher.logs.store().failure().is_some() {
+            return None;
+        }
+        let (publisher, image, config) =
+            (self.publisher.clone(), self.shared.image(), self.shared.broker_config());
+        Some(tokio::spawn(blocking(move || publisher.reconcile(&image, &config))))
+    }
+}
+
+async fn finished(publishing: &mut Option<JoinHandle<Result<(), StorageError>>>) -> Result<(), StorageError> {
+    match publishing {
+        Some(publishing) => {
+            publishing.await.unwrap_or_else(|error| Err(StorageError::Write(error.to_string())))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// An image on its way to everyone.
+struct Publication {
+    publisher: Publisher,
+    shared: Arc<Shared>,
+    old: Arc<Image>,
+    new: Arc<Image>,
+    delta: Arc<Delta>,
+    config: Arc<crate::config::BrokerConfig>,
+}
+
+impl Publication {
+    /// The first image of this life: the logs may be anything.
+    async fn first(self) -> Result<(), StorageError> {
+        let Self { publisher, shared, new, config, .. } = self;
+        let reconciled = {
+            let (new, config) = (Arc::clone(&new), Arc::clone(&config));
+            blocking(move || publisher.reconcile(&new, &config)).await
+        };
+        shared.publish(Arc::clone(&new), config);
+        shared.settle(new.offset, &reconciled);
+        reconciled
+    }
+
+    async fn next(self) -> Result<(), StorageError> {
+        let Self { publisher, shared, old, new, delta, config } = self;
+        tell(&old, &new, &delta);
+        // These wait for the store, which the runtime's threads must not.
+        let before = {
+            let publisher = publisher.clone();
+            let (new, delta, config) = (Arc::clone(&new), Arc::clone(&delta), Arc::clone(&config));
+            blocking(move || publisher.before(&new, &delta, &config)).await
+        };
+        shared.publish(Arc::clone(&new), Arc::clone(&config));
+        let after = {
+            let (old, new, delta) = (Arc::clone(&old), Arc::clone(&new), Arc::clone(&delta));
+            blocking(move || publisher.after(&old, &new, &delta, &config)).await
+        };
+        shared.tell_listeners(&old, &new, &delta);
+        let outcome = before.and(after);
+        shared.settle(new.offset, &outcome);
+        outcome
+    }
+}
+
+/// Runs what waits for the store where waiting harms nobody.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(StorageError::Write(format!("the work was not finished: {error}"))))
+}
+
+/// One line in the log for each thing that an administrator did.
+fn tell(old: &Image, new: &Image, delta: &Delta) {
+    for topic in delta.created(old, new) {
+        info!(topic = %topic.name, id = %crate::types::kafka_id(topic.id), partitions = topic.partition_count(), "topic created");
+    }
+    for topic in delta.deleted(old, new) {
+        info!(topic = %topic.name, id = %crate::types::kafka_id(topic.id), "topic deleted");
+    }
+    for resource in delta.configs() {
+        info!(%resource, "configuration changed");
+    }
+    for (name, level) in new.features().filter(|(name, level)| old.feature(name) != *level) {
+        info!(feature = name, level, "feature finalised");
+    }
+}
