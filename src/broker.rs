@@ -21,7 +21,8 @@ use crate::api::fetch_session::FetchSessions;
 use crate::api::{BrokerHandles, FetchBounds, Listener};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::config::listener::{Listener as ListenerConfig, host_port};
+use crate::config::cluster::Controllers;
+use crate::config::listener::{Listener as ListenerConfig, ListenerKind, host_port};
 use crate::error::{ApiError, StorageError};
 use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
@@ -42,8 +43,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// The static configuration.
     pub config: BrokerConfig,
-    /// Where to listen for clients; at least one.
+    /// Where to listen; at least one.
     pub listeners: Vec<ListenerConfig>,
+    /// Who the controllers are where the data directory does not say it.
+    pub controllers: Controllers,
     /// Where the data is.
     pub data: DataDirectory,
     /// The cluster id of a new data directory; `None` for a random one.
@@ -138,8 +141,15 @@ impl Broker {
                 (made.path().to_owned(), Some(made))
             }
         };
-        let endpoints = listeners.iter().map(endpoint).collect();
-        let options = StoreOptions { node_id: config.node_id, cluster_id: settings.cluster_id };
+        let endpoints = Endpoints {
+            broker: endpoints(&listeners, ListenerKind::serves_broker),
+            controller: endpoints(&listeners, ListenerKind::serves_controller),
+            controllers: settings.controllers,
+        };
+        let is_new = Store::owner(&data)?.is_none();
+        let cluster_id =
+            settings.cluster_id.or_else(|| endpoints.controllers.cluster_id().filter(|_| is_new));
+        let options = StoreOptions { node_id: config.node_id, cluster_id };
         let handles = open(Store::open(&data, &options)?, &config, endpoints, &data, clock).await?;
         if let Err(error) = create_topics(&handles, settings.topics).await {
             handles.metadata.shutdown().await;
@@ -157,7 +167,7 @@ impl Broker {
         Ok(Self { handles, kafka, admin, data, temporary, tasks, started_in: began.elapsed() })
     }
 
-    /// Where Kafka clients connect to: the first listener.
+    /// Where Kafka clients connect to: the first listener that serves them; a controller's first one.
     pub fn kafka_addr(&self) -> SocketAddr {
         self.kafka[0]
     }
@@ -249,7 +259,8 @@ async fn bind(listeners: Vec<ListenerConfig>, options: SocketOptions) -> Result<
     let mut bound = Vec::with_capacity(listeners.len());
     for config in listeners {
         let (socket, local) = bind_one(&config.host, config.port, options).await?;
-        let listener = Listener { name: config.name.clone(), advertised: config.advertised.clone() };
+        let listener =
+            Listener { name: config.name.clone(), kind: config.kind, advertised: config.advertised.clone() };
         bound.push(Bound { socket, local, listener: Arc::new(listener), config });
     }
     Ok(bound)
@@ -270,11 +281,22 @@ fn endpoint(bound: &Bound) -> Endpoint {
     }
 }
 
+fn endpoints(bound: &[Bound], serves: fn(ListenerKind) -> bool) -> Vec<Endpoint> {
+    bound.iter().filter(|bound| serves(bound.config.kind)).map(endpoint).collect()
+}
+
+/// Where this node is reached, and who its controllers are.
+struct Endpoints {
+    broker: Vec<Endpoint>,
+    controller: Vec<Endpoint>,
+    controllers: Controllers,
+}
+
 /// Opens the parts, from the store up.
 async fn open(
     store: Store,
     config: &Arc<BrokerConfig>,
-    endpoints: Vec<Endpoint>,
+    endpoints: Endpoints,
     data: &Path,
     clock: Clock,
 ) -> Result<Arc<BrokerHandles>, StartError> {
@@ -288,7 +310,9 @@ async fn open(
         logs: Arc::clone(&logs),
         clock: clock.clone(),
         config: Arc::clone(config),
-        endpoints,
+        endpoints: endpoints.broker,
+        controller_endpoints: endpoints.controller,
+        controllers: endpoints.controllers,
         seed: rand::random(),
     })
     .await?;
@@ -342,8 +366,14 @@ fn serve(
         tasks: tasks.clone(),
     };
     let mut addresses = Vec::with_capacity(bound.len());
+    let mut found_broker = false;
     for Bound { socket, local, listener, .. } in bound {
-        addresses.push(local);
+        if listener.kind.serves_broker() && !found_broker {
+            found_broker = true;
+            addresses.insert(0, local);
+        } else {
+            addresses.push(local);
+        }
         listener::serve(socket, listener, Arc::clone(handles), options.clone());
     }
     addresses

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::config::cluster::Controllers;
 use crate::config::dynamic::{self, ConfigResource};
 use crate::config::key::ConfigError;
 use crate::config::listener::{self, Listener};
@@ -128,6 +129,8 @@ pub struct Settings {
     pub ephemeral: bool,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// Who the controllers are where the data directory does not say it.
+    pub controllers: Controllers,
     /// Host and port of the HTTP side, where they are given.
     pub admin_listen: Option<(String, u16)>,
     /// Topics to create if they are missing.
@@ -158,7 +161,6 @@ impl Options {
             values.insert("listeners".to_owned(), listener::listen_value(&self.listen)?);
         }
         warnings::refuse(&values)?;
-        single_node(&values)?;
         let mut warnings = warnings::collect(&values);
         let data_dir = self.data_dir(&values, environment, &mut warnings)?;
         if !self.ephemeral {
@@ -170,11 +172,14 @@ impl Options {
             values.insert("advertised.listeners".to_owned(), advertised);
         }
         let broker = BrokerConfig::from_static(values)?;
+        warnings.extend(broker.cluster_warnings());
         let admin_listen = self.admin_listen.as_deref().filter(|address| !address.is_empty());
         let admin_listen = admin_listen.map(listener::parse_host_port).transpose();
         let admin_listen = admin_listen.map_err(|error| ConfigError(format!("--admin-listen: {error}")))?;
+        let listeners = listener::listeners(&broker)?;
         Ok(Settings {
-            listeners: listener::listeners(&broker)?,
+            controllers: broker.controllers(&listeners),
+            listeners,
             topics: self.seed_topics(environment, &broker)?,
             broker,
             data_dir,
@@ -261,30 +266,6 @@ impl Options {
 fn first_set(environment: &BTreeMap<String, String>, names: &[&str]) -> Option<String> {
     let value = |name: &&str| environment.get(*name).map(|value| value.trim().to_owned());
     names.iter().filter_map(value).find(|value| !value.is_empty())
-}
-
-/// A file that describes one of several processes would start something else than it means.
-fn single_node(values: &BTreeMap<String, String>) -> Result<(), ConfigError> {
-    let items = |key: &str| -> Vec<String> {
-        let list = values.get(key).map_or("", String::as_str);
-        list.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
-    };
-    let roles = items("process.roles");
-    if roles.len() == 1 {
-        return Err(ConfigError(format!(
-            "process.roles is {}, and klamm is broker and controller in one process: write broker,controller, or remove the key",
-            roles.join(",")
-        )));
-    }
-    for key in ["controller.quorum.voters", "controller.quorum.bootstrap.servers"] {
-        let count = items(key).len();
-        if count > 1 {
-            return Err(ConfigError(format!(
-                "{key} names {count} controllers, and clusters are not built yet: leave one of them, or remove the key"
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

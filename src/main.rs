@@ -79,6 +79,7 @@ fn broker_settings(settings: cli::Settings) -> Settings {
     Settings {
         config: settings.broker,
         listeners: settings.listeners,
+        controllers: settings.controllers,
         data: if settings.ephemeral {
             DataDirectory::Temporary(settings.data_dir)
         } else {

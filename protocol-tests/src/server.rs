@@ -49,8 +49,10 @@ impl Server {
         let mut values = BTreeMap::from([("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned())]);
         values.extend(config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let config = BrokerConfig::from_static(values).unwrap();
+        let listeners = listeners(&config).unwrap();
         let settings = Settings {
-            listeners: listeners(&config).unwrap(),
+            controllers: config.controllers(&listeners),
+            listeners,
             config,
             data: DataDirectory::Temporary(std::env::temp_dir()),
             cluster_id: None,

@@ -11,6 +11,7 @@ use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
 use crate::clock::Clock;
+use crate::config::listener::ListenerKind;
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
@@ -74,6 +75,8 @@ impl Context {
 pub(crate) struct Listener {
     /// Kafka's listener name: `PLAINTEXT` where there is only one.
     pub(crate) name: String,
+    /// Whose APIs it serves.
+    pub(crate) kind: ListenerKind,
     /// The address to give to clients, where one is configured. Otherwise clients are given the address by which
     /// they reached us.
     pub(crate) advertised: Option<(String, u16)>,

@@ -147,13 +147,13 @@ fn apache_kafkas_own_server_properties_starts_klamm() {
          log.retention.hours=168\nlog.segment.bytes=1073741824\nlog.retention.check.interval.ms=300000\n",
     )
     .unwrap();
-    assert_eq!(settings.listeners.len(), 1);
+    assert_eq!(settings.listeners.len(), 2);
+    assert_eq!(settings.controllers, Controllers::ThisNode);
     assert_eq!(settings.listeners[0].advertised, Some(("localhost".to_owned(), 9092)));
     assert_eq!(
         settings.warnings,
         [
             "num.io.threads, num.network.threads, num.recovery.threads.per.data.dir have no effect here: klamm has one pool of threads, as many as there are processors",
-            "controller.quorum.bootstrap.servers has no effect here: the controller is in this process and has no peers; clusters are not built yet",
         ]
     );
 }
@@ -203,11 +203,8 @@ fn what_would_be_dangerous_or_wrong_stops_klamm_with_one_sentence() {
         ),
         ("create.topic.policy.class.name=a.B", "create.topic.policy.class.name: klamm can not run a policy"),
         ("listeners=SASL_SSL://:9092", "is to be secured"),
-        (
-            "process.roles=broker",
-            "process.roles is broker, and klamm is broker and controller in one process",
-        ),
-        ("controller.quorum.voters=1@a:1,2@b:1,3@c:1", "controller.quorum.voters names 3 controllers"),
+        ("process.roles=broker", "controller.quorum.bootstrap.servers must say where controllers are"),
+        ("controller.quorum.voters=2@a:1,3@b:1", "node.id 1 must be one of controller.quorum.voters"),
         (
             "num.partitions=none",
             "Invalid value none for configuration num.partitions: Not a number of type INT",

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Layers;
+use super::cluster;
 use super::key::{ConfigError, Value, config_keys};
 use super::unsupported::reason;
 
@@ -16,17 +17,63 @@ config_keys! {
     pub struct BrokerConfig, table BROKER_KEYS;
 
     // Identity and roles.
-    "node.id" node_id: i32 = "1", ReadOnly, AtLeast(0), High, "The id of this node in the cluster." differs "none" "a single node needs no id to be chosen";
+    "node.id" node_id: i32 = "1", ReadOnly, AtLeast(0), High, "The id of this node in the cluster." differs "none" "a single node needs no id to be chosen, and --join chooses a free one";
     "broker.id" broker_id: i32 = "-1", ReadOnly, Any, High, "The older name of node.id; where both are set they must be equal.";
-    "broker.rack" broker_rack: Option<String> = null, ReadOnly, Any, Medium, "The rack, zone or site of this broker, reported in Metadata.";
-    "process.roles" process_roles: Vec<String> = "broker,controller", ReadOnly, ListOf(&["broker", "controller"]), High, "The roles of this process; klamm is always both." differs "none" "one process is the whole cluster";
+    "broker.rack" broker_rack: Option<String> = null, ReadOnly, Any, Medium, "The rack, zone or site of this broker: replicas are spread over racks, and see replica.selector.class.";
+    "process.roles" process_roles: Vec<String> = "broker,controller", ReadOnly, ListOf(&["broker", "controller"]), High, "The roles of this process: broker, controller, or both." differs "none" "one process is a whole cluster";
 
     // Listeners.
     "listeners" listeners: Vec<String> = "PLAINTEXT://127.0.0.1:9092", ReadOnly, NonEmptyList, High, "The addresses to listen on, as NAME://host:port; an empty host means every interface." differs "PLAINTEXT://:9092" "nothing is open to the network until it is asked for";
     "advertised.listeners" advertised_listeners: Option<Vec<String>> = null, ReadOnly, NonEmptyList, High, "The addresses that clients are told to connect to; without it they are told the address that they used.";
     "listener.security.protocol.map" listener_security_protocol_map: String = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", ReadOnly, Any, Low, "Which security protocol each listener name speaks, as NAME:PROTOCOL pairs.";
-    "inter.broker.listener.name" inter_broker_listener_name: Option<String> = null, ReadOnly, Any, Medium, "The listener that brokers use among themselves.";
-    "controller.listener.names" controller_listener_names: Vec<String> = "CONTROLLER", ReadOnly, Distinct, High, "Listener names that belong to the controller; they are accepted and not opened, because the controller is in this process." differs "none" "a file without it starts too";
+    "inter.broker.listener.name" inter_broker_listener_name: Option<String> = null, ReadOnly, Any, Medium, "The listener that brokers use among themselves; without it the one that is named PLAINTEXT, or the first.";
+    "security.inter.broker.protocol" security_inter_broker_protocol: String = "PLAINTEXT", ReadOnly, Checked(cluster::check_security_protocol, "[PLAINTEXT]"), Medium, "What brokers speak among themselves where inter.broker.listener.name is not set.";
+    "controller.listener.names" controller_listener_names: Vec<String> = "CONTROLLER", ReadOnly, Distinct, High, "The names of the listeners that belong to the controller. Where listeners has none of them, the listener between brokers serves the controller too." differs "none" "a file without it starts too";
+
+    // The quorum of controllers.
+    "controller.quorum.voters" controller_quorum_voters: Vec<String> = "", ReadOnly, Checked(cluster::check_voters, "non-empty list"), High, "The controllers of a cluster whose voters do not change, as id@host:port.";
+    "controller.quorum.bootstrap.servers" controller_quorum_bootstrap_servers: Vec<String> = "", ReadOnly, Checked(cluster::check_bootstrap_servers, "non-empty list"), High, "Controllers to ask for the others, as host:port.";
+    "controller.quorum.auto.join.enable" controller_quorum_auto_join_enable: bool = "false", ReadOnly, Any, Low, "Whether a controller that is not a voter makes itself one; --join sets it.";
+    "controller.quorum.election.timeout.ms" controller_quorum_election_timeout_ms: i32 = "1000", ReadOnly, AtLeast(0), High, "How long, in milliseconds, a controller waits for votes before it tries again.";
+    "controller.quorum.election.backoff.max.ms" controller_quorum_election_backoff_max_ms: i32 = "1000", ReadOnly, AtLeast(0), High, "The longest time, in milliseconds, between two elections that nobody won.";
+    "controller.quorum.fetch.timeout.ms" controller_quorum_fetch_timeout_ms: i32 = "2000", ReadOnly, AtLeast(0), High, "How long, in milliseconds, a voter may hear nothing from the active controller before it stands for election, and the active controller nothing from most voters before it resigns.";
+    "controller.quorum.append.linger.ms" controller_quorum_append_linger_ms: i32 = "25", ReadOnly, AtLeast(0), Medium, "How long, in milliseconds, the active controller collects records before it writes them.";
+    "controller.quorum.request.timeout.ms" controller_quorum_request_timeout_ms: i32 = "2000", ReadOnly, AtLeast(0), Medium, "How long, in milliseconds, a controller waits for another one's answer.";
+    "controller.quorum.retry.backoff.ms" controller_quorum_retry_backoff_ms: i32 = "20", ReadOnly, AtLeast(0), Low, "How long, in milliseconds, a controller waits before it asks again after an error.";
+    "controller.quorum.fetch.max.bytes" controller_quorum_fetch_max_bytes: i32 = "1048576", ReadOnly, AtLeast(1), Low, "How many bytes of the metadata log one fetch brings; one batch is always brought.";
+    "controller.quorum.fetch.snapshot.max.bytes" controller_quorum_fetch_snapshot_max_bytes: i32 = "1048576", ReadOnly, AtLeast(1), Low, "How many bytes of a metadata snapshot one fetch brings.";
+    "metadata.log.max.record.bytes.between.snapshots" metadata_log_max_record_bytes_between_snapshots: i64 = "20971520", ReadOnly, AtLeast(1), High, "After how many bytes of metadata records the next snapshot is written.";
+    "metadata.log.max.snapshot.interval.ms" metadata_log_max_snapshot_interval_ms: i64 = "3600000", ReadOnly, AtLeast(0), High, "After how many milliseconds the next snapshot is written, if there are new metadata records; 0 sets no limit.";
+    "metadata.max.retention.bytes" metadata_max_retention_bytes: i64 = "104857600", ReadOnly, Any, High, "How many bytes of the metadata log and its snapshots are kept behind the newest snapshot; -1 sets no limit.";
+    "metadata.max.retention.ms" metadata_max_retention_ms: i64 = "604800000", ReadOnly, Any, High, "How long, in milliseconds, the metadata log and its snapshots are kept behind the newest snapshot; -1 sets no limit.";
+    "metadata.max.idle.interval.ms" metadata_max_idle_interval_ms: i32 = "500", ReadOnly, AtLeast(0), Low, "How often, in milliseconds, the active controller of several writes a record that does nothing, so that the high watermark moves; 0 stops it.";
+
+    // Brokers and their controllers.
+    "broker.heartbeat.interval.ms" broker_heartbeat_interval_ms: i32 = "2000", ReadOnly, Any, Medium, "How often, in milliseconds, a broker sends a heartbeat to the active controller.";
+    "broker.session.timeout.ms" broker_session_timeout_ms: i32 = "9000", ReadOnly, Any, Medium, "How long, in milliseconds, a broker may be silent before the controller fences it and gives its partitions to others.";
+    "initial.broker.registration.timeout.ms" initial_broker_registration_timeout_ms: i32 = "60000", ReadOnly, Any, Medium, "How long, in milliseconds, a broker tries to register before it stops.";
+    "controlled.shutdown.enable" controlled_shutdown_enable: bool = "true", ReadOnly, Any, Medium, "Whether a broker that stops has the controller move its leaderships first.";
+    "controller.socket.timeout.ms" controller_socket_timeout_ms: i32 = "30000", ReadOnly, Any, Medium, "How long, in milliseconds, a broker waits for the controller's answer before it asks again.";
+    "request.timeout.ms" request_timeout_ms: i32 = "30000", ReadOnly, Any, High, "How long, in milliseconds, a coordinator waits for another broker's answer.";
+    "socket.connection.setup.timeout.ms" socket_connection_setup_timeout_ms: i64 = "10000", ReadOnly, Any, Medium, "How long, in milliseconds, a connection to another node may take to be made.";
+    "socket.connection.setup.timeout.max.ms" socket_connection_setup_timeout_max_ms: i64 = "30000", ReadOnly, Any, Medium, "The most that socket.connection.setup.timeout.ms grows to while connections fail.";
+
+    // Replication.
+    "num.replica.fetchers" num_replica_fetchers: i32 = "1", ClusterWide, AtLeast(1), High, "How many connections fetch from each other broker.";
+    "replica.lag.time.max.ms" replica_lag_time_max_ms: i64 = "30000", ReadOnly, Any, High, "How long, in milliseconds, a follower may not have caught up with its leader before it is no longer in sync.";
+    "replica.fetch.wait.max.ms" replica_fetch_wait_max_ms: i32 = "500", ReadOnly, Any, High, "How long, in milliseconds, a leader holds a follower's fetch while there is nothing new.";
+    "replica.fetch.min.bytes" replica_fetch_min_bytes: i32 = "1", ReadOnly, Any, High, "How many bytes a leader waits for before it answers a follower's fetch.";
+    "replica.fetch.max.bytes" replica_fetch_max_bytes: i32 = "1048576", ReadOnly, AtLeast(0), Medium, "How many bytes of one partition a follower asks for; one batch is always brought.";
+    "replica.fetch.response.max.bytes" replica_fetch_response_max_bytes: i32 = "10485760", ReadOnly, AtLeast(0), Medium, "How many bytes of all partitions a follower asks for; one batch is always brought.";
+    "replica.fetch.backoff.ms" replica_fetch_backoff_ms: i32 = "1000", ReadOnly, AtLeast(0), Medium, "How long, in milliseconds, a follower waits after an error before it fetches the partition again.";
+    "replica.socket.timeout.ms" replica_socket_timeout_ms: i32 = "30000", ReadOnly, Any, High, "How long, in milliseconds, a follower waits for its leader's answer.";
+    "replica.socket.receive.buffer.bytes" replica_socket_receive_buffer_bytes: i32 = "65536", ReadOnly, Any, High, "The receive buffer (SO_RCVBUF) of a follower's connection in bytes; -1 leaves it to the system.";
+    "replica.selector.class" replica_selector_class: Option<String> = null, ReadOnly, Any, Medium, "Which replica consumers are sent to: org.apache.kafka.common.replica.RackAwareReplicaSelector sends them to one in their rack (KIP-392); any other class, and none, to the leader.";
+    "replication.quota.window.num" replication_quota_window_num: i32 = "11", ReadOnly, AtLeast(1), Low, "How many windows of replication.quota.window.size.seconds the rate of throttled replication is measured over.";
+    "replication.quota.window.size.seconds" replication_quota_window_size_seconds: i32 = "1", ReadOnly, AtLeast(1), Low, "The length, in seconds, of one window in which throttled replication is measured.";
+    "auto.leader.rebalance.enable" auto_leader_rebalance_enable: bool = "true", ReadOnly, Any, High, "Whether the controller moves leaderships back to the preferred replica of each partition.";
+    "leader.imbalance.check.interval.seconds" leader_imbalance_check_interval_seconds: i64 = "300", ReadOnly, AtLeast(1), High, "How often, in seconds, the controller looks for partitions that the preferred replica does not lead.";
+    "unclean.leader.election.interval.ms" unclean_leader_election_interval_ms: i64 = "300000", ReadOnly, AtLeast(1), Medium, "How often, in milliseconds, the controller looks for partitions without a leader in topics with unclean.leader.election.enable.";
 
     // Sockets, requests and connections.
     "socket.request.max.bytes" socket_request_max_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The largest request, in bytes, that a client may send.";
@@ -50,7 +97,7 @@ config_keys! {
     "num.partitions" num_partitions: i32 = "1", ReadOnly, AtLeast(1), Medium, "How many partitions a topic gets when its creator does not say.";
     "default.replication.factor" default_replication_factor: i32 = "1", ReadOnly, Any, Medium, "How many replicas a topic gets when its creator does not say.";
     "min.insync.replicas" min_insync_replicas: i32 = "1", ClusterWide, AtLeast(1), High, "How many replicas must have a record before a write with acks=all is answered.";
-    "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", ClusterWide, Any, High, "Whether a replica that is not in sync may become leader." idle reason::REPLICATION;
+    "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", ClusterWide, Any, High, "Whether a replica that is not in sync may become leader, which loses what only the others had.";
     "message.max.bytes" message_max_bytes: i32 = "1048588", ClusterWide, AtLeast(0), High, "The largest record batch in bytes.";
     "compression.type" compression_type: String = "producer", ClusterWide, OneOf(COMPRESSION_TYPES), High, "How batches are stored: with this compression, or as the producer sent them.";
     "compression.gzip.level" compression_gzip_level: i32 = "-1", ClusterWide, Checked(check_gzip_level, "[1,...,9] or -1"), Medium, "The level of gzip where compression.type is gzip.";
@@ -116,7 +163,7 @@ config_keys! {
     "group.consumer.migration.policy" group_consumer_migration_policy: String = "bidirectional", ReadOnly, Checked(check_migration_policy, "(case insensitive) [BIDIRECTIONAL, DISABLED, DOWNGRADE, UPGRADE]"), Medium, "Whether a group goes to the consumer protocol with its first member that uses it, and back to the classic one with the last.";
     "group.consumer.regex.refresh.interval.ms" group_consumer_regex_refresh_interval_ms: i32 = "600000", ReadOnly, AtLeast(10_000), Medium, "How often the regular expressions of consumer groups are resolved, in milliseconds, even where no topic was created.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
-    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds." idle reason::REPLICATION;
+    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds.";
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
     "offsets.retention.check.interval.ms" offsets_retention_check_interval_ms: i64 = "600000", ReadOnly, AtLeast(1), High, "How often, in milliseconds, klamm looks for offsets that are too old.";
     "offsets.topic.num.partitions" offsets_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __consumer_offsets is created with.";
@@ -256,6 +303,7 @@ impl BrokerConfig {
             self.max_connections_per_ip != 0 || !self.max_connections_per_ip_overrides.trim().is_empty(),
             "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
         )?;
+        self.check_cluster()?;
         self.check_consumer_groups()
     }
 

@@ -38,9 +38,31 @@ impl SecurityProtocol {
     }
 }
 
+/// Whose APIs a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    Broker,
+    Controller,
+    /// Where no listener is the controller's own.
+    Both,
+}
+
+impl ListenerKind {
+    /// Whether clients and brokers find the broker there.
+    pub fn serves_broker(self) -> bool {
+        matches!(self, Self::Broker | Self::Both)
+    }
+
+    /// Whether brokers and controllers find the controller there.
+    pub fn serves_controller(self) -> bool {
+        matches!(self, Self::Controller | Self::Both)
+    }
+}
+
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    pub kind: ListenerKind,
     /// In capitals, as Kafka keeps names.
     pub name: String,
     pub protocol: SecurityProtocol,
@@ -121,8 +143,7 @@ fn protocol_map(text: &str) -> Result<BTreeMap<String, SecurityProtocol>, Config
         .collect()
 }
 
-/// The listeners that clients connect to. Those that `controller.listener.names` lists are
-/// accepted and left out: the controller is in this process.
+/// The listeners, each with whose APIs it serves: the controller's are those that `controller.listener.names` lists.
 ///
 /// # Errors
 /// One sentence that says what does not fit together, or that a listener is to be secured, which
@@ -132,17 +153,14 @@ pub fn listeners(config: &BrokerConfig) -> Result<Vec<Listener>, ConfigError> {
     // Without a map of its own a file may use any name: Kafka asks for a map then, and klamm
     // takes the only protocol that it speaks.
     let mapped = config.layers.get("listener.security.protocol.map").is_some();
-    let is_controller =
-        |name: &str| config.controller_listener_names.iter().any(|other| other.eq_ignore_ascii_case(name));
     let mut advertised: BTreeMap<String, Endpoint> = BTreeMap::new();
     let addresses = config.advertised_listeners.as_deref().unwrap_or_default();
     for endpoint in endpoints("advertised.listeners", addresses)? {
         advertised.insert(endpoint.name.clone(), endpoint);
     }
-    advertised.retain(|name, _| !is_controller(name));
     let mut found = Vec::new();
-    let open = endpoints("listeners", &config.listeners)?;
-    for Endpoint { name, host, port } in open.into_iter().filter(|endpoint| !is_controller(&endpoint.name)) {
+    for endpoint in endpoints("listeners", &config.listeners)? {
+        let Endpoint { name, host, port } = endpoint;
         let protocol = match map.get(&name) {
             Some(protocol) => *protocol,
             None if mapped => {
@@ -161,10 +179,68 @@ pub fn listeners(config: &BrokerConfig) -> Result<Vec<Listener>, ConfigError> {
             Some(endpoint) => reachable(&endpoint, port)?,
             None => None,
         };
-        found.push(Listener { name, protocol, host, port, advertised });
+        let kind =
+            if is_controllers(config, &name) { ListenerKind::Controller } else { ListenerKind::Broker };
+        found.push(Listener { kind, name, protocol, host, port, advertised });
     }
+    // A broker's file may tell where controllers are reached; a broker does not listen there.
+    advertised.retain(|name, _| !is_controllers(config, name));
     check(config, &found, &advertised)?;
+    assign(config, &mut found)?;
     Ok(found)
+}
+
+fn is_controllers(config: &BrokerConfig, name: &str) -> bool {
+    config.controller_listener_names.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// The listener that brokers use among themselves: `inter.broker.listener.name`, else the one named PLAINTEXT, else
+/// the first that serves the broker. `None` on a controller.
+pub fn inter_broker<'a>(config: &BrokerConfig, listeners: &'a [Listener]) -> Option<&'a Listener> {
+    let mut brokers = listeners.iter().filter(|listener| listener.kind.serves_broker());
+    let name = config.inter_broker_listener_name.as_deref().unwrap_or("PLAINTEXT");
+    brokers.clone().find(|listener| listener.name.eq_ignore_ascii_case(name)).or_else(|| brokers.next())
+}
+
+/// Gives the controller a listener where none is its own, and asks of roles and listeners what Kafka does.
+fn assign(config: &BrokerConfig, found: &mut [Listener]) -> Result<(), ConfigError> {
+    let roles = config.roles();
+    let named = config.layers.get("controller.listener.names").is_some();
+    let names = config.controller_listener_names.join(", ");
+    let controllers = found.iter().filter(|listener| listener.kind == ListenerKind::Controller).count();
+    if !roles.controller {
+        return match controllers {
+            0 => Ok(()),
+            _ => Err(ConfigError(format!(
+                "process.roles is broker, so listeners must not hold what controller.listener.names does: {names}"
+            ))),
+        };
+    }
+    if !roles.broker {
+        match controllers {
+            all if all == found.len() => return Ok(()),
+            0 if !named => found.iter_mut().for_each(|listener| listener.kind = ListenerKind::Controller),
+            _ => {
+                return Err(ConfigError(format!(
+                    "process.roles is controller, so listeners must only hold what controller.listener.names does: {names}"
+                )));
+            }
+        }
+        return Ok(());
+    }
+    if controllers > 0 {
+        return Ok(());
+    }
+    if named {
+        return Err(ConfigError(format!(
+            "listeners must hold what controller.listener.names does ({names}), because process.roles has controller"
+        )));
+    }
+    let between = inter_broker(config, found).map(|listener| listener.name.clone());
+    for listener in found.iter_mut().filter(|listener| Some(&listener.name) == between.as_ref()) {
+        listener.kind = ListenerKind::Both;
+    }
+    Ok(())
 }
 
 /// What an advertised address tells clients. Without a host it means the address that they used.
@@ -188,20 +264,22 @@ fn check(
     found: &[Listener],
     advertised_only: &BTreeMap<String, Endpoint>,
 ) -> Result<(), ConfigError> {
-    if found.is_empty() {
+    let broker = || found.iter().filter(|listener| listener.kind.serves_broker());
+    if config.roles().broker && broker().next().is_none() {
         return Err(ConfigError(
             "listeners holds nothing for clients: all of it stands in controller.listener.names too"
                 .to_owned(),
         ));
     }
-    let names = found.iter().map(|listener| listener.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = broker().map(|listener| listener.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(name) = advertised_only.keys().next() {
         return Err(ConfigError(format!(
             "advertised.listeners names {name}, which listeners does not: it has {names}"
         )));
     }
     if let Some(name) = &config.inter_broker_listener_name
-        && !found.iter().any(|listener| listener.name.eq_ignore_ascii_case(name))
+        && config.roles().broker
+        && !broker().any(|listener| listener.name.eq_ignore_ascii_case(name))
     {
         return Err(ConfigError(format!(
             "inter.broker.listener.name is {name}, which listeners does not name: it has {names}"
@@ -305,7 +383,7 @@ mod tests {
                         "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
                     ),
                 ],
-                &["PLAINTEXT://:9092 as localhost:9092"],
+                &["PLAINTEXT://:9092 as localhost:9092", "CONTROLLER://:9093 as localhost:9093"],
             ),
             (
                 &[
@@ -321,6 +399,26 @@ mod tests {
         ];
         for (values, expected) in cases {
             assert_eq!(shown(&read(values).unwrap()), *expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_serves_the_broker_the_controller_or_both() {
+        use ListenerKind::{Both, Broker, Controller};
+        let (join, roles) = ("controller.quorum.bootstrap.servers", "process.roles");
+        let cases: &[(Pairs<'_>, &[ListenerKind])] = &[
+            (&[], &[Both]),
+            (&[("listeners", "A://:1,B://:2")], &[Both, Broker]),
+            (&[("listeners", "A://:1,B://:2"), ("inter.broker.listener.name", "B")], &[Broker, Both]),
+            (&[("listeners", "A://:1,PLAINTEXT://:2")], &[Broker, Both]),
+            (&[("listeners", "A://:1,CONTROLLER://:2")], &[Broker, Controller]),
+            (&[(roles, "broker"), (join, "h:1")], &[Broker]),
+            (&[(roles, "controller"), ("listeners", "CONTROLLER://:1")], &[Controller]),
+            (&[(roles, "controller"), ("listeners", "X://:1")], &[Controller]),
+        ];
+        for (values, expected) in cases {
+            let kinds: Vec<_> = read(values).unwrap().iter().map(|listener| listener.kind).collect();
+            assert_eq!(kinds, *expected, "{values:?}");
         }
     }
 
@@ -351,6 +449,22 @@ mod tests {
             (&[("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")], "can not use 0.0.0.0"),
             (&[("advertised.listeners", "PLAINTEXT://:1")], "needs a host too"),
             (&[("inter.broker.listener.name", "B")], "inter.broker.listener.name is B"),
+            (
+                &[("controller.listener.names", "X")],
+                "listeners must hold what controller.listener.names does (X)",
+            ),
+            (
+                &[
+                    ("process.roles", "broker"),
+                    ("controller.quorum.bootstrap.servers", "h:1"),
+                    ("listeners", "A://:1,CONTROLLER://:2"),
+                ],
+                "process.roles is broker, so listeners must not hold",
+            ),
+            (
+                &[("process.roles", "controller"), ("listeners", "A://:1,CONTROLLER://:2")],
+                "process.roles is controller, so listeners must only hold",
+            ),
         ];
         for (values, expected) in cases {
             let error = read(values).unwrap_err();

@@ -3,6 +3,7 @@
 //! - [`key`]: what a key is, how values are read and checked, the `config_keys!` macro;
 //! - [`broker`], [`topic`], [`group`]: the declarations and the typed structs;
 //! - [`unsupported`]: Kafka's keys that klamm knows and does not act on, each with its reason;
+//! - [`cluster`]: roles, voters and who talks to whom, as types;
 //! - [`describe`]: what DescribeConfigs says; [`dynamic`]: what AlterConfigs may change;
 //! - [`listener`]: listeners and advertised addresses as types;
 //! - [`mod@file`]: `server.properties` and `KAFKA_*` environment variables;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub mod broker;
+pub mod cluster;
 pub mod describe;
 pub mod dynamic;
 pub mod file;

@@ -238,8 +238,6 @@ fn security_keys_are_refused_unless_they_say_what_is_true_anyway() {
         ("ssl.client.auth", "required", true),
         ("authorizer.class.name", "", false),
         ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer", true),
-        ("security.inter.broker.protocol", "PLAINTEXT", false),
-        ("security.inter.broker.protocol", "SSL", true),
         ("listener.name.internal.ssl.keystore.location", "/k.jks", true),
         ("listener.name.internal.scram-sha-256.sasl.jaas.config", "x", true),
         ("num.io.threads", "9", false),

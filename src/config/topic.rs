@@ -21,9 +21,9 @@ config_keys! {
     "file.delete.delay.ms" file_delete_delay_ms: i64 = "60000", Resource, AtLeast(0), Medium, "How long a removed segment file stays on the disk, in milliseconds." idle reason::SEGMENTS;
     "flush.messages" flush_messages: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How many records may be written before a sync to disk; with 1 a write is answered only after it is on the disk.";
     "flush.ms" flush_ms: i64 = "9223372036854775807", Resource, AtLeast(0), Medium, "How long a record may wait for a sync to disk, in milliseconds; one sync is for all partitions.";
-    "follower.replication.throttled.replicas" follower_replication_throttled_replicas: Vec<String> = "", Resource, Checked(check_throttled, THROTTLED), Medium, "The follower replicas whose replication is throttled." idle reason::REPLICATION;
+    "follower.replication.throttled.replicas" follower_replication_throttled_replicas: Vec<String> = "", Resource, Checked(check_throttled, THROTTLED), Medium, "The follower replicas whose replication is throttled.";
     "index.interval.bytes" index_interval_bytes: i32 = "4096", Resource, AtLeast(0), Medium, "How many bytes lie between two entries of an index." idle reason::SEGMENTS;
-    "leader.replication.throttled.replicas" leader_replication_throttled_replicas: Vec<String> = "", Resource, Checked(check_throttled, THROTTLED), Medium, "The leader replicas whose replication is throttled." idle reason::REPLICATION;
+    "leader.replication.throttled.replicas" leader_replication_throttled_replicas: Vec<String> = "", Resource, Checked(check_throttled, THROTTLED), Medium, "The leader replicas whose replication is throttled.";
     "local.retention.bytes" local_retention_bytes: i64 = "-2", Resource, AtLeast(-2), Medium, "How many bytes stay on this broker after they were copied to remote storage." idle reason::TIERED;
     "local.retention.ms" local_retention_ms: i64 = "-2", Resource, AtLeast(-2), Medium, "How long records stay on this broker after they were copied to remote storage." idle reason::TIERED;
     "max.compaction.lag.ms" max_compaction_lag_ms: i64 = "9223372036854775807", Resource, AtLeast(1), Medium, "How long a record may wait for compaction, in milliseconds.";
@@ -44,7 +44,7 @@ config_keys! {
     "segment.index.bytes" segment_index_bytes: i32 = "10485760", Resource, AtLeast(4), Medium, "The size of an index file in bytes." idle reason::SEGMENTS;
     "segment.jitter.ms" segment_jitter_ms: i64 = "0", Resource, AtLeast(0), Medium, "A random part that is taken off segment.ms.";
     "segment.ms" segment_ms: i64 = "604800000", Resource, AtLeast(1), Medium, "How long a segment of a partition is written to, in milliseconds, before the next one begins.";
-    "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", Resource, Any, Medium, "Whether a replica that is not in sync may become leader." idle reason::REPLICATION;
+    "unclean.leader.election.enable" unclean_leader_election_enable: bool = "false", Resource, Any, Medium, "Whether a replica that is not in sync may become leader, which loses what only the others had.";
 }
 
 const THROTTLED: &str = "[partitionId]:[brokerId],[partitionId]:[brokerId],...";

@@ -7,22 +7,24 @@ use super::key::{ConfigType, Scope, parse_type};
 /// Why keys have no effect, in words that follow "has no effect here: ".
 pub mod reason {
     pub const AUTHENTICATION: &str = "connections are not authenticated yet";
+    pub const BATCHES: &str = "klamm's batches of metadata records have one bound";
+    pub const CHECKPOINTS: &str = "klamm keeps what it would write from time to time with each batch";
     pub const CLIENT_METRICS: &str = "klamm does not collect metrics from clients yet (KIP-714)";
     pub const COORDINATOR: &str = "klamm's coordinators have no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
+    pub const LISTENERS: &str = "klamm opens its listeners as soon as what is behind them answers";
     pub const LZ4_LEVELS: &str = "the lz4 library that klamm is built with has one level";
     pub const METRICS: &str = "klamm's metrics are read over HTTP and have no samples or windows";
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";
     pub const PURGATORY: &str = "klamm wakes waiting requests directly and has no purgatory to clean";
     pub const QUEUE: &str = "klamm has no queue of requests: each connection has its own bound";
-    pub const QUORUM: &str = "the controller is in this process and has no peers; clusters are not built yet";
     pub const QUOTA: &str = "quotas are not built yet";
-    pub const REPLICATION: &str = "a single node has nothing to replicate to";
     pub const SECURITY: &str = "security is not built yet, and klamm refuses to start rather than leave open what the file means to close; remove it to start";
     pub const SEGMENTS: &str = "klamm stores batches in RocksDB and has no segment or index files";
     pub const SHARE_GROUPS: &str = "share groups (KIP-932) are not built yet";
+    pub const STARTUP: &str = "klamm waits for its cluster as long as it takes, and says what it waits for";
     pub const STREAMS_GROUPS: &str = "streams groups (KIP-1071) are not built yet";
     pub const THREADS: &str = "klamm has one pool of threads, as many as there are processors";
     pub const TIERED: &str = "tiered storage is not built yet";
@@ -121,69 +123,30 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
         ClusterWide,
         reason::JAVA,
     ),
-    row("replica.selector.class", String, None, ReadOnly, reason::JAVA),
     row("metrics.num.samples", Int, Some("2"), ReadOnly, reason::METRICS),
     row("metrics.recording.level", String, Some("INFO"), ReadOnly, reason::METRICS),
     row("metrics.sample.window.ms", Long, Some("30000"), ReadOnly, reason::METRICS),
     row("delete.records.purgatory.purge.interval.requests", Int, Some("1"), ReadOnly, reason::PURGATORY),
     row("fetch.purgatory.purge.interval.requests", Int, Some("1000"), ReadOnly, reason::PURGATORY),
     row("producer.purgatory.purge.interval.requests", Int, Some("1000"), ReadOnly, reason::PURGATORY),
-    row("broker.heartbeat.interval.ms", Int, Some("2000"), ReadOnly, reason::QUORUM),
-    row("broker.session.timeout.ms", Int, Some("9000"), ReadOnly, reason::QUORUM),
-    row("controller.performance.always.log.threshold.ms", Long, Some("2000"), ReadOnly, reason::QUORUM),
-    row("controller.performance.sample.period.ms", Long, Some("60000"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.append.linger.ms", Int, Some("25"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.auto.join.enable", Boolean, Some("false"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.bootstrap.servers", List, Some(""), ReadOnly, reason::QUORUM),
-    row("controller.quorum.election.backoff.max.ms", Int, Some("1000"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.election.timeout.ms", Int, Some("1000"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.fetch.max.bytes", Int, Some("1048576"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.fetch.snapshot.max.bytes", Int, Some("1048576"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.fetch.timeout.ms", Int, Some("2000"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.request.timeout.ms", Int, Some("2000"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.retry.backoff.ms", Int, Some("20"), ReadOnly, reason::QUORUM),
-    row("controller.quorum.voters", List, Some(""), ReadOnly, reason::QUORUM),
-    row("controller.socket.timeout.ms", Int, Some("30000"), ReadOnly, reason::QUORUM),
-    row("early.start.listeners", List, None, ReadOnly, reason::QUORUM),
-    row("initial.broker.registration.timeout.ms", Int, Some("60000"), ReadOnly, reason::QUORUM),
-    row("internal.metadata.delete.delay.millis", Long, Some("60000"), ReadOnly, reason::QUORUM),
-    row("internal.metadata.log.segment.bytes", Int, None, ReadOnly, reason::QUORUM),
-    row("internal.metadata.max.batch.size.in.bytes", Int, Some("8388608"), ReadOnly, reason::QUORUM),
-    row("metadata.log.dir", String, None, ReadOnly, reason::QUORUM),
-    row("metadata.log.max.record.bytes.between.snapshots", Long, Some("20971520"), ReadOnly, reason::QUORUM),
-    row("metadata.log.max.snapshot.interval.ms", Long, Some("3600000"), ReadOnly, reason::QUORUM),
-    row("metadata.log.segment.bytes", Int, Some("1073741824"), ReadOnly, reason::QUORUM),
-    row("metadata.log.segment.ms", Long, Some("604800000"), ReadOnly, reason::QUORUM),
-    row("metadata.max.idle.interval.ms", Int, Some("500"), ReadOnly, reason::QUORUM),
-    row("metadata.max.retention.bytes", Long, Some("104857600"), ReadOnly, reason::QUORUM),
-    row("metadata.max.retention.ms", Long, Some("604800000"), ReadOnly, reason::QUORUM),
-    row("request.timeout.ms", Int, Some("30000"), ReadOnly, reason::QUORUM),
-    row("server.max.startup.time.ms", Long, Some("9223372036854775807"), ReadOnly, reason::QUORUM),
-    row("socket.connection.setup.timeout.max.ms", Long, Some("30000"), ReadOnly, reason::QUORUM),
-    row("socket.connection.setup.timeout.ms", Long, Some("10000"), ReadOnly, reason::QUORUM),
+    row("controller.performance.always.log.threshold.ms", Long, Some("2000"), ReadOnly, reason::METRICS),
+    row("controller.performance.sample.period.ms", Long, Some("60000"), ReadOnly, reason::METRICS),
+    row("early.start.listeners", List, None, ReadOnly, reason::LISTENERS),
+    row("internal.metadata.delete.delay.millis", Long, Some("60000"), ReadOnly, reason::SEGMENTS),
+    row("internal.metadata.log.segment.bytes", Int, None, ReadOnly, reason::SEGMENTS),
+    row("internal.metadata.max.batch.size.in.bytes", Int, Some("8388608"), ReadOnly, reason::BATCHES),
+    row("metadata.log.dir", String, None, ReadOnly, reason::DIRECTORIES),
+    row("metadata.log.segment.bytes", Int, Some("1073741824"), ReadOnly, reason::SEGMENTS),
+    row("metadata.log.segment.ms", Long, Some("604800000"), ReadOnly, reason::SEGMENTS),
+    row("server.max.startup.time.ms", Long, Some("9223372036854775807"), ReadOnly, reason::STARTUP),
     row("alter.log.dirs.replication.quota.window.num", Int, Some("11"), ReadOnly, reason::QUOTA),
     row("alter.log.dirs.replication.quota.window.size.seconds", Int, Some("1"), ReadOnly, reason::QUOTA),
     row("controller.quota.window.num", Int, Some("11"), ReadOnly, reason::QUOTA),
     row("controller.quota.window.size.seconds", Int, Some("1"), ReadOnly, reason::QUOTA),
     row("quota.window.num", Int, Some("11"), ReadOnly, reason::QUOTA),
     row("quota.window.size.seconds", Int, Some("1"), ReadOnly, reason::QUOTA),
-    row("replication.quota.window.num", Int, Some("11"), ReadOnly, reason::QUOTA),
-    row("replication.quota.window.size.seconds", Int, Some("1"), ReadOnly, reason::QUOTA),
-    row("auto.leader.rebalance.enable", Boolean, Some("true"), ReadOnly, reason::REPLICATION),
-    row("controlled.shutdown.enable", Boolean, Some("true"), ReadOnly, reason::REPLICATION),
-    row("leader.imbalance.check.interval.seconds", Long, Some("300"), ReadOnly, reason::REPLICATION),
-    row("num.replica.alter.log.dirs.threads", Int, None, ReadOnly, reason::REPLICATION),
-    row("num.replica.fetchers", Int, Some("1"), ClusterWide, reason::REPLICATION),
-    row("replica.fetch.backoff.ms", Int, Some("1000"), ReadOnly, reason::REPLICATION),
-    row("replica.fetch.max.bytes", Int, Some("1048576"), ReadOnly, reason::REPLICATION),
-    row("replica.fetch.min.bytes", Int, Some("1"), ReadOnly, reason::REPLICATION),
-    row("replica.fetch.response.max.bytes", Int, Some("10485760"), ReadOnly, reason::REPLICATION),
-    row("replica.fetch.wait.max.ms", Int, Some("500"), ReadOnly, reason::REPLICATION),
-    row("replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), ReadOnly, reason::REPLICATION),
-    row("replica.lag.time.max.ms", Long, Some("30000"), ReadOnly, reason::REPLICATION),
-    row("replica.socket.receive.buffer.bytes", Int, Some("65536"), ReadOnly, reason::REPLICATION),
-    row("replica.socket.timeout.ms", Int, Some("30000"), ReadOnly, reason::REPLICATION),
-    row("unclean.leader.election.interval.ms", Long, Some("300000"), ReadOnly, reason::REPLICATION),
+    row("num.replica.alter.log.dirs.threads", Int, None, ReadOnly, reason::DIRECTORIES),
+    row("replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), ReadOnly, reason::CHECKPOINTS),
     row("group.share.assignment.interval.ms", Int, Some("1000"), ClusterWide, reason::SHARE_GROUPS),
     row("group.share.assignors", List, Some("simple"), ReadOnly, reason::SHARE_GROUPS),
     row("group.share.delivery.count.limit", Int, Some("5"), ReadOnly, reason::SHARE_GROUPS),
@@ -407,7 +370,6 @@ static REFUSED: &[UnsupportedKey] = &[
     row("sasl.oauthbearer.token.endpoint.url", String, None, ReadOnly, reason::SECURITY),
     row("sasl.server.callback.handler.class", Class, None, ReadOnly, reason::SECURITY),
     row("sasl.server.max.receive.size", Int, Some("524288"), ReadOnly, reason::SECURITY),
-    row("security.inter.broker.protocol", String, Some("PLAINTEXT"), ReadOnly, reason::SECURITY),
     row("security.providers", String, None, ReadOnly, reason::SECURITY),
     row("ssl.allow.dn.changes", Boolean, Some("false"), ReadOnly, reason::SECURITY),
     row("ssl.allow.san.changes", Boolean, Some("false"), ReadOnly, reason::SECURITY),

@@ -25,6 +25,7 @@ use super::one_voter::OneVoter;
 use super::publisher::{ImageListener, Publisher, topic_config};
 use super::start::{Boot, Node, log_config, voter};
 use crate::clock::Clock;
+use crate::config::cluster::Controllers;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::LogManager;
@@ -50,6 +51,10 @@ pub struct MetadataOptions {
     pub config: Arc<BrokerConfig>,
     /// Where this broker is reached, as it registers itself.
     pub endpoints: Vec<Endpoint>,
+    /// Where this node's controller is reached, as it stands among the voters.
+    pub controller_endpoints: Vec<Endpoint>,
+    /// Who the controllers are where the log does not say it.
+    pub controllers: Controllers,
     /// The seed of placement and of the ids of topics.
     pub seed: u64,
 }
@@ -150,8 +155,11 @@ impl Metadata {
         let boot = Boot::read(&options.store)?;
         let (quorum, events) = open_quorum(&options).await?;
         let mut random = StdRng::seed_from_u64(options.seed);
-        let node =
-            Node { incarnation_id: random_kafka_id(&mut random), endpoints: options.endpoints.clone() };
+        let node = Node {
+            incarnation_id: random_kafka_id(&mut random),
+            endpoints: options.endpoints.clone(),
+            controller_endpoints: options.controller_endpoints.clone(),
+        };
         let progress = watch::Sender::new(Progress { committed: -1, lead: None });
         let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
         let (opened, first) = oneshot::channel();

@@ -26,6 +26,7 @@ pub(super) struct Node {
     pub(super) incarnation_id: Uuid,
     /// Where it is reached.
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) controller_endpoints: Vec<Endpoint>,
 }
 
 /// Which run of the operating system the data in a store are from. What was written in this one is there as long as it
@@ -79,7 +80,10 @@ pub(super) fn voter(options: &MetadataOptions) -> Voter {
         host: endpoint.host.to_string(),
         port: endpoint.port,
     };
-    Voter { key: local_key(&options.store), endpoints: options.endpoints.iter().map(endpoint).collect() }
+    Voter {
+        key: local_key(&options.store),
+        endpoints: options.controller_endpoints.iter().map(endpoint).collect(),
+    }
 }
 
 /// Decisions that are made one on the other and written together.
@@ -124,7 +128,7 @@ pub(super) fn activate(
         let controller = brokers::register_controller(
             &joining.context(settings, random),
             node.incarnation_id,
-            &node.endpoints,
+            &node.controller_endpoints,
             &settings.features,
         );
         joining.take(controller.records)?;

@@ -9,6 +9,7 @@ use super::image::Endpoint;
 use super::*;
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
+use crate::config::cluster::Controllers;
 use crate::error::ErrorCode;
 use crate::log::{LogManager, LogSettings, Partition};
 use crate::metadata::record::Record;
@@ -49,7 +50,9 @@ impl Node {
             logs: Arc::clone(&logs),
             clock,
             config: Arc::new(BrokerConfig::from_static(values.collect()).unwrap()),
-            endpoints: vec![endpoint],
+            endpoints: vec![endpoint.clone()],
+            controller_endpoints: vec![endpoint],
+            controllers: Controllers::ThisNode,
             // Each life of a process has another one.
             seed: rand::random(),
         };

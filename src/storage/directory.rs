@@ -73,6 +73,13 @@ pub(super) fn claim(directory: &Path, options: &StoreOptions) -> Result<MetaProp
     Ok(properties)
 }
 
+/// Who the directory belongs to; `None` where it is new.
+pub(super) fn owner(directory: &Path) -> Result<Option<MetaProperties>, StorageError> {
+    let text = read_file(&directory.join(FILE))
+        .map_err(|error| StorageError::Read(format!("{}: {error}", directory.display())))?;
+    text.map(|text| parse(directory, &text)).transpose()
+}
+
 fn read_file(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > FILE_BYTES => {

@@ -94,6 +94,14 @@ struct Shared {
 }
 
 impl Store {
+    /// Who a directory belongs to; `None` where it is new.
+    ///
+    /// # Errors
+    /// One clear sentence, where it can not be told.
+    pub fn owner(directory: &Path) -> Result<Option<MetaProperties>, StorageError> {
+        directory::owner(directory)
+    }
+
     /// Opens the store in a directory, creating it if the directory is empty or missing.
     ///
     /// # Errors
