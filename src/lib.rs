@@ -37,6 +37,7 @@
 //! | [`transaction`] | the transaction coordinator: the same, for each partition of `__transaction_state` |
 //! | [`quorum`] | KRaft: who may write the metadata log, and what of it is committed |
 //! | [`metadata`] | Kafka's metadata records, the image that they add up to, the controller that decides new ones |
+//! | [`replication`] | how this broker follows the leaders of partitions, and its life among the brokers |
 //! | [`api`] | one API, one file |
 //! | `net` | listeners and connections: framing, order, limits, drain; nothing else names sockets |
 //! | [`admin`] | metrics and health over HTTP |
@@ -47,7 +48,8 @@
 //!
 //! # What always holds
 //!
-//! - Cores (`group::core`, `transaction::core`, `metadata::controller`, `quorum::core`, `log::compaction::filter`) are
+//! - Cores (`group::core`, `transaction::core`, `metadata::controller`, `quorum::core`, `replication::{follower, lifecycle}`,
+//!   `log::compaction::filter`) are
 //!   synchronous code without clock, randomness, IO or globals. Decisions take `&Core`; only `replay` takes `&mut Core`.
 //! - No response leaves before the records it depends on are as durable as was asked for.
 //! - A failed append drops the state that ran ahead of the log and loads it again; nobody is answered wrongly.
@@ -72,6 +74,7 @@ pub mod metrics;
 mod net;
 pub mod protocol;
 pub mod quorum;
+pub mod replication;
 pub mod shard;
 pub mod storage;
 pub mod transaction;

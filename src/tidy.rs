@@ -26,6 +26,13 @@ const EDGES: &[(&str, &[&str])] = &[
         "metadata",
         &["client", "clock", "config", "error", "log", "metrics", "protocol", "quorum", "storage", "types"],
     ),
+    (
+        "replication",
+        &[
+            "client", "clock", "config", "error", "log", "metadata", "metrics", "protocol", "quorum",
+            "storage", "types",
+        ],
+    ),
     ("transaction", &["clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"]),
     ("group", &["clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"]),
     (
@@ -41,6 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metrics",
             "protocol",
             "quorum",
+            "replication",
             "transaction",
             "types",
         ],
@@ -63,6 +71,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metrics",
             "net",
             "quorum",
+            "replication",
             "storage",
             "transaction",
             "types",
@@ -166,6 +175,8 @@ fn cores_know_no_runtime_and_no_clock() {
         "src/metadata/controller",
         "src/metadata/image.rs",
         "src/quorum/core.rs",
+        "src/replication/follower.rs",
+        "src/replication/lifecycle.rs",
         "src/transaction/core.rs",
         "src/transaction/state.rs",
     ];
