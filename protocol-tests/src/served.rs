@@ -67,5 +67,6 @@ pub const SERVED: &[Served] = served! {
     IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeQuorumRequest UpdateFeaturesRequest
     DescribeClusterRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest
     ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest ListConfigResourcesRequest
-    DescribeTopicPartitionsRequest
+    DescribeTopicPartitionsRequest BrokerRegistrationRequest BrokerHeartbeatRequest UnregisterBrokerRequest
+    ControllerRegistrationRequest
 };

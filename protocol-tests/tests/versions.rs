@@ -81,7 +81,8 @@ async fn what_is_advertised_is_what_apache_kafka_advertises() {
     let mut client = server.connect().await;
     let request = klamm::protocol::messages::ApiVersionsRequest::default();
     let answer = client.call(0, &request).await;
-    // From Apache Kafka 4.3.1, of the APIs that are served here.
+    // From Apache Kafka 4.3.1, of the APIs that are served here: those of its brokers and those of its controllers, as
+    // one listener serves both.
     let kafka = [
         (0, 0, 13),
         (1, 4, 18),
@@ -118,10 +119,14 @@ async fn what_is_advertised_is_what_apache_kafka_advertises() {
         (57, 0, 2),
         (60, 0, 2),
         (61, 0, 0),
+        (62, 0, 4),
+        (63, 0, 2),
+        (64, 0, 0),
         (65, 0, 0),
         (66, 0, 2),
         (68, 0, 1),
         (69, 0, 1),
+        (70, 0, 0),
         (74, 0, 1),
         (75, 0, 0),
     ];

@@ -9,9 +9,12 @@ mod alter_configs;
 mod api_versions;
 pub(crate) mod authorized;
 pub(crate) mod auto_create;
+mod broker_heartbeat;
+mod broker_registration;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod context;
+mod controller_registration;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -52,6 +55,7 @@ mod sync_group;
 mod text;
 mod transactional;
 mod txn_offset_commit;
+mod unregister_broker;
 mod update_features;
 mod write_txn_markers;
 
@@ -202,10 +206,14 @@ apis! {
     57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest);
     60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest);
     61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
+    62 BrokerRegistration 0..=4, serial broker_registration(BrokerRegistrationRequest);
+    63 BrokerHeartbeat 0..=2, serial broker_heartbeat(BrokerHeartbeatRequest);
+    64 UnregisterBroker 0..=0, serial unregister_broker(UnregisterBrokerRequest);
     65 DescribeTransactions 0..=0, serial describe_transactions(DescribeTransactionsRequest);
     66 ListTransactions 0..=2, serial list_transactions(ListTransactionsRequest);
     68 ConsumerGroupHeartbeat 0..=1, serial consumer_group_heartbeat(ConsumerGroupHeartbeatRequest);
     69 ConsumerGroupDescribe 0..=1, serial consumer_group_describe(ConsumerGroupDescribeRequest);
+    70 ControllerRegistration 0..=0, serial controller_registration(ControllerRegistrationRequest);
     74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
 }

@@ -17,12 +17,15 @@ use tracing::{error, info};
 
 use super::command::Registration;
 use super::controller::features::METADATA_VERSION_LATEST;
-use super::controller::{Context, Decision, RECORDS_PER_REQUEST_MAX, Settings};
+use super::controller::{
+    Context, Decision, RECORDS_PER_REQUEST_MAX, Settings, SoftState, next_deadline_ms, tick,
+};
 use super::follow::{Lead, Progress};
 use super::image::Image;
 use super::one_voter::OneVoter;
 use super::record::Record;
 use super::start::{self, Node};
+use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::storage::Store;
 use crate::types::Offset;
@@ -61,6 +64,7 @@ pub(super) struct Active {
     pub(super) node: Node,
     /// The broker of this node, where it is registered together with the first activation.
     pub(super) registration: Option<Registration>,
+    pub(super) clock: Clock,
     pub(super) leading: Option<Leading>,
 }
 
@@ -71,14 +75,16 @@ pub(super) struct Leading {
     head: Image,
     /// The offset that the next record gets.
     next_offset: Offset,
+    /// What the log does not say.
+    soft: SoftState,
     /// Who waits, in the order of what they wait for.
     waiting: VecDeque<(Offset, Answer)>,
 }
 
 impl Leading {
-    fn new(lead: Arc<Lead>) -> Self {
+    fn new(lead: Arc<Lead>, soft: SoftState) -> Self {
         let (head, next_offset) = (lead.image.clone(), lead.next_offset);
-        Self { lead, head, next_offset, waiting: VecDeque::new() }
+        Self { lead, head, next_offset, soft, waiting: VecDeque::new() }
     }
 
     /// The last record that anything may rest on.
@@ -96,6 +102,9 @@ impl Active {
             if stopped.is_some() && waiting == 0 {
                 break;
             }
+            let deadline_ms =
+                self.leading.as_ref().and_then(|leading| next_deadline_ms(&leading.head, &leading.soft));
+            let due = self.clock.sleep_until(deadline_ms.unwrap_or(i64::MAX));
             tokio::select! {
                 biased;
                 changed = self.progress.changed() => match changed {
@@ -107,6 +116,7 @@ impl Active {
                     Some(Job::Stop(reply)) => stopped = Some(reply),
                     None => break,
                 },
+                () = due, if deadline_ms.is_some() => self.tick(),
             }
         }
         self.resign();
@@ -114,6 +124,15 @@ impl Active {
         if let Some(stopped) = stopped {
             // Whoever asked may have gone.
             let _ = stopped.send(());
+        }
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        let Some(mut context) = self.context() else { return };
+        let Decision { records, reply: () } = tick(&mut context);
+        if let Err(error) = self.append(records) {
+            error!(%error, "the controller can not write what was due");
         }
     }
 
@@ -142,9 +161,13 @@ impl Active {
     /// Begins to lead: the log gets what is missing in it.
     fn lead(&mut self, lead: Arc<Lead>) {
         info!(epoch = lead.epoch, next_offset = lead.next_offset, "this controller is active");
-        self.leading = Some(Leading::new(Arc::clone(&lead)));
         let registration = self.registration.take();
-        let activated = start::activate(self, &lead, registration.as_ref());
+        let mut soft = match registration {
+            Some(_) => SoftState::starting(&self.settings),
+            None => SoftState::activate(&lead.image, &self.settings, self.clock.steady_ms()),
+        };
+        let activated = start::activate(self, &lead, &mut soft, registration.as_ref());
+        self.leading = Some(Leading::new(lead, soft));
         if let Err(error) = activated.and_then(|records| self.append(records)) {
             error!(%error, "the controller can not begin to lead");
         }
@@ -194,9 +217,10 @@ impl Active {
 
     /// What a decision looks at; `None` where this node does not lead.
     fn context(&mut self) -> Option<Context<'_>> {
-        let Self { leading, settings, random, .. } = self;
-        let leading = leading.as_ref()?;
-        Some(Context { image: &leading.head, next_offset: leading.next_offset, settings, random })
+        let Self { leading, settings, random, clock, .. } = self;
+        let Leading { head, next_offset, soft, .. } = leading.as_mut()?;
+        let now_ms = clock.steady_ms();
+        Some(Context { image: head, next_offset: *next_offset, settings, random, now_ms, soft })
     }
 
     /// Appends the records of one decision and applies them to the head.

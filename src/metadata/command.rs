@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::image::{ConfigResource, ConfigValues};
 pub use crate::config::dynamic::ConfigOp;
-use crate::types::NodeId;
+use crate::types::{NodeId, Offset};
 
 /// A topic to create.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +111,39 @@ pub struct Registration {
     pub rack: Option<Arc<str>>,
     /// Its data directories.
     pub log_dirs: Vec<Uuid>,
-    /// Whether it has everything that its earlier lives have answered for: it was only the process that ended.
+    /// The epoch of its last life, if that one lost nothing of what it had; otherwise -1 (KIP-966).
+    pub previous_broker_epoch: i64,
+    /// Whether it stays leader of what only it has: the only node restarts, and has everything that its earlier lives
+    /// have answered for.
     pub kept_everything: bool,
+}
+
+/// What a broker says every now and then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Its `node.id`.
+    pub broker_id: NodeId,
+    /// The epoch that its registration was answered with.
+    pub broker_epoch: i64,
+    /// The last record of the metadata that it has seen.
+    pub metadata_offset: Offset,
+    /// It does not want to lead yet.
+    pub want_fence: bool,
+    /// It wants to stop.
+    pub want_shut_down: bool,
+    /// Directories that have failed.
+    pub offline_log_dirs: Vec<Uuid>,
+    /// Directories that take no new partitions; `None` before the broker knows.
+    pub cordoned_log_dirs: Option<Vec<Uuid>>,
+}
+
+/// What a broker is told when it sends a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// It has seen its own registration.
+    pub is_caught_up: bool,
+    /// It may not lead.
+    pub is_fenced: bool,
+    /// It may stop now.
+    pub should_shut_down: bool,
 }

@@ -171,6 +171,7 @@ impl Metadata {
             settings: settings.clone(),
             node: node.clone(),
             registration: Some(registration(&options, &settings, &node, &boot)),
+            clock: options.clock.clone(),
             leading: None,
         };
         let follow = Follow {
@@ -353,12 +354,13 @@ impl Metadata {
         &self,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (reply, offset) = self.decide_at(decide).await?;
+        let (reply, offset) = self.decide_at(decide, RECORDS_PER_REQUEST_MAX).await?;
         self.shared.settled(offset).await?;
         Ok(reply)
     }
 
-    /// Has the controller decide, and waits until the decision is committed. It may not be published here yet.
+    /// Has the controller decide, and waits until the decision is committed. It may not be published here yet. What
+    /// follows for the partitions of a broker may be more than one batch.
     ///
     /// # Errors
     /// Where this node is not the active controller, or is no more before the decision is committed.
@@ -366,15 +368,16 @@ impl Metadata {
         &self,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.decide_at(decide).await.map(|(reply, _)| reply)
+        self.decide_at(decide, usize::MAX).await.map(|(reply, _)| reply)
     }
 
     async fn decide_at<T: Send + 'static>(
         &self,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
+        records_max: usize,
     ) -> Result<(T, Offset), ApiError> {
         let (sender, replied) = oneshot::channel();
-        let asked = Asked { decide, sender };
+        let asked = Asked { decide, sender, records_max };
         self.mailbox.send(Job::Decide(Box::new(asked))).await.map_err(|_| stopped())?;
         replied.await.map_err(|_| stopped())?
     }
@@ -384,6 +387,8 @@ impl Metadata {
 struct Asked<T, F> {
     decide: F,
     sender: oneshot::Sender<Result<(T, Offset), ApiError>>,
+    /// How many records it may become.
+    records_max: usize,
 }
 
 impl<T, F> Command for Asked<T, F>
@@ -392,11 +397,11 @@ where
     F: FnOnce(&mut Context<'_>) -> Decision<T> + Send,
 {
     fn decide(self: Box<Self>, context: &mut Context<'_>) -> Decision<Answer> {
-        let Self { decide, sender } = *self;
+        let Self { decide, sender, records_max } = *self;
         let Decision { records, reply } = decide(context);
-        if records.len() > RECORDS_PER_REQUEST_MAX {
-            // A request is one batch, so that it is written as a whole or not at all.
-            let text = format!("the request would need more than {RECORDS_PER_REQUEST_MAX} metadata records");
+        if records.len() > records_max {
+            // What a user asks for is one batch, so that it is written as a whole or not at all.
+            let text = format!("the request would need more than {records_max} metadata records");
             let refused: Answer = Box::new(move |_| {
                 // Whoever asked may have gone.
                 let _ = sender.send(Err(ApiError::with(ErrorCode::PolicyViolation, text)));
@@ -442,6 +447,7 @@ fn registration(options: &MetadataOptions, settings: &Settings, node: &Node, boo
         features: settings.features.clone(),
         rack: options.config.broker_rack.as_deref().map(Arc::from),
         log_dirs: vec![options.store.properties().directory_id],
+        previous_broker_epoch: -1,
         kept_everything: boot.kept_everything,
     }
 }

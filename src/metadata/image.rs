@@ -18,7 +18,7 @@ use crate::metadata::record::{ConfigRecord, FeatureLevelRecord, Record};
 use crate::types::{NodeId, Offset, ProducerId};
 
 pub use delta::Delta;
-pub use nodes::{BrokerImage, ControllerImage, Endpoint, FeatureRange};
+pub use nodes::{BrokerImage, ControllerImage, Endpoint, FeatureRange, LOST, MIGRATING, UNASSIGNED};
 pub use topics::{NO_LEADER, PartitionImage, TopicImage, Topics};
 
 /// The feature that says which metadata records may be written.

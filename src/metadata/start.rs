@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::active::Active;
 use super::command::Registration;
-use super::controller::{Context, Settings, brokers, features};
+use super::controller::{Context, Settings, SoftState, brokers, features};
 use super::follow::Lead;
 use super::handle::MetadataOptions;
 use super::image::{Endpoint, Image};
@@ -94,8 +94,14 @@ struct Joining {
 }
 
 impl Joining {
-    fn context<'a>(&'a self, settings: &'a Settings, random: &'a mut StdRng) -> Context<'a> {
-        Context { image: &self.image, next_offset: self.next_offset, settings, random }
+    fn context<'a>(
+        &'a self,
+        settings: &'a Settings,
+        random: &'a mut StdRng,
+        soft: &'a mut SoftState,
+        now_ms: i64,
+    ) -> Context<'a> {
+        Context { image: &self.image, next_offset: self.next_offset, settings, random, now_ms, soft }
     }
 
     fn take(&mut self, records: Vec<Record>) -> Result<(), ApiError> {
@@ -117,29 +123,36 @@ impl Joining {
 pub(super) fn activate(
     active: &mut Active,
     lead: &Lead,
+    soft: &mut SoftState,
     broker: Option<&Registration>,
 ) -> Result<Vec<Record>, ApiError> {
-    let Active { settings, random, node, .. } = active;
+    let Active { settings, random, node, clock, .. } = active;
+    let (settings, now_ms) = (&*settings, clock.steady_ms());
     let mut joining =
         Joining { image: lead.image.clone(), next_offset: lead.next_offset, records: Vec::new() };
     joining.take(features::activate(&lead.image, lead.in_transaction))?;
     let registered = lead.image.controllers.get(&settings.node_id);
     if registered.is_none_or(|controller| controller.incarnation_id != node.incarnation_id) {
         let controller = brokers::register_controller(
-            &joining.context(settings, random),
+            &joining.context(settings, random, soft, now_ms),
+            settings.node_id,
             node.incarnation_id,
             &node.controller_endpoints,
             &settings.features,
         );
+        // Where the metadata.version is too old, there are no records of controllers.
         joining.take(controller.records)?;
     }
     if let Some(registration) = broker {
-        let registered = brokers::register(&joining.context(settings, random), registration);
+        let id = registration.broker_id;
+        let registered =
+            brokers::register(&mut joining.context(settings, random, soft, now_ms), registration);
         joining.take(registered.records)?;
         let epoch = registered.reply?;
-        let unfenced = brokers::unfence(&joining.context(settings, random), registration.broker_id, epoch);
+        let unfenced = brokers::unfence(&joining.context(settings, random, soft, now_ms), id, epoch);
         joining.take(unfenced.records)?;
         unfenced.reply?;
+        soft.heartbeats.in_process(id, epoch);
     }
     Ok(joining.records)
 }

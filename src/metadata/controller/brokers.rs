@@ -1,40 +1,50 @@
-//! Brokers: registration, fencing, and what follows for the partitions that they lead.
+//! Brokers and controllers: registration, heartbeats, fencing, controlled shutdown.
 
 use uuid::Uuid;
 
+use super::leaders::{self, Event};
+use super::partition_change::DIRECTORIES;
 use super::{Context, Decision};
 use crate::error::{ApiError, ErrorCode};
-use crate::metadata::command::Registration;
-use crate::metadata::image::{
-    ConfigResource, FeatureRange, Image, METADATA_VERSION, NO_LEADER, PartitionImage, TopicImage,
-};
+use crate::metadata::command::{Heartbeat, HeartbeatReply, Registration};
+use crate::metadata::image::{BrokerImage, Endpoint, FeatureRange, METADATA_VERSION, PartitionImage};
 use crate::metadata::record::{
-    BrokerRegistrationChangeRecord, PartitionChangeRecord, Record, RegisterBrokerRecord,
-    RegisterControllerRecord,
+    BrokerRegistrationChangeRecord, Record, RegisterBrokerRecord, RegisterControllerRecord,
+    UnregisterBrokerRecord,
 };
 use crate::types::NodeId;
 
 /// The largest of the directory ids that stand for something else (`DirectoryId.reserved`).
 const RESERVED_DIRECTORY_MAX: u128 = 100;
+/// The `metadata.version` (3.7-IV0) from which controllers register.
+const CONTROLLERS_REGISTER: i16 = 15;
+/// The `metadata.version` (4.3-IV0) from which directories can be cordoned.
+const CORDONS: i16 = 30;
 
 /// Takes a broker in, fenced. A new incarnation loses what the older one led: its log may have lost records that others
-/// have seen, which a new leader epoch tells them. Where nothing was lost, it goes on leading what nobody else can lead
-/// (Kafka's does not), so that a restart writes nothing about partitions. The reply is the broker's epoch.
-pub fn register(context: &Context<'_>, registration: &Registration) -> Decision<Result<i64, ApiError>> {
-    let image = context.image;
+/// have seen, which a new leader epoch tells them. Where the only node lost nothing, it goes on leading what nobody
+/// else can lead (Kafka's does not), so that a restart writes nothing about partitions. The reply is the broker's
+/// epoch.
+pub fn register(context: &mut Context<'_>, registration: &Registration) -> Decision<Result<i64, ApiError>> {
     if let Err(error) = check(context, registration) {
         return Decision::reply(Err(error));
     }
+    let image = context.image;
     let id = registration.broker_id;
     let existing = image.brokers.get(&id);
     let same_life = existing.filter(|broker| broker.incarnation_id == registration.incarnation_id);
     let mut records = Vec::new();
     if same_life.is_none() {
+        let last = registration.previous_broker_epoch;
+        let kept = registration.kept_everything || existing.is_some_and(|broker| broker.epoch == last);
+        let elr = image.feature(super::features::ELR_VERSION) > 0;
+        let event = if elr && !kept { Event::LostData(id) } else { Event::Gone(id) };
         let goes_on = |partition: &PartitionImage| registration.kept_everything && partition.replicas == [id];
-        records.extend(leader_updates(image, Change::Gone(id), goes_on));
+        records.extend(leaders::updates(context, event, goes_on));
     }
     // Kafka takes the offset of the first record of the decision, which need not be the registration's.
     let broker_epoch = same_life.map_or(context.next_offset, |broker| broker.epoch);
+    let has_directories = metadata_version(context) >= DIRECTORIES;
     let record = RegisterBrokerRecord {
         broker_id: id,
         incarnation_id: registration.incarnation_id,
@@ -44,20 +54,58 @@ pub fn register(context: &Context<'_>, registration: &Registration) -> Decision<
         rack: registration.rack.as_deref().map(str::to_owned),
         fenced: same_life.is_none_or(|broker| broker.fenced),
         in_controlled_shutdown: same_life.is_some_and(|broker| broker.in_controlled_shutdown),
-        log_dirs: registration.log_dirs.clone(),
+        log_dirs: if has_directories { registration.log_dirs.clone() } else { Vec::new() },
         ..RegisterBrokerRecord::default()
     };
+    let offset = context.offset_after(records.len());
+    context.soft.heartbeats.registered(id, broker_epoch, offset);
     records.push(record.into());
     Decision { records, reply: Ok(broker_epoch) }
 }
 
+fn metadata_version(context: &Context<'_>) -> i16 {
+    context.image.metadata_version().unwrap_or_default()
+}
+
 fn check(context: &Context<'_>, registration: &Registration) -> Result<(), ApiError> {
-    let Context { image, settings, .. } = context;
-    let invalid = |text: String| Err(ApiError::with(ErrorCode::InvalidRegistration, text));
+    let Context { image, settings, now_ms, soft, .. } = context;
     if *registration.cluster_id != *settings.cluster_id {
         let text = format!("the cluster id is {}, not {}", settings.cluster_id, registration.cluster_id);
         return Err(ApiError::with(ErrorCode::InconsistentClusterId, text));
     }
+    if let Some(broker) = image.brokers.get(&registration.broker_id)
+        && broker.incarnation_id != registration.incarnation_id
+        && soft.heartbeats.has_session(broker.id, broker.epoch, *now_ms)
+    {
+        let text = format!(
+            "another broker is registered as {}; if that was this one before it restarted, its session ends soon",
+            broker.id
+        );
+        return Err(ApiError::with(ErrorCode::DuplicateBrokerRegistration, text));
+    }
+    if metadata_version(context) >= DIRECTORIES {
+        check_directories(context, registration)?;
+    }
+    let range = |name: &str| registration.features.iter().find(|range| &*range.name == name);
+    let unsupported = |name: &str, level| !range(name).map_or(level == 0, |range| range.contains(level));
+    if range(METADATA_VERSION).is_none() {
+        let text = format!("the broker does not say which {METADATA_VERSION} it supports");
+        return Err(ApiError::with(ErrorCode::InvalidRegistration, text));
+    }
+    let finalised = image.features().find(|(name, level)| unsupported(name, *level));
+    let unfinalised = || {
+        let excludes_zero = |range: &&FeatureRange| image.feature(&range.name) == 0 && !range.contains(0);
+        registration.features.iter().find(excludes_zero).map(|range| (&*range.name, 0))
+    };
+    if let Some((name, level)) = finalised.or_else(unfinalised) {
+        let text = format!("the broker does not support level {level} of {name}, at which the cluster works");
+        return Err(ApiError::with(ErrorCode::UnsupportedVersion, text));
+    }
+    Ok(())
+}
+
+fn check_directories(context: &Context<'_>, registration: &Registration) -> Result<(), ApiError> {
+    let invalid = |text: String| Err(ApiError::with(ErrorCode::InvalidRegistration, text));
     let directories = &registration.log_dirs;
     if directories.is_empty() {
         return invalid("a broker needs a directory".to_owned());
@@ -69,140 +117,225 @@ fn check(context: &Context<'_>, registration: &Registration) -> Result<(), ApiEr
         if directories[..at].contains(directory) {
             return invalid(format!("the directory id {directory} is there twice"));
         }
-        let other = |broker: &&_| owns(broker, *directory) && broker.id != registration.broker_id;
-        if let Some(broker) = image.brokers.values().map(|broker| &**broker).find(other) {
+        let other = |broker: &&BrokerImage| {
+            broker.log_dirs.contains(directory) && broker.id != registration.broker_id
+        };
+        if let Some(broker) = context.image.brokers.values().map(|broker| &**broker).find(other) {
             return invalid(format!("the directory id {directory} belongs to broker {}", broker.id));
         }
-    }
-    let range = |name: &str| registration.features.iter().find(|range| &*range.name == name);
-    if range(METADATA_VERSION).is_none() {
-        return invalid(format!("the broker does not say which {METADATA_VERSION} it supports"));
-    }
-    let unsupported = |name: &str, level| !range(name).map_or(level == 0, |range| range.contains(level));
-    if let Some((name, level)) = image.features().find(|(name, level)| unsupported(name, *level)) {
-        let text = format!("the broker does not support level {level} of {name}, at which the cluster works");
-        return Err(ApiError::with(ErrorCode::UnsupportedVersion, text));
     }
     Ok(())
 }
 
-fn owns(broker: &crate::metadata::image::BrokerImage, directory: Uuid) -> bool {
-    broker.log_dirs.contains(&directory)
+/// Whether the request comes from the life of the broker that is registered.
+///
+/// # Errors
+/// STALE_BROKER_EPOCH.
+pub(super) fn check_epoch<'a>(
+    context: &Context<'a>,
+    id: NodeId,
+    broker_epoch: i64,
+) -> Result<&'a BrokerImage, ApiError> {
+    match context.image.brokers.get(&id) {
+        Some(broker) if broker.epoch == broker_epoch => Ok(broker),
+        Some(broker) => {
+            let text = format!(
+                "the epoch of broker {id} is {} by now, and not {broker_epoch} any more",
+                broker.epoch
+            );
+            Err(ApiError::with(ErrorCode::StaleBrokerEpoch, text))
+        }
+        None => Err(ApiError::with(ErrorCode::StaleBrokerEpoch, format!("broker {id} is not registered"))),
+    }
 }
 
 /// Lets a registered broker lead: it leads the partitions that have no leader and that it has in sync.
 pub fn unfence(context: &Context<'_>, id: NodeId, broker_epoch: i64) -> Decision<Result<(), ApiError>> {
-    match context.image.brokers.get(&id) {
-        Some(broker) if broker.epoch == broker_epoch => {}
-        Some(_) | None => return Decision::reply(Err(ErrorCode::StaleBrokerEpoch.into())),
+    if let Err(error) = check_epoch(context, id, broker_epoch) {
+        return Decision::reply(Err(error));
     }
-    let change =
-        BrokerRegistrationChangeRecord { broker_id: id, broker_epoch, fenced: -1, ..Default::default() };
+    Decision { records: unfenced(context, id, broker_epoch), reply: Ok(()) }
+}
+
+fn unfenced(context: &Context<'_>, broker_id: NodeId, broker_epoch: i64) -> Vec<Record> {
+    let change = BrokerRegistrationChangeRecord { broker_id, broker_epoch, fenced: -1, ..Default::default() };
     let mut records = vec![change.into()];
-    records.extend(leader_updates(context.image, Change::Back(id), |_| false));
+    records.extend(leaders::updates(context, Event::Back(broker_id), |_| false));
+    records
+}
+
+/// Takes what it leads from a broker, and lets it lead no more.
+pub(super) fn fence(context: &Context<'_>, id: NodeId) -> Decision<()> {
+    let Some(broker) = context.image.brokers.get(&id) else { return Decision::reply(()) };
+    Decision { records: fenced(context, broker), reply: () }
+}
+
+fn fenced(context: &Context<'_>, broker: &BrokerImage) -> Vec<Record> {
+    let mut records = leaders::updates(context, Event::Gone(broker.id), |_| false);
+    if !broker.fenced {
+        let change = BrokerRegistrationChangeRecord {
+            broker_id: broker.id,
+            broker_epoch: broker.epoch,
+            fenced: 1,
+            ..Default::default()
+        };
+        records.push(change.into());
+    }
+    records
+}
+
+/// What a broker may do (`BrokerControlState`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fenced,
+    Unfenced,
+    ShuttingDown,
+    ShutDown,
+}
+
+/// Takes a heartbeat: the broker is alive, wants to lead, to be fenced or to stop, and tells of its directories.
+pub fn heartbeat(
+    context: &mut Context<'_>,
+    heartbeat: &Heartbeat,
+) -> Decision<Result<HeartbeatReply, ApiError>> {
+    let (id, epoch) = (heartbeat.broker_id, heartbeat.broker_epoch);
+    let broker = match check_epoch(context, id, epoch) {
+        Ok(broker) => broker,
+        Err(error) => return Decision::reply(Err(error)),
+    };
+    let Context { image, now_ms, .. } = *context;
+    context.soft.heartbeats.heard(image, id, epoch, now_ms);
+    let registered_at = context.soft.heartbeats.registered_at(image, id, epoch);
+    let is_caught_up = heartbeat.metadata_offset >= registered_at;
+    let current = match (broker.fenced, broker.in_controlled_shutdown) {
+        (true, _) => State::Fenced,
+        (false, true) => State::ShuttingDown,
+        (false, false) => State::Unfenced,
+    };
+    let next = next_state(context, heartbeat, current, is_caught_up);
+    let mut records = match next {
+        _ if next == current => Vec::new(),
+        State::Fenced | State::ShutDown => fenced(context, broker),
+        State::Unfenced => unfenced(context, id, epoch),
+        State::ShuttingDown => shutting_down(context, broker),
+    };
+    records.extend(directories(context, broker, heartbeat));
+    context.soft.heartbeats.reached(image, id, epoch, heartbeat.metadata_offset);
+    if next == State::ShuttingDown {
+        let last = context.offset_after(records.len()) - 1;
+        context.soft.heartbeats.shuts_down_at(image, id, epoch, last);
+    }
+    let reply = HeartbeatReply {
+        is_caught_up,
+        is_fenced: matches!(next, State::Fenced | State::ShutDown),
+        should_shut_down: next == State::ShutDown,
+    };
+    Decision { records, reply: Ok(reply) }
+}
+
+/// `BrokerHeartbeatManager.calculateNextBrokerState`.
+fn next_state(context: &Context<'_>, heartbeat: &Heartbeat, current: State, is_caught_up: bool) -> State {
+    let id = heartbeat.broker_id;
+    let leads = || {
+        let mut partitions = context.image.topics.iter().flat_map(|topic| topic.partitions());
+        partitions.any(|(_, partition)| partition.leader == id)
+    };
+    match current {
+        State::Fenced if heartbeat.want_shut_down => State::ShutDown,
+        State::Fenced if !heartbeat.want_fence && is_caught_up => State::Unfenced,
+        State::Fenced => State::Fenced,
+        State::Unfenced => match (heartbeat.want_fence, heartbeat.want_shut_down) {
+            (true, true) => State::ShutDown,
+            (true, false) => State::Fenced,
+            (false, true) if leads() => State::ShuttingDown,
+            (false, true) => State::ShutDown,
+            (false, false) => State::Unfenced,
+        },
+        State::ShuttingDown if leads() || !context.soft.heartbeats.may_stop(context.image, id) => {
+            State::ShuttingDown
+        }
+        State::ShuttingDown | State::ShutDown => State::ShutDown,
+    }
+}
+
+fn shutting_down(context: &Context<'_>, broker: &BrokerImage) -> Vec<Record> {
+    let change = BrokerRegistrationChangeRecord {
+        broker_id: broker.id,
+        broker_epoch: broker.epoch,
+        in_controlled_shutdown: 1,
+        ..Default::default()
+    };
+    let mut records = vec![change.into()];
+    records.extend(leaders::updates(context, Event::Gone(broker.id), |_| false));
+    records
+}
+
+/// What a heartbeat says of the broker's directories.
+fn directories(context: &Context<'_>, broker: &BrokerImage, heartbeat: &Heartbeat) -> Vec<Record> {
+    let mut records = Vec::new();
+    let change = BrokerRegistrationChangeRecord {
+        broker_id: broker.id,
+        broker_epoch: broker.epoch,
+        ..Default::default()
+    };
+    let failed = |directory: &&Uuid| heartbeat.offline_log_dirs.contains(directory);
+    let offline: Vec<Uuid> = broker.log_dirs.iter().filter(failed).copied().collect();
+    if metadata_version(context) >= DIRECTORIES && !offline.is_empty() {
+        let concerned = |partition: &PartitionImage| {
+            partition.directory(broker.id).is_some_and(|directory| offline.contains(&directory))
+        };
+        records.extend(leaders::updates(context, Event::Gone(broker.id), |partition| !concerned(partition)));
+        let log_dirs = broker.log_dirs.iter().filter(|directory| !failed(directory)).copied().collect();
+        records.push(BrokerRegistrationChangeRecord { log_dirs, ..change.clone() }.into());
+    }
+    if metadata_version(context) >= CORDONS
+        && let Some(cordoned) = &heartbeat.cordoned_log_dirs
+    {
+        let sorted = |directories: &[Uuid]| {
+            let mut directories = directories.to_vec();
+            directories.sort_unstable();
+            directories.dedup();
+            directories
+        };
+        if broker.cordoned_log_dirs.as_deref().map(sorted) != Some(sorted(cordoned)) {
+            let cordoned_log_dirs = Some(cordoned.clone());
+            records.push(BrokerRegistrationChangeRecord { cordoned_log_dirs, ..change }.into());
+        }
+    }
+    records
+}
+
+/// Forgets a broker that is gone for good (kafka-cluster.sh unregister).
+pub fn unregister(context: &Context<'_>, id: NodeId) -> Decision<Result<(), ApiError>> {
+    let Some(broker) = context.image.brokers.get(&id) else {
+        let text = format!("Broker ID {id} is not currently registered");
+        return Decision::reply(Err(ApiError::with(ErrorCode::BrokerIdNotRegistered, text)));
+    };
+    let mut records = leaders::updates(context, Event::Gone(id), |_| false);
+    let record = UnregisterBrokerRecord { broker_id: id, broker_epoch: broker.epoch, ..Default::default() };
+    records.push(record.into());
     Decision { records, reply: Ok(()) }
 }
 
 /// Takes a controller in.
 pub fn register_controller(
     context: &Context<'_>,
+    controller_id: NodeId,
     incarnation_id: Uuid,
-    endpoints: &[crate::metadata::image::Endpoint],
+    endpoints: &[Endpoint],
     features: &[FeatureRange],
-) -> Decision<()> {
+) -> Decision<Result<(), ApiError>> {
+    if metadata_version(context) < CONTROLLERS_REGISTER {
+        let text = "the metadata.version is too old to register controllers";
+        return Decision::reply(Err(ApiError::with(ErrorCode::UnsupportedVersion, text)));
+    }
     let record = RegisterControllerRecord {
-        controller_id: context.settings.node_id,
+        controller_id,
         incarnation_id,
         zk_migration_ready: false,
         end_points: endpoints.iter().map(Into::into).collect(),
         features: features.iter().map(Into::into).collect(),
         ..RegisterControllerRecord::default()
     };
-    Decision { records: vec![record.into()], reply: () }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// The broker can lead nothing any more.
-    Gone(NodeId),
-    /// The broker can lead again.
-    Back(NodeId),
-}
-
-/// What a broker that goes or comes back means for partitions
-/// (`ReplicationControlManager.generateLeaderAndIsrUpdates`).
-fn leader_updates(image: &Image, change: Change, spared: impl Fn(&PartitionImage) -> bool) -> Vec<Record> {
-    let mut records = Vec::new();
-    for topic in image.topics.iter() {
-        for (number, partition) in topic.partitions() {
-            let concerned = match change {
-                Change::Gone(id) => partition.isr.contains(&id),
-                Change::Back(_) => partition.leader == NO_LEADER,
-            };
-            if concerned && !spared(partition) {
-                records.extend(partition_update(image, topic, number, partition, change).map(Record::from));
-            }
-        }
-    }
-    records
-}
-
-/// The change of one partition (`PartitionChangeBuilder`, without eligible leader replicas: that feature is not
-/// finalised at any level).
-fn partition_update(
-    image: &Image,
-    topic: &TopicImage,
-    number: i32,
-    partition: &PartitionImage,
-    change: Change,
-) -> Option<PartitionChangeRecord> {
-    let can_lead = |id: NodeId| {
-        change != Change::Gone(id) && (change == Change::Back(id) || image.active_broker(id).is_some())
-    };
-    let mut isr: Vec<NodeId> =
-        partition.isr.iter().copied().filter(|id| change != Change::Gone(*id)).collect();
-    // The last replica in sync stays in sync: it alone has everything that was committed.
-    if isr.is_empty() {
-        isr.clone_from(&partition.isr);
-    }
-    let mut record = PartitionChangeRecord {
-        partition_id: number,
-        topic_id: topic.id,
-        ..PartitionChangeRecord::default()
-    };
-    let in_sync = |id: &NodeId| isr.contains(id) && can_lead(*id);
-    let clean =
-        Some(partition.leader).filter(in_sync).or_else(|| partition.replicas.iter().copied().find(in_sync));
-    let unclean = || {
-        let allowed = unclean_election(image, &topic.name);
-        partition.replicas.iter().copied().find(|id| allowed && can_lead(*id))
-    };
-    match clean {
-        Some(leader) if leader == partition.leader => {}
-        Some(leader) => record.leader = leader,
-        None => match unclean() {
-            Some(leader) => {
-                record.leader = leader;
-                isr = vec![leader];
-                if !partition.recovering {
-                    record.leader_recovery_state = 1;
-                }
-            }
-            None if partition.leader == NO_LEADER => {}
-            None => record.leader = NO_LEADER,
-        },
-    }
-    if isr != partition.isr {
-        record.isr = Some(isr);
-    }
-    let nothing = PartitionChangeRecord { partition_id: number, topic_id: topic.id, ..Default::default() };
-    (record != nothing).then_some(record)
-}
-
-/// Whether a replica that is not in sync may lead (`unclean.leader.election.enable` of the topic or the cluster).
-fn unclean_election(image: &Image, topic: &str) -> bool {
-    let set =
-        |resource| image.config(&resource).and_then(|values| values.get("unclean.leader.election.enable"));
-    let value = set(ConfigResource::topic(topic)).or_else(|| set(ConfigResource::cluster()));
-    value.is_some_and(|value| value == "true")
+    Decision { records: vec![record.into()], reply: Ok(()) }
 }

@@ -22,6 +22,9 @@ pub const GROUP_VERSION_LATEST: i16 = 1;
 /// The `transaction.version` of new clusters: a new epoch for each transaction (KIP-890).
 pub const TRANSACTION_VERSION_LATEST: i16 = 2;
 
+/// The feature that keeps eligible leader replicas (KIP-966).
+pub const ELR_VERSION: &str = "eligible.leader.replicas.version";
+
 /// The levels of `metadata.version` at which a record or a field was added, so that going below one of them would
 /// lose something (`MetadataVersion.didMetadataChange`).
 const METADATA_CHANGED_AT: [i16; 9] = [7, 8, 11, 13, 14, 15, 17, 23, 30];

@@ -8,6 +8,10 @@
 //! |---|---|
 //! | [`topics`] | `ReplicationControlManager` |
 //! | [`brokers`] | `ClusterControlManager` |
+//! | [`heartbeats`] | `BrokerHeartbeatManager`, `BrokerHeartbeatTracker` |
+//! | [`periodic`] | `PeriodicTaskControlManager` |
+//! | `leaders` | `ReplicationControlManager`: what brokers that come and go mean, elections |
+//! | `partition_change` | `PartitionChangeBuilder` |
 //! | [`configs`] | `ConfigurationControlManager` |
 //! | [`features`] | `FeatureControlManager`, `ActivationRecordsGenerator` |
 //! | [`producer_ids`] | `ProducerIdControlManager` |
@@ -16,6 +20,10 @@
 pub mod brokers;
 pub mod configs;
 pub mod features;
+pub mod heartbeats;
+mod leaders;
+mod partition_change;
+pub mod periodic;
 pub mod placement;
 pub mod producer_ids;
 pub mod topics;
@@ -23,6 +31,9 @@ pub mod topics;
 use std::sync::Arc;
 
 use rand::RngCore;
+
+pub use heartbeats::Heartbeats;
+pub use periodic::{SoftState, next_deadline_ms, tick};
 
 use super::image::{FeatureRange, Image};
 use super::record::Record;
@@ -56,6 +67,17 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Where randomness comes from.
     pub random: &'a mut dyn RngCore,
+    /// The steady clock, in milliseconds.
+    pub now_ms: i64,
+    /// What no log says.
+    pub soft: &'a mut SoftState,
+}
+
+impl Context<'_> {
+    /// The offset that a record gets which follows this many others of the decision.
+    fn offset_after(&self, records: usize) -> Offset {
+        self.next_offset + i64::try_from(records).unwrap_or(i64::MAX)
+    }
 }
 
 /// What was decided. The reply may leave once the records are written and replayed.

@@ -91,10 +91,8 @@ impl Racks {
     fn new(image: &Image, random: &mut dyn RngCore) -> Self {
         let mut racks: BTreeMap<Option<Arc<str>>, Rack> = BTreeMap::new();
         let (mut total, mut unfenced) = (0, 0);
-        let cordoned =
-            |dirs: &[_], cordoned: &[_]| !dirs.is_empty() && dirs.iter().all(|dir| cordoned.contains(dir));
         for broker in image.brokers.values() {
-            if broker.in_controlled_shutdown || cordoned(&broker.log_dirs, &broker.cordoned_log_dirs) {
+            if broker.in_controlled_shutdown || !broker.takes_replicas() {
                 continue;
             }
             let rack = racks.entry(broker.rack.clone()).or_default();

@@ -17,6 +17,8 @@ pub(crate) struct Model {
     pub(crate) image: Image,
     pub(crate) settings: Settings,
     pub(crate) random: StdRng,
+    pub(crate) soft: SoftState,
+    pub(crate) now_ms: i64,
     pub(crate) log: Vec<Record>,
 }
 
@@ -30,8 +32,14 @@ impl Model {
             features: features::supported(),
             config: Arc::new(config),
         };
-        let mut model =
-            Self { image: Image::empty(), settings, random: StdRng::seed_from_u64(7), log: Vec::new() };
+        let mut model = Self {
+            image: Image::empty(),
+            soft: SoftState::starting(&settings),
+            settings,
+            random: StdRng::seed_from_u64(7),
+            now_ms: 0,
+            log: Vec::new(),
+        };
         let bootstrap = features::activate(&model.image, false);
         model.replay(bootstrap);
         for id in ids {
@@ -49,8 +57,8 @@ impl Model {
 
     pub(crate) fn decide<T>(&mut self, decide: impl FnOnce(&mut Context<'_>) -> Decision<T>) -> Decision<T> {
         let next_offset = i64::try_from(self.log.len()).unwrap();
-        let Self { image, settings, random, .. } = self;
-        decide(&mut Context { image, next_offset, settings, random })
+        let Self { image, settings, random, soft, now_ms, .. } = self;
+        decide(&mut Context { image, next_offset, settings, random, now_ms: *now_ms, soft })
     }
 
     fn replay(&mut self, records: Vec<Record>) {
@@ -77,6 +85,7 @@ pub(crate) fn registration(broker_id: NodeId, life: u128) -> Registration {
         features: features::supported(),
         rack: None,
         log_dirs: vec![Uuid::from_u128(1_000_000 + id)],
+        previous_broker_epoch: -1,
         kept_everything: false,
     }
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::configs;
+use super::leaders::default_directory;
+use super::partition_change::DIRECTORIES;
 use super::placement::place;
-use super::{Context, Decision, RECORDS_PER_REQUEST_MAX, Results};
+use super::{Context, Decision, RECORDS_PER_REQUEST_MAX, Results, Settings};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{CreatedTopic, NewPartitions, NewTopic};
 use crate::metadata::image::{ConfigResource, Image, PartitionImage};
@@ -106,6 +108,19 @@ fn create_one(context: &mut Context<'_>, topic: &NewTopic) -> Result<(CreatedTop
         records.push(new_partition(context.image, replicas).to_record(topic_id, number).into());
     }
     Ok((created, records))
+}
+
+/// What is set for this key of a topic: for the topic, for the controller's node or for the cluster.
+pub(super) fn topic_value<'a>(
+    image: &'a Image,
+    settings: &Settings,
+    topic: &str,
+    name: &str,
+) -> Option<&'a str> {
+    let of = |resource| image.config(&resource)?.get(name).map(String::as_str);
+    of(ConfigResource::topic(topic))
+        .or_else(|| of(ConfigResource::broker(settings.node_id)))
+        .or_else(|| of(ConfigResource::cluster()))
 }
 
 /// The record that sets or removes one key.
@@ -220,9 +235,14 @@ fn bad_assignment(text: String) -> ApiError {
 /// A partition that begins with these replicas, of which at least one is active.
 fn new_partition(image: &Image, replicas: Vec<NodeId>) -> PartitionImage {
     let isr: Vec<NodeId> = replicas.iter().copied().filter(|id| image.active_broker(*id).is_some()).collect();
-    let directory = |id| image.brokers.get(id).map_or(Uuid::nil(), |broker| broker.default_directory());
+    let has_directories = image.metadata_version().is_some_and(|version| version >= DIRECTORIES);
+    let directories = if has_directories {
+        replicas.iter().map(|id| default_directory(image, *id)).collect()
+    } else {
+        Vec::new()
+    };
     PartitionImage {
-        directories: replicas.iter().map(directory).collect(),
+        directories,
         leader: isr[0],
         replicas,
         isr,

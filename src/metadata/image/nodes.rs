@@ -10,6 +10,13 @@ use crate::metadata::record::{
 };
 use crate::types::NodeId;
 
+/// The directory of a replica that was placed before there were directory ids (`DirectoryId.MIGRATING`).
+pub const MIGRATING: Uuid = Uuid::nil();
+/// The directory of a replica whose broker has not chosen one yet (`DirectoryId.UNASSIGNED`).
+pub const UNASSIGNED: Uuid = Uuid::from_u128(1);
+/// The directory of a replica whose broker lost it (`DirectoryId.LOST`).
+pub const LOST: Uuid = Uuid::from_u128(2);
+
 /// Where a node is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -106,8 +113,8 @@ pub struct BrokerImage {
     pub in_controlled_shutdown: bool,
     /// Its data directories.
     pub log_dirs: Vec<Uuid>,
-    /// The directories that take no new partitions.
-    pub cordoned_log_dirs: Vec<Uuid>,
+    /// The directories that take no new partitions; `None` until the broker told.
+    pub cordoned_log_dirs: Option<Vec<Uuid>>,
 }
 
 impl BrokerImage {
@@ -122,7 +129,7 @@ impl BrokerImage {
             fenced: record.fenced,
             in_controlled_shutdown: record.in_controlled_shutdown,
             log_dirs: record.log_dirs.clone(),
-            cordoned_log_dirs: record.cordoned_log_dirs.clone().unwrap_or_default(),
+            cordoned_log_dirs: record.cordoned_log_dirs.clone(),
         }
     }
 
@@ -138,8 +145,8 @@ impl BrokerImage {
         if !record.log_dirs.is_empty() {
             self.log_dirs.clone_from(&record.log_dirs);
         }
-        if let Some(directories) = &record.cordoned_log_dirs {
-            self.cordoned_log_dirs.clone_from(directories);
+        if record.cordoned_log_dirs.is_some() {
+            self.cordoned_log_dirs.clone_from(&record.cordoned_log_dirs);
         }
     }
 
@@ -154,12 +161,29 @@ impl BrokerImage {
     }
 
     /// The directory that new replicas go to: the only one, or none in particular
-    /// (`BrokerRegistration.directoryIds`, `DirectoryId.UNASSIGNED`).
+    /// (`ClusterControlManager.defaultDir`).
     pub fn default_directory(&self) -> Uuid {
         match self.log_dirs.as_slice() {
+            [] => MIGRATING,
             [only] => *only,
-            _ => Uuid::nil(),
+            _ => UNASSIGNED,
         }
+    }
+
+    /// Whether what is in this directory is there. Of a replica whose directory is not known yet, and of a broker that
+    /// registered before directories were told, it is assumed (`DirectoryId.isOnline`).
+    pub fn has_online_directory(&self, directory: Uuid) -> bool {
+        match directory {
+            MIGRATING | UNASSIGNED => true,
+            LOST => false,
+            other => self.log_dirs.is_empty() || self.log_dirs.contains(&other),
+        }
+    }
+
+    /// Whether new replicas may go to this broker (KIP-1066).
+    pub fn takes_replicas(&self) -> bool {
+        let Some(cordoned) = &self.cordoned_log_dirs else { return true };
+        self.log_dirs.is_empty() || self.log_dirs.iter().any(|directory| !cordoned.contains(directory))
     }
 }
 

@@ -109,6 +109,18 @@ impl PartitionImage {
         self.partition_epoch += 1;
     }
 
+    /// The directory of the replica on this broker; `None` where it has none. What was written before replicas had
+    /// directories says nothing of them (`DirectoryId.MIGRATING`).
+    pub fn directory(&self, replica: NodeId) -> Option<Uuid> {
+        let at = self.replicas.iter().position(|id| *id == replica)?;
+        Some(self.directories.get(at).copied().unwrap_or_default())
+    }
+
+    /// Whether a reassignment adds replicas or takes some away.
+    pub fn is_reassigning(&self) -> bool {
+        !self.removing_replicas.is_empty() || !self.adding_replicas.is_empty()
+    }
+
     /// Forgets the eligible leader replicas; whether there were any.
     fn clear_elr(&mut self) -> bool {
         let had_any = !self.elr.is_empty() || !self.last_known_elr.is_empty();
