@@ -226,6 +226,7 @@ impl Partition {
     pub fn append_marker(
         self: &Arc<Self>,
         marker: &Marker,
+        origin: Origin,
         extra: Ops,
     ) -> Result<PendingAppend, AppendError> {
         let now_ms = self.shared.clock.now_ms();
@@ -236,7 +237,7 @@ impl Partition {
         let check = |producers: &Producers, _: &BatchView| {
             producers.check_marker(marker, self.name()).map(|()| Verdict::Append)
         };
-        self.enqueue(Valid { batch, log_append_time }, Origin::Internal, extra, &config, now_ms, check)
+        self.enqueue(Valid { batch, log_append_time }, origin, extra, &config, now_ms, check)
     }
 
     /// The aborted transactions whose marker is at `from` or behind, and whose first record is
