@@ -72,8 +72,6 @@ const EDGES: &[(&str, &[&str])] = &[
             "net",
             "quorum",
             "replication",
-            // Which partitions of the coordinators' topics are led.
-            "shard",
             "storage",
             "transaction",
             "types",

@@ -2,10 +2,8 @@
 //!
 //! - Pipelined: batches are validated and given offsets in the order of the requests, and answered when they are
 //!   stored.
-//! - acks=0: no response at all; any error closes the connection. acks=1 and acks=-1 are the same, as the leader is
-//!   the only replica.
-//! - `timeout_ms` bounds the wait for other replicas in Kafka, not the leader's own write, so there is nothing that
-//!   it could bound here.
+//! - acks=0: no response at all; any error closes the connection. acks=1: once the leader has it. acks=-1: once all
+//!   replicas in sync have it, of which there must be `min.insync.replicas`; `timeout_ms` bounds that wait.
 //! - Versions 0 to 2 are advertised and refused, because librdkafka takes their absence for a broker without
 //!   compression (KAFKA-18659). Version 13 names topics by id. Since version 10 NOT_LEADER_OR_FOLLOWER says who leads
 //!   (KIP-951).
@@ -13,6 +11,7 @@
 //!   Since version 12 it is added then; before, it must have been (KIP-890).
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,8 +28,9 @@ use super::request::{Encoded, Running};
 use super::resolve::{self, CurrentLeader, TopicRef};
 use super::text;
 use super::transactional::{Deferred, FirstTry, Supports, producer_of, verify_deferred};
+use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
-use crate::log::{AppendError, Origin, PendingAppend};
+use crate::log::{Acks, AppendError, Appended, Origin, PendingAppend};
 use crate::metadata::{Image, TopicImage};
 use crate::metrics::Metrics;
 use crate::protocol::header::RequestHeader;
@@ -39,6 +39,9 @@ use crate::types::is_internal_topic;
 
 /// Admin clients alone may write to internal topics, and they say so by this client id.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+/// What asks for all replicas in sync.
+const ACKS_ALL: i16 = -1;
 
 /// The first version that names topics by id.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -73,6 +76,7 @@ pub(super) fn begin(
 /// What became of a request in its first stage.
 struct Appends {
     acks: i16,
+    timeout_ms: i64,
     transactional_id: Option<Arc<str>>,
     topics: Vec<TopicAppends<Begun>>,
 }
@@ -130,6 +134,7 @@ impl From<ErrorCode> for Append {
 fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) -> Appends {
     let image = context.broker.metadata.image();
     let refusal = refusal_of_all(&request);
+    let acks = if request.acks == ACKS_ALL { Acks::InSync } else { Acks::Leader };
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let named = if header.api_version >= TOPIC_IDS_FROM {
@@ -147,7 +152,9 @@ fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) ->
                 (_, Some(Refusal::Transactional(code))) => Append::from(code).into(),
                 (Err(code), _) => Append::from(code).into(),
                 (Ok(_), Some(Refusal::Acks(code))) => Append::from(code).into(),
-                (Ok(found), None) => append_one(context, found, partition.index, partition.records, header),
+                (Ok(found), None) => {
+                    append_one(context, found, partition.index, partition.records, (acks, header))
+                }
             };
             (partition.index, appended)
         });
@@ -155,7 +162,7 @@ fn append(context: &Context, request: ProduceRequest, header: &RequestHeader) ->
         topics.push(TopicAppends { name, id, partitions });
     }
     let transactional_id = request.transactional_id.as_ref().map(|id| text::shared(id));
-    Appends { acks: request.acks, transactional_id, topics }
+    Appends { acks: request.acks, timeout_ms: request.timeout_ms.into(), transactional_id, topics }
 }
 
 /// Why no partition of a request is written to.
@@ -196,7 +203,7 @@ fn append_one(
     topic: &Arc<TopicImage>,
     index: i32,
     records: Option<Bytes>,
-    header: &RequestHeader,
+    (acks, header): (Acks, &RequestHeader),
 ) -> Begun {
     // The partition is looked for before its records are, as in Kafka.
     if topic.partition(index).is_none() {
@@ -221,9 +228,12 @@ fn append_one(
             let (bytes, count) = (records.len(), record_count(&records));
             let transactional = producer_of(&records).filter(|(producer, _)| producer.id >= 0);
             let begun = match transactional {
-                None => partition.append(records, Origin::Client, Default::default()).map(FirstTry::Appended),
+                None => {
+                    let terms = (Origin::Client, acks);
+                    partition.append_with(records, terms, Default::default(), None).map(FirstTry::Appended)
+                }
                 Some(producer) => {
-                    Deferred::begin(&partition, records, producer, supports(header.api_version))
+                    Deferred::begin(&partition, records, producer, acks, supports(header.api_version))
                 }
             };
             let appended = match begun {
@@ -309,7 +319,9 @@ async fn finish(
     appends: Appends,
     header: RequestHeader,
 ) -> Result<Option<Encoded>, Disconnect> {
-    let Appends { acks, transactional_id, topics } = appends;
+    let Appends { acks, timeout_ms, transactional_id, topics } = appends;
+    let clock = context.broker.clock.clone();
+    let deadline_ms = clock.steady_ms().saturating_add(timeout_ms);
     let topics = append_deferred(&context, transactional_id, topics, header.api_version).await;
     let mut response = ProduceResponse::default();
     let mut failed = None;
@@ -317,7 +329,10 @@ async fn finish(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, append) in topic.partitions {
             let answer = match append {
-                Append::Pending(pending) => stored(index, pending).await,
+                Append::Pending(pending) if acks == ACKS_ALL => {
+                    stored(index, in_sync(pending, &clock, deadline_ms).await)
+                }
+                Append::Pending(pending) => stored(index, pending.await),
                 Append::Refused(refused) => {
                     let image = context.broker.metadata.image();
                     tell_leader(&mut response, &context, &image, &refused, header.api_version);
@@ -343,8 +358,18 @@ async fn finish(
     }
 }
 
-async fn stored(index: i32, pending: PendingAppend) -> PartitionProduceResponse {
-    match pending.await {
+/// Waits for all replicas in sync, until the request's time is over.
+async fn in_sync(pending: PendingAppend, clock: &Clock, deadline_ms: i64) -> Result<Appended, ApiError> {
+    let mut committed = pin!(pending.committed());
+    tokio::select! {
+        biased;
+        committed = &mut committed => committed,
+        () = clock.sleep_until(deadline_ms) => Err(ErrorCode::RequestTimedOut.into()),
+    }
+}
+
+fn stored(index: i32, result: Result<Appended, ApiError>) -> PartitionProduceResponse {
+    match result {
         Ok(appended) => PartitionProduceResponse::default()
             .with_index(index)
             .with_base_offset(appended.base_offset)

@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use super::context::BrokerHandles;
 use crate::error::ErrorCode;
-use crate::log::{AppendError, Ops, Origin, Partition, PendingAppend, TransactionalBatch, Verification};
+use crate::log::{
+    Acks, AppendError, Ops, Origin, Partition, PendingAppend, TransactionalBatch, Verification,
+};
 use crate::transaction::command::{InTransaction, Producer};
 use crate::transaction::state::EPOCH_BUMP_FROM;
 use crate::types::TopicPartition;
@@ -104,6 +106,7 @@ pub(super) struct Deferred {
     partition: Arc<Partition>,
     records: Bytes,
     producer: Producer,
+    acks: Acks,
     verification: Verification,
 }
 
@@ -116,6 +119,7 @@ impl Deferred {
         partition: &Arc<Partition>,
         records: Bytes,
         (producer, base_sequence): (Producer, i32),
+        acks: Acks,
         supports: Supports,
     ) -> Result<FirstTry, AppendError> {
         let batch = TransactionalBatch {
@@ -127,9 +131,12 @@ impl Deferred {
         Ok(match partition.start_verification(batch)? {
             Some(verification) => {
                 let partition = Arc::clone(partition);
-                FirstTry::Waits(Self { partition, records, producer, verification })
+                FirstTry::Waits(Self { partition, records, producer, acks, verification })
             }
-            None => FirstTry::Appended(partition.append(records, Origin::Client, Ops::new())?),
+            None => {
+                let terms = (Origin::Client, acks);
+                FirstTry::Appended(partition.append_with(records, terms, Ops::new(), None)?)
+            }
         })
     }
 
@@ -148,7 +155,8 @@ impl Deferred {
     /// # Errors
     /// Those of the partition.
     pub(super) fn append(self) -> Result<PendingAppend, AppendError> {
-        self.partition.append_verified(self.records, Origin::Client, Ops::new(), &self.verification)
+        let Self { partition, records, acks, verification, .. } = self;
+        partition.append_with(records, (Origin::Client, acks), Ops::new(), Some(&verification))
     }
 }
 

@@ -36,4 +36,3 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 pub mod transactions;
-mod view;

@@ -46,6 +46,12 @@ impl Epochs {
         EpochChanges { put: (offset != log_start).then_some((epoch, log_start)), deleted }
     }
 
+    /// Forgets what starts at the log's new end or behind it.
+    pub(super) fn truncate_end(&mut self, end: Offset) -> EpochChanges {
+        let kept = self.0.partition_point(|(_, offset)| *offset < end);
+        EpochChanges { put: None, deleted: self.0.drain(kept..).map(|(epoch, _)| epoch).collect() }
+    }
+
     /// The epoch that wrote an offset.
     pub(super) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.0.partition_point(|(_, start)| *start <= offset);
@@ -98,6 +104,15 @@ mod tests {
         assert_eq!(epochs.assign(5, 50), EpochChanges::default());
         let changes = epochs.assign(7, 30);
         assert_eq!(changes, EpochChanges { put: Some((7, 30)), deleted: vec![5] });
+    }
+
+    #[test]
+    fn the_end_goes_with_the_log_end() {
+        let mut epochs = epochs();
+        assert_eq!(epochs.truncate_end(31), EpochChanges::default());
+        assert_eq!(epochs.truncate_end(30), EpochChanges { put: None, deleted: vec![5] });
+        assert_eq!(epochs.truncate_end(0).deleted, [1, 2]);
+        assert_eq!(epochs, Epochs::default());
     }
 
     #[test]

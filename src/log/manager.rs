@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use super::compaction::Cleaner;
 use super::epochs::Epochs;
 use super::partition::{Partition, Shared, Stored};
 use super::producers::Producers;
+use super::role::Joins;
 use super::state::{PartitionState, Segment, decode_name, encode_name};
 use super::tail::Tails;
 use super::transactions::partitions_with_aborted;
@@ -28,6 +30,8 @@ pub struct LogSettings {
     pub producer_id_expiration_ms: i64,
     /// How many bytes of the newest batches are kept in memory, over all partitions.
     pub tail_bytes: usize,
+    /// `replica.lag.time.max.ms`: how long a follower may be behind and stay in sync.
+    pub replica_lag_time_max_ms: i64,
 }
 
 /// Enough for some tenths of a second at full speed: consumers that keep up are served from memory.
@@ -35,7 +39,11 @@ const TAIL_BYTES: usize = 24 << 20;
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { producer_id_expiration_ms: 86_400_000, tail_bytes: TAIL_BYTES }
+        Self {
+            producer_id_expiration_ms: 86_400_000,
+            tail_bytes: TAIL_BYTES,
+            replica_lag_time_max_ms: 30_000,
+        }
     }
 }
 
@@ -90,6 +98,10 @@ impl LogManager {
             garbage: Notify::new(),
             sync_at_ms: AtomicI64::new(i64::MAX),
             sync_sooner: Notify::new(),
+            brokers: ArcSwap::default(),
+            lag_time_max_ms: settings.replica_lag_time_max_ms,
+            joins: Joins::default(),
+            truncations: OnceLock::new(),
         });
         let config = Arc::new(TopicConfig::default());
         let mut topics: HashMap<Uuid, Topic> = HashMap::new();
@@ -396,7 +408,6 @@ impl Deleted {
         for partition in self.partitions.iter().copied() {
             ops.delete(&Key::PartitionState { partition });
             ops.delete(&Key::CleanerCheckpoint { partition });
-            ops.delete(&Key::CoordinatorView { partition });
             ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
             ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
             ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
@@ -489,7 +500,6 @@ impl Loaded {
             | Key::GroupRecord { .. }
             | Key::Partition { .. }
             | Key::AbortedTransaction { .. }
-            | Key::CoordinatorView { .. }
             | Key::Group { .. }
             | Key::GroupOffset { .. }
             | Key::PendingOffset { .. }

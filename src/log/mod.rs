@@ -23,31 +23,43 @@ pub mod batch;
 mod compaction;
 pub mod compression;
 mod epochs;
+mod follow;
+mod leadership;
 mod manager;
 mod partition;
 mod producers;
 mod read;
 mod retention;
+mod role;
 mod settings;
 mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod transactions;
+mod truncate;
 mod types;
 mod validate;
 mod varint;
 mod verification;
+mod waiters;
 mod walk;
 mod watch;
 
 pub use crate::storage::{Gathering, Ops};
 pub use compaction::{CleanerMetrics, CleanerSettings};
+pub use follow::FromLeader;
+pub use leadership::{
+    ANY_BROKER_EPOCH, BrokerStanding, Brokers, FollowerFetch, IsrAccepted, IsrMember, IsrOutcome,
+    IsrProposal, Leadership, Leading, Terms,
+};
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
+pub use role::Following;
 pub use transactions::{AbortedTransaction, Marker};
+pub use truncate::TruncationListener;
 pub use types::{
-    ActiveProducer, AppendError, Appended, FoundOffset, Isolation, OffsetQuery, Offsets, Origin, Read,
+    Acks, ActiveProducer, AppendError, Appended, FoundOffset, Isolation, OffsetQuery, Offsets, Origin, Read,
     ReadUpTo,
 };
 pub use verification::{TransactionalBatch, Verification};

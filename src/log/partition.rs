@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
@@ -14,13 +14,17 @@ use uuid::Uuid;
 
 use super::batch::{BatchView, LEADER_EPOCH_AT};
 use super::epochs::{EpochChanges, Epochs};
+use super::leadership::{Brokers, Terms};
 use super::producers::{Producers, Verdict};
+use super::role::{Joins, Role};
 use super::settings::LogConfig;
 use super::state::{PartitionState, Segment};
 use super::tail::{Tail, Tails};
-use super::types::{ActiveProducer, AppendError, Appended, Offsets, Origin};
+use super::truncate::TruncationListener;
+use super::types::{Acks, ActiveProducer, AppendError, Appended, Offsets, Origin};
 use super::validate::{Valid, into_mut, validate};
-use super::verification::{GuardNumber, Verification};
+use super::verification::Verification;
+use super::waiters::Waiters;
 use super::watch::{Change, Watch, Watchers};
 use crate::clock::Clock;
 use crate::config::TopicConfig;
@@ -41,6 +45,14 @@ pub(super) struct Shared {
     pub(super) sync_at_ms: AtomicI64,
     /// Tells the task that syncs of an earlier time.
     pub(super) sync_sooner: Notify,
+    /// The registered brokers.
+    pub(super) brokers: ArcSwap<Brokers>,
+    /// `replica.lag.time.max.ms`.
+    pub(super) lag_time_max_ms: i64,
+    /// Led partitions that a follower asks to be in sync with.
+    pub(super) joins: Joins,
+    /// Who hears that the end of a log is taken back.
+    pub(super) truncations: OnceLock<Weak<dyn TruncationListener>>,
 }
 
 impl Shared {
@@ -83,9 +95,22 @@ pub(super) struct Inner {
     pub(super) log_end: Offset,
     /// Everything below is stored.
     pub(super) stored_end: Offset,
-    /// Everything below may be read by consumers. With one replica it follows the stored end;
-    /// with several it will follow the slowest of those in sync.
+    /// Everything below may be read by consumers. With one replica it follows the stored end, with several the slowest
+    /// of those in sync; a follower is told by its leader.
     pub(super) high_watermark: Offset,
+    pub(super) role: Role,
+    /// How often this node stopped to lead: what was appended before is not waited for after that.
+    pub(super) tenure: u32,
+    /// How often the end of the log was taken back: what was queued before does not count as stored after that.
+    pub(super) generation: u32,
+    /// Whether the end of the log is being taken back at this moment.
+    pub(super) is_truncating: bool,
+    /// The bytes of what is stored and not below the high watermark.
+    pub(super) uncommitted_bytes: u64,
+    /// Who waits for the high watermark.
+    pub(super) commits: Waiters,
+    /// Who waits for the low watermark.
+    pub(super) deletions: Waiters,
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) grown_to: TimestampMs,
     pub(super) epochs: Epochs,
@@ -102,6 +127,8 @@ pub(super) struct Inner {
     pub(super) rewriting: Option<(Offset, Offset)>,
     pub(super) is_deleted: bool,
     pub(super) watchers: Watchers,
+    /// Those who look at the log's end.
+    pub(super) end_watchers: Watchers,
 }
 
 /// What a partition is made of, as it was stored.
@@ -124,7 +151,14 @@ impl From<Stored> for Inner {
             log_start: state.log_start,
             log_end: state.log_end,
             stored_end: state.log_end,
-            high_watermark: state.log_end,
+            high_watermark: state.high_watermark,
+            role: Role::of_stored(&state),
+            tenure: 0,
+            generation: 0,
+            is_truncating: false,
+            uncommitted_bytes: 0,
+            commits: Waiters::default(),
+            deletions: Waiters::default(),
             leader_epoch: state.leader_epoch,
             grown_to: state.grown_to,
             epochs,
@@ -136,6 +170,7 @@ impl From<Stored> for Inner {
             rewriting: None,
             is_deleted: false,
             watchers: Watchers::default(),
+            end_watchers: Watchers::default(),
         }
     }
 }
@@ -168,6 +203,12 @@ impl Partition {
         // The metadata gave it; the next append makes it known to the store.
         restored.leader_epoch = restored.leader_epoch.max(inner.leader_epoch);
         restored.watchers = std::mem::take(&mut inner.watchers);
+        restored.end_watchers = std::mem::take(&mut inner.end_watchers);
+        restored.commits = std::mem::take(&mut inner.commits);
+        restored.deletions = std::mem::take(&mut inner.deletions);
+        restored.role = std::mem::replace(&mut inner.role, Role::Offline);
+        restored.high_watermark = inner.high_watermark.min(restored.log_end).max(restored.log_start);
+        (restored.tenure, restored.generation) = (inner.tenure, inner.generation + 1);
         // Who waits for the coordinator still does, and no number is given twice.
         restored.producers.verifications = std::mem::take(&mut inner.producers.verifications);
         self.tail.truncate(restored.log_end);
@@ -213,6 +254,11 @@ impl Partition {
         self.config.load().1.clone()
     }
 
+    /// The same without a copy, for a moment.
+    pub(super) fn config_now(&self) -> arc_swap::Guard<Arc<(Arc<TopicConfig>, LogConfig)>> {
+        self.config.load()
+    }
+
     /// Validates one record batch, gives it offsets and queues it for the store, together with
     /// `extra` in the same atomic write. Appends are stored in the order of these calls. A batch
     /// that its producer sent before is not appended again (nor is `extra` written), and answered
@@ -226,30 +272,35 @@ impl Partition {
         origin: Origin,
         extra: Ops,
     ) -> Result<PendingAppend, AppendError> {
-        self.append_guarded(batch, origin, extra, None)
+        self.append_with(batch, (origin, Acks::Leader), extra, None)
     }
 
-    /// The same for a batch that had to be verified: it may begin a transaction here.
+    /// The same for who waits for [`PendingAppend::committed`].
+    ///
+    /// # Errors
+    /// Likewise; `NOT_ENOUGH_REPLICAS` where fewer replicas are in sync than `min.insync.replicas`.
+    pub fn append_in_sync(
+        self: &Arc<Self>,
+        batch: Bytes,
+        origin: Origin,
+        extra: Ops,
+    ) -> Result<PendingAppend, AppendError> {
+        self.append_with(batch, (origin, Acks::InSync), extra, None)
+    }
+
+    /// The same for a batch of a client or coordinator that may have had to be verified: it may begin a transaction
+    /// here then.
     ///
     /// # Errors
     /// Likewise; `INVALID_TXN_STATE` where its transaction was ended meanwhile.
-    pub fn append_verified(
+    pub fn append_with(
         self: &Arc<Self>,
         batch: Bytes,
-        origin: Origin,
+        (origin, acks): (Origin, Acks),
         extra: Ops,
-        verification: &Verification,
+        verification: Option<&Verification>,
     ) -> Result<PendingAppend, AppendError> {
-        self.append_guarded(batch, origin, extra, verification.guard())
-    }
-
-    fn append_guarded(
-        self: &Arc<Self>,
-        batch: Bytes,
-        origin: Origin,
-        extra: Ops,
-        guard: Option<GuardNumber>,
-    ) -> Result<PendingAppend, AppendError> {
+        let guard = verification.and_then(Verification::guard);
         let with_start =
             |error: AppendError| AppendError { log_start_offset: self.inner.lock().log_start, ..error };
         let config = self.config.load();
@@ -257,7 +308,8 @@ impl Partition {
         let valid = validate(batch, origin, &config.1, &self.name, now_ms).map_err(with_start)?;
         let check =
             |producers: &Producers, batch: &BatchView| producers.check(batch, origin, guard, &self.name);
-        let appended = self.enqueue(valid, origin, extra, &config.1, now_ms, check).map_err(with_start);
+        let appended =
+            self.enqueue(valid, (origin, acks), extra, &config.1, now_ms, check).map_err(with_start);
         self.shared.tails.trim();
         appended
     }
@@ -266,7 +318,7 @@ impl Partition {
     pub(super) fn enqueue(
         self: &Arc<Self>,
         valid: Valid,
-        origin: Origin,
+        (origin, acks): (Origin, Acks),
         extra: Ops,
         config: &LogConfig,
         now_ms: TimestampMs,
@@ -276,13 +328,8 @@ impl Partition {
         let bytes = batch.len() as u64;
         let mut inner = self.inner.lock();
         self.check_writable(&inner, self.purpose(origin))?;
-        if let Origin::Coordinator { leader_epoch } = origin
-            && leader_epoch != inner.leader_epoch
-        {
-            let message = format!("Partition {} is not led in epoch {leader_epoch}", self.name);
-            return Err(AppendError::with(ErrorCode::NotLeaderOrFollower, message));
-        }
-        if bytes > config.segment_bytes && !origin.is_trusted() {
+        inner.role.check_append(acks, config.min_insync_replicas, &self.name)?;
+        if bytes > config.segment_bytes && origin != Origin::Internal {
             let message = format!(
                 "Message batch size is {bytes} bytes in append to partition {}, which exceeds the \
                  maximum configured segment size of {}.",
@@ -302,50 +349,78 @@ impl Partition {
         }
         let base_offset = inner.log_end;
         let last_offset = base_offset + i64::from(batch.last_offset_delta());
-        let max_timestamp = batch.max_timestamp();
         let mut ops = extra;
-        if let Origin::Coordinator { .. } = origin {
-            view_covers(&mut ops, self.id, last_offset + 1);
-        }
-        inner.roll_if_full(self.id, bytes, max_timestamp, now_ms, config, &mut ops);
-        inner.active.add(base_offset, bytes, max_timestamp, now_ms);
         let leader_epoch = inner.leader_epoch;
-        let changes = inner.epochs.assign(leader_epoch, base_offset);
-        put_epochs(&mut ops, self.id, changes);
-        inner.producers.update(&batch, base_offset, self.id, &mut ops);
-        inner.log_end = last_offset + 1;
-        let grown_to = (max_timestamp > inner.grown_to).then_some(max_timestamp);
-        inner.grown_to = grown_to.unwrap_or(inner.grown_to);
+        let grown_to = self.place(&mut inner, &batch, base_offset, leader_epoch, config, now_ms, &mut ops);
         ops.put(&Key::PartitionState { partition: self.id }, inner.state().encode());
         let batch = placed(batch, base_offset, leader_epoch);
         self.tail.push(base_offset, last_offset, batch.clone());
         ops.extent(self.id, base_offset, batch, grown_to);
-        inner.unsynced += last_offset + 1 - base_offset;
-        let durability = if inner.unsynced >= config.flush_messages || config.flush_ms <= 0 {
-            inner.unsynced = 0;
-            Durability::Disk
-        } else {
-            Durability::Process
-        };
         let appended = Appended {
             base_offset,
             last_offset,
             log_append_time_ms: log_append_time.unwrap_or(-1),
             log_start_offset: inner.log_start,
         };
-        let pending = self.commit(&mut inner, ops, durability, appended, bytes);
+        Ok(self.commit_records(&mut inner, ops, config, appended, bytes))
+    }
+
+    /// Takes note of a batch that is put at the end of the log: everything but its bytes. Answers what is for the time
+    /// index.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one append, on its hot path")]
+    pub(super) fn place(
+        &self,
+        inner: &mut Inner,
+        batch: &BatchView,
+        base_offset: Offset,
+        leader_epoch: LeaderEpoch,
+        config: &LogConfig,
+        now_ms: TimestampMs,
+        ops: &mut Ops,
+    ) -> Option<TimestampMs> {
+        let bytes = batch.len() as u64;
+        let max_timestamp = batch.max_timestamp();
+        let last_offset = base_offset + i64::from(batch.last_offset_delta());
+        inner.roll_if_full(self.id, bytes, max_timestamp, now_ms, config, ops);
+        inner.active.add(base_offset, bytes, max_timestamp, now_ms);
+        let changes = inner.epochs.assign(leader_epoch, base_offset);
+        put_epochs(ops, self.id, changes);
+        inner.producers.update(batch, base_offset, self.id, ops);
+        inner.unsynced += last_offset + 1 - inner.log_end;
+        inner.log_end = last_offset + 1;
+        let grown_to = (max_timestamp > inner.grown_to).then_some(max_timestamp);
+        inner.grown_to = grown_to.unwrap_or(inner.grown_to);
+        grown_to
+    }
+
+    /// Queues records, and sees to it that they are synced when the topic wants it.
+    pub(super) fn commit_records(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        ops: Ops,
+        config: &LogConfig,
+        appended: Appended,
+        bytes: u64,
+    ) -> PendingAppend {
+        let durability = if inner.unsynced >= config.flush_messages || config.flush_ms <= 0 {
+            inner.unsynced = 0;
+            Durability::Disk
+        } else {
+            Durability::Process
+        };
+        let pending = self.commit(inner, ops, durability, appended, bytes);
         if durability == Durability::Process && config.flush_ms < i64::MAX {
             // Behind the commit: a sync that is asked for before may be written before.
             self.shared.sync_within(config.flush_ms);
         }
-        Ok(pending)
+        pending
     }
 
     fn purpose(&self, origin: Origin) -> Purpose {
         match origin {
             Origin::Internal if self.topic_id == CLUSTER_METADATA_TOPIC_ID => Purpose::Metadata,
             Origin::Client => Purpose::Records,
-            Origin::Internal | Origin::Coordinator { .. } => Purpose::State,
+            Origin::Internal | Origin::Coordinator => Purpose::State,
         }
     }
 
@@ -353,6 +428,10 @@ impl Partition {
         if inner.is_deleted {
             let message = format!("Partition {} was deleted", self.name);
             return Err(AppendError::with(ErrorCode::UnknownTopicOrPartition, message));
+        }
+        if inner.is_truncating {
+            let message = format!("The end of partition {} is being taken back", self.name);
+            return Err(AppendError::with(ErrorCode::NotLeaderOrFollower, message));
         }
         match self.shared.store.refusal(purpose) {
             Some(refusal) => Err(refusal.into()),
@@ -371,17 +450,16 @@ impl Partition {
     ) -> PendingAppend {
         let (sender, receiver) = oneshot::channel();
         let partition = Arc::clone(self);
-        let end = inner.log_end;
+        let (end, generation, tenure) = (inner.log_end, inner.generation, inner.tenure);
+        let required = appended.last_offset + 1;
         self.shared.store.commit_then(ops, durability, move |result| {
-            if result.is_ok() {
-                partition.stored(end, bytes);
-            }
+            let committed = result.map(|()| partition.stored(end, bytes, generation) >= required);
             // Before anybody hears of it, so that whoever drops the last handle then does so.
             drop(partition);
             // Whoever gave up waiting does not hear of it.
-            let _ = sender.send(result);
+            let _ = sender.send(committed);
         });
-        PendingAppend { receiver, appended }
+        PendingAppend { receiver, appended, tenure, partition: Arc::clone(self) }
     }
 
     /// Queues extents that take the place of others; the lock is held, and says which.
@@ -397,15 +475,59 @@ impl Partition {
         receiver
     }
 
-    /// Called by the writer, in order: everything below `end` is stored, these bytes more than before.
-    fn stored(&self, end: Offset, bytes: u64) {
+    /// Called by the writer, in order: everything below `end` is stored, these bytes more than before. Answers the high
+    /// watermark.
+    pub(super) fn stored(&self, end: Offset, bytes: u64, generation: u32) -> Offset {
         let mut inner = self.inner.lock();
-        inner.stored_end = inner.stored_end.max(end);
-        let high_watermark = inner.stored_end;
-        if high_watermark > inner.high_watermark {
-            inner.high_watermark = high_watermark;
-            inner.producers.transactions.on_high_watermark(high_watermark);
-            inner.watchers.tell(Change::Grown(bytes));
+        // What was queued before the end was taken back says nothing about what is there now.
+        if generation == inner.generation {
+            inner.stored_end = inner.stored_end.max(end);
+            inner.uncommitted_bytes += bytes;
+            inner.end_watchers.tell(Change::Grown(bytes));
+            self.advance(&mut inner);
+        }
+        inner.high_watermark
+    }
+
+    /// Moves the high watermark as far as it may go; answers whether it moved.
+    pub(super) fn advance(&self, inner: &mut Inner) -> bool {
+        let reached = match &inner.role {
+            Role::Leader(leadership) if leadership.has_followers() => {
+                let brokers = self.shared.brokers.load();
+                leadership.high_watermark(inner.stored_end, &self.terms(&brokers))
+            }
+            Role::Leader(_) => Some(inner.stored_end),
+            Role::Follower(following) => Some(following.high_watermark.min(inner.stored_end)),
+            Role::Quorum { high_watermark } => Some((*high_watermark).min(inner.stored_end)),
+            Role::Offline => None,
+        };
+        let Some(high_watermark) = reached.filter(|reached| *reached > inner.high_watermark) else {
+            return false;
+        };
+        let bytes = inner.uncommitted_bytes;
+        // The part of the bytes that is left is not known exactly, and need not be.
+        let (left, all) = (inner.stored_end - high_watermark, inner.stored_end - inner.high_watermark);
+        inner.uncommitted_bytes = match (u64::try_from(left), u64::try_from(all)) {
+            (Ok(left @ 1..), Ok(all @ 1..)) => (bytes / all).saturating_mul(left).min(bytes),
+            _ => 0,
+        };
+        inner.high_watermark = high_watermark;
+        inner.producers.transactions.on_high_watermark(high_watermark);
+        inner.watchers.tell(Change::Grown(bytes));
+        if !inner.commits.is_empty() {
+            let result = inner.role.check_committed(self.config.load().1.min_insync_replicas);
+            inner.commits.reached(high_watermark, result);
+        }
+        true
+    }
+
+    /// What a leader goes by, now.
+    pub(super) fn terms<'a>(&self, brokers: &'a Brokers) -> Terms<'a> {
+        Terms {
+            now_ms: self.shared.clock.steady_ms(),
+            lag_time_max_ms: self.shared.lag_time_max_ms,
+            min_insync_replicas: self.config.load().1.min_insync_replicas,
+            brokers,
         }
     }
 
@@ -435,23 +557,6 @@ impl Partition {
         self.inner.lock().leader_epoch
     }
 
-    /// Starts a leader epoch at the end of the log. Older ones than the current are ignored.
-    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        let mut inner = self.inner.lock();
-        if inner.is_deleted || epoch < inner.leader_epoch || inner.epochs.latest() == Some(epoch) {
-            return;
-        }
-        inner.leader_epoch = epoch;
-        let log_end = inner.log_end;
-        let changes = inner.epochs.assign(epoch, log_end);
-        let mut ops = Ops::new();
-        put_epochs(&mut ops, self.id, changes);
-        ops.put(&Key::PartitionState { partition: self.id }, inner.state().encode());
-        // If it is lost, so is everything that was written in this epoch.
-        drop(self.shared.store.commit(ops, Durability::Process));
-        inner.wake();
-    }
-
     /// The largest epoch that is at most `leader_epoch`, and the offset where it ends; (-1, -1)
     /// when no such epoch is known.
     pub fn epoch_end(&self, leader_epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
@@ -462,26 +567,6 @@ impl Partition {
     /// The producers whose state is kept, by id.
     pub fn producers(&self) -> Vec<ActiveProducer> {
         self.inner.lock().producers.describe()
-    }
-
-    /// Up to where the view of the partition's coordinator covers the log; `None` where there is no view, or none that
-    /// fits the log.
-    ///
-    /// # Errors
-    /// When the store can not be read.
-    pub fn view_end(&self) -> Result<Option<Offset>, StorageError> {
-        let value = self.shared.store.get(&Key::CoordinatorView { partition: self.id })?;
-        let end = value.and_then(|value| Some(Offset::from_be_bytes((*value).try_into().ok()?)));
-        Ok(end.filter(|end| *end <= self.inner.lock().log_end))
-    }
-
-    /// Writes what a coordinator's view has from the log up to here.
-    ///
-    /// # Errors
-    /// When the store can not be written.
-    pub fn save_view(&self, mut view: Ops, end: Offset) -> Result<(), StorageError> {
-        view_covers(&mut view, self.id, end);
-        self.shared.store.commit_blocking(view, Durability::Process)
     }
 
     /// The size of the log in bytes, counted in whole segments as Kafka does.
@@ -498,6 +583,8 @@ impl Partition {
     pub(super) fn mark_deleted(&self) {
         let mut inner = self.inner.lock();
         inner.is_deleted = true;
+        inner.commits.fail(ErrorCode::NotLeaderOrFollower);
+        inner.deletions.fail(ErrorCode::NotLeaderOrFollower);
         inner.wake();
         drop(inner);
         self.tail.clear();
@@ -526,11 +613,6 @@ fn placed(batch: BatchView, base_offset: Offset, leader_epoch: LeaderEpoch) -> B
     bytes.freeze()
 }
 
-/// Says that a coordinator's view covers the log of a partition up to here: what it is written together with.
-fn view_covers(ops: &mut Ops, partition: PartitionId, end: Offset) {
-    ops.put(&Key::CoordinatorView { partition }, end.to_be_bytes().to_vec());
-}
-
 pub(super) fn put_epochs(ops: &mut Ops, partition: PartitionId, changes: EpochChanges) {
     for epoch in changes.deleted {
         ops.delete(&Key::LeaderEpoch { partition, epoch });
@@ -557,7 +639,7 @@ impl Inner {
         PartitionState {
             log_start: self.log_start,
             log_end: self.log_end,
-            high_watermark: self.log_end,
+            high_watermark: if self.role.is_alone() { self.log_end } else { self.high_watermark },
             leader_epoch: self.leader_epoch,
             grown_to: self.grown_to,
             active: self.active,
@@ -589,14 +671,22 @@ impl Inner {
     /// Something changed beside the high watermark.
     pub(super) fn wake(&mut self) {
         self.watchers.tell(Change::State);
+        self.end_watchers.tell(Change::State);
     }
 }
 
 /// An append on its way to the store. It is stored whether or not this is awaited.
-#[derive(Debug)]
 pub struct PendingAppend {
-    receiver: oneshot::Receiver<Result<(), StorageError>>,
+    receiver: oneshot::Receiver<Result<bool, StorageError>>,
     appended: Appended,
+    partition: Arc<Partition>,
+    tenure: u32,
+}
+
+impl std::fmt::Debug for PendingAppend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PendingAppend").field("appended", &self.appended).finish_non_exhaustive()
+    }
 }
 
 impl PendingAppend {
@@ -604,16 +694,37 @@ impl PendingAppend {
     pub fn expected(&self) -> Appended {
         self.appended
     }
+
+    /// Waits until all replicas in sync have it, which is what acks=all asks for.
+    ///
+    /// # Errors
+    /// When it could not be stored; `NOT_LEADER_OR_FOLLOWER` where this node leads no more, and what becomes of the
+    /// records is not known; `NOT_ENOUGH_REPLICAS_AFTER_APPEND` where fewer replicas have it than the topic wants.
+    pub async fn committed(mut self) -> Result<Appended, ApiError> {
+        let is_committed = match (&mut self.receiver).await {
+            Ok(result) => result?,
+            Err(_) => return Err(closed().into()),
+        };
+        if !is_committed {
+            self.partition.reach(self.appended.last_offset + 1, self.tenure).await?;
+        }
+        Ok(self.appended)
+    }
 }
 
 impl Future for PendingAppend {
     type Output = Result<Appended, ApiError>;
 
+    /// Waits until this node has stored it.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match ready!(Pin::new(&mut self.receiver).poll(context)) {
             Ok(result) => result.map_err(ApiError::from),
-            Err(_) => Err(StorageError::Write("it is closed".to_owned()).into()),
+            Err(_) => Err(closed().into()),
         };
-        Poll::Ready(result.map(|()| self.appended))
+        Poll::Ready(result.map(|_| self.appended))
     }
+}
+
+fn closed() -> StorageError {
+    StorageError::Write("it is closed".to_owned())
 }

@@ -2,7 +2,7 @@
 //! is not appended again, one that is missing is noticed, and one of a transaction that nobody
 //! coordinates is refused (Kafka's `ProducerStateManager`, `ProducerAppendInfo`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -28,6 +28,16 @@ pub(super) struct KnownBatch {
 }
 
 impl KnownBatch {
+    fn of(batch: &BatchView, base_offset: Offset) -> Self {
+        let offset_delta = batch.last_offset_delta();
+        Self {
+            last_sequence: batch.last_sequence(),
+            last_offset: base_offset + i64::from(offset_delta),
+            offset_delta,
+            timestamp: batch.max_timestamp(),
+        }
+    }
+
     fn first_sequence(&self) -> i32 {
         match self.last_sequence.checked_sub(self.offset_delta) {
             Some(first @ 0..) => first,
@@ -47,6 +57,8 @@ struct Producer {
     coordinator_epoch: i32,
     last_timestamp: TimestampMs,
     transaction_start: Option<Offset>,
+    /// Where the first batch or marker stands that is known of it, 0 where that was not kept.
+    since: Offset,
     batches: VecDeque<KnownBatch>,
 }
 
@@ -77,7 +89,7 @@ impl Producers {
         partition: &str,
     ) -> Result<Verdict, AppendError> {
         let id = batch.producer_id();
-        if id < 0 || origin.is_trusted() {
+        if id < 0 || origin == Origin::Internal {
             return Ok(Verdict::Append);
         }
         let known = self.by_id.get(&id);
@@ -239,12 +251,14 @@ impl Producers {
         by_id: &mut HashMap<ProducerId, Producer>,
         id: ProducerId,
         epoch: ProducerEpoch,
+        offset: Offset,
     ) -> &mut Producer {
         let producer = by_id.entry(id).or_insert_with(|| Producer {
             epoch,
             coordinator_epoch: -1,
             last_timestamp: -1,
             transaction_start: None,
+            since: offset,
             batches: VecDeque::with_capacity(BATCHES),
         });
         if producer.epoch != epoch {
@@ -256,17 +270,11 @@ impl Producers {
 
     fn add_batch(&mut self, batch: &BatchView, base_offset: Offset) -> Bytes {
         let (id, timestamp) = (batch.producer_id(), batch.max_timestamp());
-        let producer = Self::producer(&mut self.by_id, id, batch.producer_epoch());
+        let producer = Self::producer(&mut self.by_id, id, batch.producer_epoch(), base_offset);
         if producer.batches.len() == BATCHES {
             producer.batches.pop_front();
         }
-        let offset_delta = batch.last_offset_delta();
-        producer.batches.push_back(KnownBatch {
-            last_sequence: batch.last_sequence(),
-            last_offset: base_offset + i64::from(offset_delta),
-            offset_delta,
-            timestamp,
-        });
+        producer.batches.push_back(KnownBatch::of(batch, base_offset));
         producer.last_timestamp = timestamp;
         if batch.is_transactional() && producer.transaction_start.is_none() {
             producer.transaction_start = Some(base_offset);
@@ -283,7 +291,8 @@ impl Producers {
         partition: PartitionId,
         ops: &mut Ops,
     ) -> Bytes {
-        let producer = Self::producer(&mut self.by_id, marker.producer_id, marker.producer_epoch);
+        let Marker { producer_id, producer_epoch, .. } = *marker;
+        let producer = Self::producer(&mut self.by_id, producer_id, producer_epoch, offset);
         producer.coordinator_epoch = marker.coordinator_epoch;
         producer.last_timestamp = timestamp;
         // A marker without records before it says nothing to readers.
@@ -355,21 +364,167 @@ impl Producers {
     }
 }
 
+/// Producers whose last batches are taken back, while the log is read backwards for what they wrote before.
+#[derive(Debug, Default)]
+pub(super) struct Rebuilding {
+    producers: HashMap<ProducerId, Rebuilt>,
+    /// How many are not known well enough yet.
+    open: usize,
+}
+
+#[derive(Debug)]
+struct Rebuilt {
+    /// `None` as long as nothing was seen.
+    producer: Option<Producer>,
+    since: Offset,
+    /// What is remembered of them that stays, should the log not have it any more.
+    remembered: Option<Producer>,
+    coordinator_epoch: i32,
+    has_batches: bool,
+    has_transaction: bool,
+}
+
+impl Rebuilt {
+    fn is_done(&self) -> bool {
+        self.has_batches && self.has_transaction
+    }
+
+    fn see(&mut self, batch: &BatchView) {
+        let (epoch, since, coordinator_epoch) = (batch.producer_epoch(), self.since, self.coordinator_epoch);
+        let producer = self.producer.get_or_insert_with(|| Producer {
+            epoch,
+            coordinator_epoch,
+            last_timestamp: batch.max_timestamp(),
+            transaction_start: None,
+            since,
+            batches: VecDeque::with_capacity(BATCHES),
+        });
+        // What was written with an older epoch is not remembered.
+        self.has_batches |= epoch != producer.epoch;
+        if batch.is_control() {
+            self.has_transaction |= Marker::of(batch).is_some();
+            return;
+        }
+        if !self.has_batches {
+            producer.batches.push_front(KnownBatch::of(batch, batch.base_offset()));
+            self.has_batches = producer.batches.len() == BATCHES;
+        }
+        if !self.has_transaction {
+            match batch.is_transactional() {
+                true => producer.transaction_start = Some(batch.base_offset()),
+                false => self.has_transaction = true,
+            }
+        }
+    }
+}
+
+impl Rebuilding {
+    /// Whether the log need not be read further back.
+    pub(super) fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Looks at a batch that stays; from the last to the first.
+    pub(super) fn see(&mut self, batch: &BatchView) {
+        let Some(rebuilt) = self.producers.get_mut(&batch.producer_id()) else { return };
+        if rebuilt.is_done() || batch.base_offset() < rebuilt.since {
+            return;
+        }
+        rebuilt.see(batch);
+        // Before this one there is nothing that was known.
+        if rebuilt.is_done() || batch.base_offset() <= rebuilt.since {
+            (rebuilt.has_batches, rebuilt.has_transaction) = (true, true);
+            self.open -= 1;
+        }
+    }
+}
+
+impl Producers {
+    /// Begins to find out how these producers were when the log ended at `end`.
+    pub(super) fn rebuilding(&self, end: Offset, affected: HashSet<ProducerId>) -> Rebuilding {
+        let mut rebuilding = Rebuilding::default();
+        for id in affected {
+            let known = self.by_id.get(&id);
+            // One that has expired since it wrote is not known now, and was new or unknown before.
+            let since = known.map_or(Offset::MAX, |producer| producer.since);
+            let is_new = since >= end;
+            let remembered = known.map(|producer| {
+                let mut producer = producer.clone();
+                producer.batches.retain(|batch| batch.last_offset < end);
+                producer.transaction_start = producer.transaction_start.filter(|start| *start < end);
+                producer
+            });
+            let remembered = remembered.filter(|producer| !is_new && !producer.batches.is_empty());
+            let rebuilt = Rebuilt {
+                producer: None,
+                since,
+                remembered,
+                // Fences what came before, also if the marker that brought it is taken back.
+                coordinator_epoch: known.map_or(-1, |producer| producer.coordinator_epoch),
+                has_batches: is_new,
+                has_transaction: is_new,
+            };
+            rebuilding.open += usize::from(!is_new);
+            rebuilding.producers.insert(id, rebuilt);
+        }
+        rebuilding
+    }
+
+    /// Forgets everybody. Those who wait for their coordinator still do.
+    pub(super) fn forget(&mut self) {
+        let verifications = std::mem::take(&mut self.verifications);
+        *self = Self { verifications, ..Self::default() };
+    }
+
+    /// Takes back what was written at `end` or behind it.
+    pub(super) fn take_back(
+        &mut self,
+        rebuilding: Rebuilding,
+        end: Offset,
+        partition: PartitionId,
+        ops: &mut Ops,
+    ) {
+        for (producer_id, rebuilt) in rebuilding.producers {
+            let key = Key::Producer { partition, producer_id };
+            match rebuilt.producer.or(rebuilt.remembered) {
+                Some(producer) => {
+                    ops.put(&key, encode(&producer));
+                    self.by_id.insert(producer_id, producer);
+                }
+                None => {
+                    ops.delete(&key);
+                    self.by_id.remove(&producer_id);
+                }
+            }
+        }
+        self.transactions.truncate(end, partition, ops);
+        for (id, producer) in &self.by_id {
+            if let Some(first_offset) = producer.transaction_start {
+                self.transactions.begin(first_offset, *id);
+            }
+        }
+    }
+}
+
 /// The layout's version.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The one before, which has no `since`.
+const VERSION_WITHOUT_SINCE: u8 = 1;
 const HEAD_BYTES: usize = 1 + 2 + 4 + 8 + 8;
 const BATCH_BYTES: usize = 4 + 8 + 4 + 8;
 
 /// Value of [`crate::storage::Key::Producer`]: version u8, epoch i16, coordinator epoch i32, last
-/// timestamp i64, start of the open transaction i64 or -1, and for each batch: last sequence i32,
+/// timestamp i64, start of the open transaction i64 or -1, first offset that is known of it i64 (since version 2), and
+/// for each batch: last sequence i32,
 /// last offset i64, offset delta i32, timestamp i64.
 fn encode(producer: &Producer) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD_BYTES + BATCHES * BATCH_BYTES);
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + 8 + BATCHES * BATCH_BYTES);
     out.put_u8(VERSION);
     out.put_i16(producer.epoch);
     out.put_i32(producer.coordinator_epoch);
     out.put_i64(producer.last_timestamp);
     out.put_i64(producer.transaction_start.unwrap_or(-1));
+    out.put_i64(producer.since);
     for batch in &producer.batches {
         out.put_i32(batch.last_sequence);
         out.put_i64(batch.last_offset);
@@ -380,14 +535,20 @@ fn encode(producer: &Producer) -> Bytes {
 }
 
 fn decode(mut value: &[u8]) -> Option<Producer> {
-    if value.len() < HEAD_BYTES || value.get_u8() != VERSION {
+    if value.len() < HEAD_BYTES {
         return None;
     }
+    let version = value.get_u8();
     let mut producer = Producer {
         epoch: value.get_i16(),
         coordinator_epoch: value.get_i32(),
         last_timestamp: value.get_i64(),
         transaction_start: Some(value.get_i64()).filter(|offset| *offset >= 0),
+        since: match version {
+            VERSION => value.try_get_i64().ok()?,
+            VERSION_WITHOUT_SINCE => 0,
+            _ => return None,
+        },
         batches: VecDeque::with_capacity(BATCHES),
     };
     while !value.is_empty() {

@@ -71,7 +71,7 @@ impl Partition {
             return false;
         }
         let mut inner = self.inner.lock();
-        if inner.is_deleted || self.shared.store.failure().is_some() {
+        if inner.is_deleted || inner.is_truncating || self.shared.store.failure().is_some() {
             return false;
         }
         let by_size = by_size(&inner, config.retention_bytes);
@@ -94,7 +94,7 @@ impl Partition {
     /// Forgets producers that were silent for long.
     pub(super) fn expire_producers(&self, now_ms: TimestampMs, expiration_ms: i64) {
         let mut inner = self.inner.lock();
-        if self.shared.store.failure().is_some() {
+        if inner.is_truncating || self.shared.store.failure().is_some() {
             return;
         }
         let expired = inner.producers.expire(now_ms, expiration_ms);
@@ -109,7 +109,7 @@ impl Partition {
     }
 
     /// Deletes everything below an offset that is stored. The lock is held.
-    fn move_log_start(&self, inner: &mut Inner, before: Offset) -> Committed {
+    pub(super) fn move_log_start(&self, inner: &mut Inner, before: Offset) -> Committed {
         let partition = self.id();
         let mut ops = Ops::new();
         // What can not be read must not keep the log from being cut: the space is given back the

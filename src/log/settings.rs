@@ -26,6 +26,7 @@ pub(super) struct LogConfig {
     pub(super) min_compaction_lag_ms: i64,
     pub(super) max_compaction_lag_ms: i64,
     pub(super) min_cleanable_dirty_ratio: f64,
+    pub(super) min_insync_replicas: i32,
     pub(super) flush_messages: i64,
     /// `i64::MAX` for none.
     pub(super) flush_ms: i64,
@@ -61,6 +62,7 @@ impl From<&TopicConfig> for LogConfig {
             min_compaction_lag_ms: config.min_compaction_lag_ms,
             max_compaction_lag_ms: config.max_compaction_lag_ms,
             min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+            min_insync_replicas: config.min_insync_replicas,
             flush_messages: config.flush_messages,
             flush_ms: config.flush_ms,
         }

@@ -16,7 +16,7 @@ use super::batch::{
 };
 use super::partition::{Partition, PendingAppend};
 use super::producers::{Producers, Verdict};
-use super::types::{AppendError, Origin};
+use super::types::{Acks, AppendError, Origin};
 use super::validate::Valid;
 use crate::error::{ErrorCode, StorageError};
 use crate::storage::{Key, KeyPrefix, Ops, Store};
@@ -196,6 +196,17 @@ impl Transactions {
         }
     }
 
+    /// Takes back what is at the log's new end or behind it. Those that are ongoing then have to [begin](Self::begin).
+    pub(super) fn truncate(&mut self, end: Offset, partition: PartitionId, ops: &mut Ops) {
+        self.ongoing.clear();
+        self.unreplicated.retain(|_, marker| *marker < end);
+        if self.aborted_below > end {
+            let entry = |last_offset| Key::AbortedTransaction { partition, last_offset };
+            ops.delete_range(&entry(end), &entry(Offset::MAX));
+            self.aborted_below = end;
+        }
+    }
+
     /// Takes note of the index as it was stored, for a log that ends here.
     pub(super) fn load_aborted(&mut self, log_end: Offset) {
         self.aborted_below = log_end;
@@ -226,7 +237,6 @@ impl Partition {
     pub fn append_marker(
         self: &Arc<Self>,
         marker: &Marker,
-        origin: Origin,
         extra: Ops,
     ) -> Result<PendingAppend, AppendError> {
         let now_ms = self.shared.clock.now_ms();
@@ -237,7 +247,8 @@ impl Partition {
         let check = |producers: &Producers, _: &BatchView| {
             producers.check_marker(marker, self.name()).map(|()| Verdict::Append)
         };
-        self.enqueue(Valid { batch, log_append_time }, origin, extra, &config, now_ms, check)
+        let terms = (Origin::Internal, Acks::Leader);
+        self.enqueue(Valid { batch, log_append_time }, terms, extra, &config, now_ms, check)
     }
 
     /// The aborted transactions whose marker is at `from` or behind, and whose first record is

@@ -56,7 +56,7 @@ impl Drop for Verification {
 
 impl Partition {
     /// What has to happen before a transactional batch is appended; `None` if nothing. Whoever gets
-    /// something appends with [`Partition::append_verified`].
+    /// something appends with [`Partition::append_with`].
     ///
     /// # Errors
     /// `INVALID_PRODUCER_EPOCH` for a producer that is fenced.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::image::{ConfigResource, Delta, Image, ResourceType, TopicImage};
+use super::image::{ConfigResource, Delta, Image, PartitionImage, ResourceType, TopicImage};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::StorageError;
-use crate::log::{CleanerSettings, LogManager};
+use crate::log::{CleanerSettings, Following, Leading, LogManager, Partition};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, NodeId};
 
 /// Hears of every image that is published, in their order, once the logs follow it. It is called on the controller's
@@ -87,10 +87,24 @@ impl Publisher {
         }
         for (number, partition) in own() {
             if let Some(log) = self.logs.get(topic.id, number) {
-                log.set_leader_epoch(partition.leader_epoch);
+                self.assign(&log, partition);
             }
         }
         Ok(())
+    }
+
+    /// Has the log lead or follow, as the image says.
+    fn assign(&self, log: &Partition, partition: &PartitionImage) {
+        let PartitionImage { leader, leader_epoch, partition_epoch, .. } = *partition;
+        if leader == self.node_id {
+            let (replicas, isr) = (partition.replicas.clone(), partition.isr.clone());
+            let adding = partition.adding_replicas.clone();
+            let node_id = self.node_id;
+            log.lead(Leading { node_id, leader_epoch, partition_epoch, replicas, isr, adding });
+        } else {
+            let leader = Some(leader).filter(|leader| *leader >= 0);
+            log.follow(Following { leader, leader_epoch, partition_epoch });
+        }
     }
 }
 

@@ -77,7 +77,8 @@ pub(super) struct Pass {
     partition: Arc<Partition>,
     settings: PassSettings,
     range: Dirtiness,
-    log_start: Offset,
+    /// The log start, and how often the log's end had been taken back, when it began.
+    began: (Offset, u32),
     phase: Phase,
     pub(super) stats: PassStats,
 }
@@ -96,8 +97,11 @@ enum Phase {
 
 impl Pass {
     pub(super) fn new(partition: Arc<Partition>, range: Dirtiness, settings: PassSettings) -> Self {
-        let log_start = partition.inner.lock().log_start;
-        Self { partition, settings, range, log_start, phase: Phase::Start, stats: PassStats::default() }
+        let began = {
+            let inner = partition.inner.lock();
+            (inner.log_start, inner.generation)
+        };
+        Self { partition, settings, range, began, phase: Phase::Start, stats: PassStats::default() }
     }
 
     /// The log that is cleaned.
@@ -178,7 +182,7 @@ impl Pass {
     /// Goes on with the second half of a cleaning: everything is known that decides.
     fn start_rewrite(&self, map: OffsetMap) -> Result<Rewrite, StorageError> {
         let upper_bound = self.range.first_uncleanable;
-        Rewrite::new(&self.partition, map, upper_bound, self.log_start, self.settings.output)
+        Rewrite::new(&self.partition, map, upper_bound, self.began, self.settings.output)
     }
 
     fn rewrite(&mut self, mut rewrite: Box<Rewrite>) -> Result<Step, StorageError> {

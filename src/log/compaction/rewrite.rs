@@ -53,8 +53,9 @@ pub(super) struct Rewrite {
     work: Vec<Work>,
     /// How many segments were committed as a whole.
     committed: usize,
-    /// The log start when the cleaning began.
+    /// The log start when the cleaning began, and how often the log's end had been taken back.
     log_start: Offset,
+    generation: u32,
     /// The start of the extent that was read last, as it was then.
     last_read: Option<Offset>,
     /// The last offset in it.
@@ -72,7 +73,7 @@ impl Rewrite {
         partition: &Partition,
         map: OffsetMap,
         upper_bound: Offset,
-        log_start: Offset,
+        (log_start, generation): (Offset, u32),
         bounds: OutputBounds,
     ) -> Result<Self, StorageError> {
         let config = partition.log_config();
@@ -104,6 +105,7 @@ impl Rewrite {
             work: work(&segments, config.segment_bytes),
             committed: 0,
             log_start,
+            generation,
             last_read: None,
             read_to: first,
             seen_to: first,
@@ -234,7 +236,8 @@ impl Rewrite {
         }
         let start_has_moved =
             inner.log_start > self.log_start && output.first.is_some_and(|first| first < inner.log_start);
-        if inner.is_deleted || start_has_moved || !partition.log_config().compacts {
+        let end_has_moved = inner.is_truncating || inner.generation != self.generation;
+        if inner.is_deleted || start_has_moved || end_has_moved || !partition.log_config().compacts {
             return Ok(Commit::Obsolete);
         }
         if !self.count_segments(&mut inner, partition.id(), &mut ops) {

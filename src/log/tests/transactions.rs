@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::ErrorCode;
 use crate::log::batch::TRANSACTIONAL;
-use crate::log::{AbortedTransaction, Marker, OffsetQuery, TransactionalBatch, Verification};
+use crate::log::{AbortedTransaction, Acks, Marker, OffsetQuery, TransactionalBatch, Verification};
 
 fn transactional(producer_id: i64, epoch: i16, sequence: i32, count: usize) -> Bytes {
     let builder = BatchBuilder::new().attributes(TRANSACTIONAL).producer(producer_id, epoch, sequence);
@@ -41,7 +41,7 @@ async fn write(partition: &Arc<Partition>, id: i64, epoch: i16, sequence: i32, c
     let pending = match verify(partition, id, epoch, sequence, false) {
         Some(verification) => {
             assert!(verification.asks_coordinator());
-            partition.append_verified(batch, Origin::Client, Ops::new(), &verification)
+            partition.append_with(batch, (Origin::Client, Acks::Leader), Ops::new(), Some(&verification))
         }
         None => partition.append(batch, Origin::Client, Ops::new()),
     };
@@ -49,7 +49,7 @@ async fn write(partition: &Arc<Partition>, id: i64, epoch: i16, sequence: i32, c
 }
 
 async fn end(partition: &Arc<Partition>, marker: &Marker) -> Appended {
-    partition.append_marker(marker, Origin::Internal, Ops::new()).unwrap().await.unwrap()
+    partition.append_marker(marker, Ops::new()).unwrap().await.unwrap()
 }
 
 /// The offsets of the records that a client shows which reads committed ones only: it leaves out
@@ -165,7 +165,9 @@ async fn a_transaction_begins_with_its_coordinators_knowledge_only() {
     let partition = world.partition();
     let refused = |batch, verification: Option<&Verification>| {
         let appended = match verification {
-            Some(verification) => partition.append_verified(batch, Origin::Client, Ops::new(), verification),
+            Some(verification) => {
+                partition.append_with(batch, (Origin::Client, Acks::Leader), Ops::new(), Some(verification))
+            }
             None => partition.append(batch, Origin::Client, Ops::new()),
         };
         appended.unwrap_err().code
@@ -177,7 +179,12 @@ async fn a_transaction_begins_with_its_coordinators_knowledge_only() {
     assert_eq!(refused(transactional(1, 0, 0, 1), Some(&late)), ErrorCode::InvalidTxnState);
     let next = verify(&partition, 1, 0, 0, false).unwrap();
     assert_eq!(refused(transactional(1, 0, 0, 1), Some(&late)), ErrorCode::InvalidTxnState);
-    let pending = partition.append_verified(transactional(1, 0, 0, 1), Origin::Client, Ops::new(), &next);
+    let pending = partition.append_with(
+        transactional(1, 0, 0, 1),
+        (Origin::Client, Acks::Leader),
+        Ops::new(),
+        Some(&next),
+    );
     pending.unwrap().await.unwrap();
     drop((late, next));
     assert!(verify(&partition, 1, 0, 1, false).is_none(), "it has begun");
@@ -204,7 +211,12 @@ async fn batches_that_wait_for_the_coordinator_are_not_overtaken() {
     let first = verify(&partition, 1, 0, 0, true).unwrap();
     let second = verify(&partition, 1, 0, 1, true).unwrap();
     let add = |sequence, verification: &Verification| {
-        partition.append_verified(transactional(1, 0, sequence, 1), Origin::Client, Ops::new(), verification)
+        partition.append_with(
+            transactional(1, 0, sequence, 1),
+            (Origin::Client, Acks::Leader),
+            Ops::new(),
+            Some(verification),
+        )
     };
     let early = add(1, &second).unwrap_err();
     assert_eq!(early.code, ErrorCode::OutOfOrderSequenceNumber, "0 was seen");
@@ -219,7 +231,12 @@ async fn batches_that_wait_for_the_coordinator_are_not_overtaken() {
     assert!(verify(&partition, 1, 0, 3, true).is_none());
     // With a new epoch for each transaction, the first sequence number is 0.
     let bumped = verify(&partition, 2, 0, 5, true).unwrap();
-    let appended = partition.append_verified(transactional(2, 0, 5, 1), Origin::Client, Ops::new(), &bumped);
+    let appended = partition.append_with(
+        transactional(2, 0, 5, 1),
+        (Origin::Client, Acks::Leader),
+        Ops::new(),
+        Some(&bumped),
+    );
     assert_eq!(appended.unwrap_err().code, ErrorCode::OutOfOrderSequenceNumber);
 }
 
@@ -227,9 +244,7 @@ async fn batches_that_wait_for_the_coordinator_are_not_overtaken() {
 async fn markers_that_are_late_are_refused() {
     let world = World::new();
     let partition = world.partition();
-    let try_end = |marker: &Marker| {
-        partition.append_marker(marker, Origin::Internal, Ops::new()).map(drop).map_err(|e| e.code)
-    };
+    let try_end = |marker: &Marker| partition.append_marker(marker, Ops::new()).map(drop).map_err(|e| e.code);
     write(&partition, 1, 3, 0, 1).await;
     assert_eq!(try_end(&marker(1, 2, true)), Err(ErrorCode::InvalidProducerEpoch));
     let newer = |epoch| Marker { transaction_version: 2, ..marker(1, epoch, true) };

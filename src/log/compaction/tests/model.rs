@@ -10,7 +10,7 @@ use super::*;
 use crate::log::batch::TRANSACTIONAL;
 use crate::log::compression::Compression;
 use crate::log::tests::World;
-use crate::log::{Marker, Origin, TransactionalBatch};
+use crate::log::{Acks, Marker, Origin, TransactionalBatch};
 use crate::types::ProducerId;
 
 /// A record as it was appended.
@@ -187,7 +187,9 @@ impl Run<'_> {
         }
         let batch = builder.build();
         let pending = match &verification {
-            Some(verification) => partition.append_verified(batch, Origin::Client, Ops::new(), verification),
+            Some(verification) => {
+                partition.append_with(batch, (Origin::Client, Acks::Leader), Ops::new(), Some(verification))
+            }
             None => partition.append(batch, Origin::Client, Ops::new()),
         };
         assert_eq!(pending.unwrap().await.unwrap().base_offset, base, "offsets are never used again");
@@ -211,8 +213,7 @@ impl Run<'_> {
             is_commit,
             transaction_version: 1,
         };
-        let appended =
-            self.partition().append_marker(&marker, Origin::Internal, Ops::new()).unwrap().await.unwrap();
+        let appended = self.partition().append_marker(&marker, Ops::new()).unwrap().await.unwrap();
         let offset = appended.base_offset;
         if !is_commit {
             self.aborted.push((producer, first, offset));
