@@ -15,7 +15,7 @@ use super::record::Record;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::quorum::driver::{BATCH_BYTES_MAX, local_key};
-use crate::quorum::{Voter, VoterEndpoint};
+use crate::quorum::{VersionRange, Voter, VoterEndpoint};
 use crate::storage::{Durability, Key, Ops, Store};
 use crate::types::Offset;
 
@@ -83,6 +83,7 @@ pub(super) fn voter(options: &MetadataOptions) -> Voter {
     Voter {
         key: local_key(&options.store),
         endpoints: options.controller_endpoints.iter().map(endpoint).collect(),
+        kraft_versions: VersionRange::SUPPORTED,
     }
 }
 

@@ -4,17 +4,19 @@ use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::election::ReplicaKey;
-use super::voters::{Voter, VoterEndpoint, Voters};
+use super::voters::{VersionRange, Voter, VoterEndpoint, Voters};
 use crate::protocol::schema::{Schema as _, schema};
 use crate::protocol::wire::{DecodeError, EncodeError};
-use crate::types::NodeId;
+use crate::types::{NodeId, TimestampMs};
 
 /// The version of every one of these records.
 const VERSION: i16 = 0;
 /// The `kraft.version` at which the voters stand in the log (KIP-853).
-const KRAFT_VERSION: i16 = 1;
+pub(super) const KRAFT_VERSION: i16 = 1;
 
 const LEADER_CHANGE: i16 = 2;
+const SNAPSHOT_HEADER: i16 = 3;
+const SNAPSHOT_FOOTER: i16 = 4;
 const KRAFT_VERSION_TYPE: i16 = 5;
 const KRAFT_VOTERS: i16 = 6;
 
@@ -27,6 +29,17 @@ schema! {
         granting_voters: Vec<LeaderChangeVoter>,
     }
     struct LeaderChangeVoter { voter_id: i32 }
+
+    /// A snapshot begins.
+    struct SnapshotHeaderRecord, versions 0..=0, flexible 0.. {
+        version: i16,
+        last_contained_log_timestamp: i64,
+    }
+
+    /// A snapshot is whole.
+    struct SnapshotFooterRecord, versions 0..=0, flexible 0.. {
+        version: i16,
+    }
 
     /// The level of `kraft.version`.
     struct KRaftVersionRecord, versions 0..=0, flexible 0.. {
@@ -57,7 +70,7 @@ schema! {
 }
 
 /// What the quorum says in its own log (`ControlRecordType`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ControlRecord {
     /// A leader begins its epoch.
     LeaderChange {
@@ -72,6 +85,13 @@ pub enum ControlRecord {
     KRaftVersion(i16),
     /// Who votes from here on.
     Voters(Voters),
+    /// A snapshot begins. Only in snapshots.
+    SnapshotHeader {
+        /// The timestamp of the last batch that it covers.
+        last_timestamp_ms: TimestampMs,
+    },
+    /// A snapshot is whole. Only in snapshots.
+    SnapshotFooter,
 }
 
 impl ControlRecord {
@@ -106,6 +126,15 @@ impl ControlRecord {
                 let message = VotersRecord { voters, ..VotersRecord::default() };
                 (KRAFT_VOTERS, message.encode(&mut value, VERSION))
             }
+            Self::SnapshotHeader { last_timestamp_ms } => {
+                let last_contained_log_timestamp = *last_timestamp_ms;
+                let message =
+                    SnapshotHeaderRecord { last_contained_log_timestamp, ..SnapshotHeaderRecord::default() };
+                (SNAPSHOT_HEADER, message.encode(&mut value, VERSION))
+            }
+            Self::SnapshotFooter => {
+                (SNAPSHOT_FOOTER, SnapshotFooterRecord::default().encode(&mut value, VERSION))
+            }
         };
         encoded?;
         let key = [VERSION.to_be_bytes(), kind.to_be_bytes()].concat();
@@ -137,6 +166,14 @@ impl ControlRecord {
                     message.voters.into_iter().map(|voter| (voter.voter_id, voter_from_record(voter)));
                 Ok(Some(Self::Voters(Voters(voters.collect()))))
             }
+            SNAPSHOT_HEADER => {
+                let message = SnapshotHeaderRecord::decode(&mut value, VERSION)?;
+                Ok(Some(Self::SnapshotHeader { last_timestamp_ms: message.last_contained_log_timestamp }))
+            }
+            SNAPSHOT_FOOTER => {
+                SnapshotFooterRecord::decode(&mut value, VERSION)?;
+                Ok(Some(Self::SnapshotFooter))
+            }
             _ => Ok(None),
         }
     }
@@ -154,7 +191,8 @@ fn voter_to_record(voter: &Voter) -> RecordVoter {
         voter_directory_id: voter.key.directory_id,
         endpoints: voter.endpoints.iter().map(endpoint).collect(),
         kraft_version_feature: KRaftVersionFeature {
-            max_supported_version: KRAFT_VERSION,
+            min_supported_version: voter.kraft_versions.min,
+            max_supported_version: voter.kraft_versions.max,
             ..KRaftVersionFeature::default()
         },
         ..RecordVoter::default()
@@ -167,9 +205,14 @@ fn voter_from_record(voter: RecordVoter) -> Voter {
         host: endpoint.host,
         port: endpoint.port,
     };
+    let versions = voter.kraft_version_feature;
     Voter {
         key: ReplicaKey { id: voter.voter_id, directory_id: voter.voter_directory_id },
         endpoints: voter.endpoints.into_iter().map(endpoint).collect(),
+        kraft_versions: VersionRange {
+            min: versions.min_supported_version,
+            max: versions.max_supported_version,
+        },
     }
 }
 
@@ -192,7 +235,7 @@ mod tests {
         let key = ReplicaKey { id: 1, directory_id: parse_kafka_id("G55OZjXKSf-qebm8a1aN0Q").unwrap() };
         let endpoint =
             VoterEndpoint { listener: "CONTROLLER".to_owned(), host: "127.0.0.1".to_owned(), port: 19_293 };
-        let voter = Voter { key, endpoints: vec![endpoint] };
+        let voter = Voter { key, endpoints: vec![endpoint], kraft_versions: VersionRange::SUPPORTED };
         let records = [
             (
                 ControlRecord::LeaderChange { leader: 1, voters: vec![1], granting: vec![1] },

@@ -1,12 +1,12 @@
-//! Carries out what the [core](super::core) says, against the store and the log.
+//! Carries out what the [core](super::single) says, against the store and the log.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::control::ControlRecord;
-use super::core::{Action, Event, QuorumCore, Remembered};
 use super::election::{ElectionState, ReplicaKey};
+use super::single::{Action, Event, QuorumCore, Remembered};
 use super::voters::{Voter, Voters};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode, StorageError};
@@ -224,9 +224,9 @@ fn read_log(
             let value = value.ok_or_else(|| damaged(batch, &"a record has no value"))?;
             if batch.is_control() {
                 let key = key.unwrap_or_default();
-                match ControlRecord::decode(&key, value).map_err(|error| damaged(batch, &error))? {
-                    Some(ControlRecord::Voters(named)) => voters = Some(named),
-                    Some(ControlRecord::LeaderChange { .. } | ControlRecord::KRaftVersion(_)) | None => {}
+                let control = ControlRecord::decode(&key, value).map_err(|error| damaged(batch, &error))?;
+                if let Some(ControlRecord::Voters(named)) = control {
+                    voters = Some(named);
                 }
             } else {
                 replay(LogRecord { offset, epoch, value })?;

@@ -9,12 +9,19 @@ use crate::types::{NodeId, kafka_id, parse_kafka_id};
 pub struct ReplicaKey {
     /// Its `node.id`.
     pub id: NodeId,
-    /// The directory that holds its log.
+    /// The directory that holds its log; nil where it is not known.
     pub directory_id: Uuid,
 }
 
+impl ReplicaKey {
+    /// Whether `other` is this replica, as far as is known: an unknown directory matches any.
+    pub fn accepts(self, other: Self) -> bool {
+        self.id == other.id && (self.directory_id.is_nil() || self.directory_id == other.directory_id)
+    }
+}
+
 /// The durable state of a voter (Kafka's `quorum-state` file).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ElectionState {
     /// The newest epoch that is known.
     pub epoch: i32,

@@ -158,12 +158,16 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::super::voters::VoterEndpoint;
+    use super::super::voters::{VersionRange, VoterEndpoint};
     use super::*;
 
     fn voter(id: NodeId, port: u16) -> Voter {
         let key = ReplicaKey { id, directory_id: Uuid::from_u128(1_000) };
-        Voter { key, endpoints: vec![VoterEndpoint { listener: "L".into(), host: "h".into(), port }] }
+        Voter {
+            key,
+            endpoints: vec![VoterEndpoint { listener: "L".into(), host: "h".into(), port }],
+            kraft_versions: VersionRange::SUPPORTED,
+        }
     }
 
     fn control_of(actions: &[Action]) -> usize {
