@@ -18,7 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::api::fetch_session::FetchSessions;
+use crate::api::local::OwnController;
 use crate::api::{BrokerHandles, FetchBounds, Listener};
+use crate::client::{ControllerChannel, PeerOptions};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::config::cluster::Controllers;
@@ -116,6 +118,8 @@ pub struct Broker {
     temporary: Option<TempDir>,
     tasks: TaskTracker,
     started_in: Duration,
+    /// Kept for the channels to the controller, which know it weakly.
+    _own_controller: Arc<OwnController>,
 }
 
 impl Broker {
@@ -155,6 +159,9 @@ impl Broker {
             handles.metadata.shutdown().await;
             return Err(error);
         }
+        let own_controller = Arc::new(OwnController::new(&handles));
+        let weak = Arc::downgrade(&own_controller);
+        handles.controller.serve_locally(weak);
         let tasks = TaskTracker::new();
         let kafka = serve(listeners, &handles, &config, &tasks);
         let admin = admin.map(|(socket, local)| {
@@ -164,7 +171,16 @@ impl Broker {
         run_retention(&handles, &config, &tasks);
         run_cleaner(&handles, &tasks);
         run_metrics_upkeep(&handles, &tasks);
-        Ok(Self { handles, kafka, admin, data, temporary, tasks, started_in: began.elapsed() })
+        Ok(Self {
+            handles,
+            kafka,
+            admin,
+            data,
+            temporary,
+            tasks,
+            started_in: began.elapsed(),
+            _own_controller: own_controller,
+        })
     }
 
     /// Where Kafka clients connect to: the first listener that serves them; a controller's first one.
@@ -319,11 +335,14 @@ async fn open(
     let groups = groups::open(&metadata, Arc::clone(&logs), clock.clone(), config);
     let transactions = Transactions::new(clock.clone(), &logs, &metadata, &groups, config);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let peers = PeerOptions::new(&config.node_id.to_string(), clock.clone());
+    let controller = ControllerChannel::new(metadata.active_controller(), peers);
     Ok(Arc::new(BrokerHandles {
         node_id: config.node_id,
         cluster_id: Arc::clone(metadata.cluster_id()),
         data_dir: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
         metadata,
+        controller,
         logs,
         groups,
         transactions: transactions.coordinator,

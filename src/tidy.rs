@@ -72,6 +72,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "net",
             "quorum",
             "replication",
+            // Which partitions of the coordinators' topics are led.
+            "shard",
             "storage",
             "transaction",
             "types",

@@ -1,6 +1,7 @@
 //! Helpers of the integration tests: a klamm process of one's own, and real clients and tools to point at it.
 
 mod clients;
+pub mod cluster;
 pub mod load;
 mod process;
 mod tools;

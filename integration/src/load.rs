@@ -75,11 +75,54 @@ pub struct Shape {
     pub value_bytes: usize,
 }
 
-struct Batch {
+/// A batch that was handed to a producer, until it is answered.
+pub struct ProducedBatch {
     partition: i32,
     first: Identity,
     records: i32,
     encoded: Bytes,
+}
+
+impl ProducedBatch {
+    /// A batch of the shape's records, of which this is the first.
+    #[must_use]
+    pub fn new(first: Identity, partition: i32, shape: &Shape, producer: Option<(i64, i16)>) -> Self {
+        let records = shape.batch_records;
+        Self { partition, first, records, encoded: encode(first, records, shape.value_bytes, producer) }
+    }
+
+    /// Sends it with `acks=all`.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn send(&self, connection: &mut Connection, shape: &Shape) -> io::Result<()> {
+        let partition = PartitionProduceData::default()
+            .with_index(self.partition)
+            .with_records(Some(self.encoded.clone()));
+        let topic = TopicProduceData::default()
+            .with_name(topic_name(&shape.topic))
+            .with_partition_data(vec![partition]);
+        let request =
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+        connection.send(PRODUCE_VERSION, &request)
+    }
+
+    /// The error code and the base offset that answer the oldest batch that was sent.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub fn receive(connection: &mut Connection) -> io::Result<(i16, i64)> {
+        let response = connection.receive::<ProduceRequest>(PRODUCE_VERSION)?;
+        let answer = &response.responses[0].partition_responses[0];
+        Ok((answer.error_code, answer.base_offset))
+    }
+
+    /// What is known once it is answered.
+    #[must_use]
+    pub fn acknowledged(&self, base_offset: i64) -> Acknowledged {
+        let Self { partition, first, records, .. } = *self;
+        Acknowledged { partition, base_offset, first, records }
+    }
 }
 
 /// A producer with `acks=all` that has several batches in flight.
@@ -91,7 +134,7 @@ pub struct Producer {
     idempotent: bool,
     counts: Vec<i32>,
     next_partition: i32,
-    in_flight: VecDeque<Batch>,
+    in_flight: VecDeque<ProducedBatch>,
 }
 
 impl Producer {
@@ -133,60 +176,41 @@ impl Producer {
             self.in_flight.clear();
         }
         for batch in &self.in_flight {
-            self.send(connection, batch)?;
+            batch.send(connection, &self.shape)?;
         }
         let bound = IN_FLIGHT * self.counts.len();
         loop {
             while self.in_flight.len() < bound && !stop() {
                 let batch = self.next_batch();
-                let sent = self.send(connection, &batch);
+                let sent = batch.send(connection, &self.shape);
                 self.in_flight.push_back(batch);
                 sent?;
             }
             let Some(batch) = self.in_flight.front() else { return Ok(()) };
             let base_offset = self.receive(connection, batch)?;
-            let (partition, first, records) = (batch.partition, batch.first, batch.records);
+            let stored = batch.acknowledged(base_offset);
             self.in_flight.pop_front();
-            acknowledged(Acknowledged { partition, base_offset, first, records });
+            acknowledged(stored);
         }
     }
 
-    fn next_batch(&mut self) -> Batch {
+    fn next_batch(&mut self) -> ProducedBatch {
         let partition = self.next_partition;
         self.next_partition = (partition + 1) % self.shape.partitions;
-        let records = self.shape.batch_records;
         let counter = &mut self.counts[usize::try_from(partition).unwrap_or(0)];
         let first = Identity { producer: self.number, count: *counter };
-        *counter += records;
-        let encoded = encode(first, records, self.shape.value_bytes, self.identity);
-        Batch { partition, first, records, encoded }
+        *counter += self.shape.batch_records;
+        ProducedBatch::new(first, partition, &self.shape, self.identity)
     }
 
-    fn send(&self, connection: &mut Connection, batch: &Batch) -> io::Result<()> {
-        let partition = PartitionProduceData::default()
-            .with_index(batch.partition)
-            .with_records(Some(batch.encoded.clone()));
-        let topic = TopicProduceData::default()
-            .with_name(topic_name(&self.shape.topic))
-            .with_partition_data(vec![partition]);
-        let request =
-            ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
-        connection.send(PRODUCE_VERSION, &request)
-    }
-
-    fn receive(&self, connection: &mut Connection, batch: &Batch) -> io::Result<i64> {
-        let response = connection.receive::<ProduceRequest>(PRODUCE_VERSION)?;
-        let answer = &response.responses[0].partition_responses[0];
+    fn receive(&self, connection: &mut Connection, batch: &ProducedBatch) -> io::Result<i64> {
+        let (code, base_offset) = ProducedBatch::receive(connection)?;
         assert_eq!(
-            (answer.index, answer.error_code),
-            (batch.partition, 0),
-            "producer {} with {:?} from {:?} on: {:?}",
-            self.number,
-            self.identity,
-            batch.first,
-            answer.error_message
+            code, 0,
+            "producer {} with {:?} from {:?} of partition {} on",
+            self.number, self.identity, batch.first, batch.partition
         );
-        Ok(answer.base_offset)
+        Ok(base_offset)
     }
 }
 
@@ -194,14 +218,20 @@ fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-fn init_producer_id(connection: &mut Connection) -> io::Result<(i64, i16)> {
+/// A producer id and its epoch, for an idempotent producer.
+///
+/// # Errors
+/// When the connection ends, or the broker has none to give.
+pub fn init_producer_id(connection: &mut Connection) -> io::Result<(i64, i16)> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(-1)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     let response = connection.call(INIT_PRODUCER_ID_VERSION, &request)?;
-    assert_eq!(response.error_code, 0, "InitProducerId");
+    if response.error_code != 0 {
+        return Err(io::Error::other(format!("InitProducerId answers {}", response.error_code)));
+    }
     Ok((response.producer_id.0, response.producer_epoch))
 }
 

@@ -116,8 +116,8 @@ impl Tools {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         // Two tools have subcommands and want the option after them.
         let at = if words[0] == "kafka-cluster" { 2 } else { 1 };
-        // And one reads files.
-        if words[0] != "kafka-dump-log" {
+        // And two work on files.
+        if !["kafka-dump-log", "kafka-storage"].contains(&words[0]) {
             words.splice(at..at, ["--bootstrap-server", self.bootstrap.as_str()]);
         }
         let mut request = format!("{} {}\n", words.len(), input.len());

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -29,6 +29,19 @@ impl Connection {
         let stream = TcpStream::connect(bootstrap)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, next: 0, awaited: VecDeque::new() })
+    }
+
+    /// The same within a time, in which each answer must come too.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the other side is silent.
+    pub fn open_within(address: &str, connect: Duration, answer: Duration) -> io::Result<Self> {
+        let address = address.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("no address"))?;
+        let stream = TcpStream::connect_timeout(&address, connect)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(answer))?;
+        stream.set_write_timeout(Some(answer))?;
         Ok(Self { stream, next: 0, awaited: VecDeque::new() })
     }
 

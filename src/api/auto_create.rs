@@ -2,11 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::messages::CreateTopicsRequest;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+
 use super::context::BrokerHandles;
+use super::forward;
+use super::outcome::text;
 use crate::config::BrokerConfig;
 use crate::error::{ApiError, ErrorCode};
+use crate::metadata::Image;
 use crate::metadata::command::NewTopic;
 use crate::types::{CONSUMER_OFFSETS_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC};
+
+/// The version of CreateTopics that the controller is asked with.
+const VERSION: i16 = 7;
+/// How long a topic that another node created may take to be known here.
+const KNOWN_MS: i64 = 5_000;
 
 /// Creates these topics, as far as they are not there when this returns.
 ///
@@ -14,11 +25,17 @@ use crate::types::{CONSUMER_OFFSETS_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_
 /// For each topic, why it could not be created.
 pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap<String, ApiError> {
     let config = broker.metadata.broker_config();
-    let topics = names.iter().map(|name| topic(&config, name)).collect();
+    let topics: Vec<NewTopic> = names.iter().map(|name| topic(&config, name)).collect();
+    let created = if broker.metadata.is_active() {
+        let created = broker.metadata.create_topics(topics, false).await;
+        created.into_iter().map(|created| created.map(|_| ())).collect()
+    } else {
+        create_remotely(broker, &topics).await
+    };
     let mut failed = BTreeMap::new();
-    for (name, created) in names.iter().zip(broker.metadata.create_topics(topics, false).await) {
+    for (name, created) in names.iter().zip(created) {
         match created {
-            Ok(_) => {}
+            Ok(()) => {}
             // Somebody else was faster.
             Err(error) if error.code == ErrorCode::TopicAlreadyExists => {}
             Err(error) => {
@@ -28,6 +45,53 @@ pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap
         }
     }
     failed
+}
+
+/// Has the active controller create topics, and waits until this broker knows them.
+async fn create_remotely(broker: &BrokerHandles, topics: &[NewTopic]) -> Vec<Result<(), ApiError>> {
+    let request = CreateTopicsRequest::default()
+        .with_topics(topics.iter().map(creatable).collect())
+        .with_timeout_ms(KNOWN_MS.try_into().unwrap_or(i32::MAX));
+    let mut results: Vec<Result<(), ApiError>> = match forward::call(broker, &request, VERSION).await {
+        Err(error) => return topics.iter().map(|_| Err(error.clone())).collect(),
+        Ok(response) => topics
+            .iter()
+            .map(|topic| {
+                let answered = response.topics.iter().find(|answered| answered.name.as_str() == topic.name);
+                match answered.map(|answered| (answered.error_code, answered.error_message.as_ref())) {
+                    Some((0, _)) => Ok(()),
+                    Some((code, message)) => Err(ApiError {
+                        code: ErrorCode::try_from_code(code).unwrap_or(ErrorCode::UnknownServerError),
+                        message: message.map(ToString::to_string),
+                    }),
+                    None => Err(ErrorCode::UnknownServerError.into()),
+                }
+            })
+            .collect(),
+    };
+    for (topic, result) in topics.iter().zip(&mut results) {
+        let exists = match result {
+            Ok(()) => true,
+            Err(error) => error.code == ErrorCode::TopicAlreadyExists,
+        };
+        let known = |image: &Image| image.topics.get(&topic.name).is_some();
+        if exists && !broker.metadata.wait_until(&broker.clock, KNOWN_MS, known).await {
+            let text = format!("the topic {} is created, and this broker does not know it yet", topic.name);
+            *result = Err(ApiError::with(ErrorCode::LeaderNotAvailable, text));
+        }
+    }
+    results
+}
+
+fn creatable(topic: &NewTopic) -> CreatableTopic {
+    let config = |(name, value): &(String, Option<String>)| {
+        CreatableTopicConfig::default().with_name(text(name.clone())).with_value(value.clone().map(text))
+    };
+    CreatableTopic::default()
+        .with_name(text(topic.name.clone()).into())
+        .with_num_partitions(topic.partitions)
+        .with_replication_factor(topic.replication_factor)
+        .with_configs(topic.configs.iter().map(config).collect())
 }
 
 /// A topic as its first use creates it: with the broker's defaults, or, where the broker itself keeps state in it,

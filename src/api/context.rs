@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
+use crate::client::ControllerChannel;
 use crate::clock::Clock;
 use crate::config::listener::ListenerKind;
 use crate::group::coordinator::GroupCoordinator;
@@ -26,6 +27,8 @@ pub(crate) struct BrokerHandles {
     pub(crate) cluster_id: Arc<str>,
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: Arc<Metadata>,
+    /// The way of forwarded requests to the active controller.
+    pub(crate) controller: ControllerChannel,
     pub(crate) logs: Arc<LogManager>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
@@ -56,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) client_id: Option<String>,
     /// The size of this request.
     pub(crate) request_bytes: usize,
+    /// Whether a broker forwarded it to this node, which it takes for the active controller.
+    pub(crate) forwarded: bool,
 }
 
 impl Context {

@@ -47,45 +47,32 @@ async fn find(context: &Context, key_type: i8, key: &str, version: i16) -> Resul
         ApiError::with(ErrorCode::UnsupportedVersion, format!("this broker does not support {what} yet"))
     };
     match key_type {
-        GROUP => find_group(context, key).await,
-        TRANSACTION => find_transaction(context, key).await,
+        GROUP => {
+            let groups = &context.broker.groups;
+            find_leader(context, CONSUMER_OFFSETS_TOPIC, || groups.partition_for(key)).await
+        }
+        TRANSACTION => {
+            let transactions = &context.broker.transactions;
+            find_leader(context, TRANSACTION_STATE_TOPIC, || transactions.partition_for(key)).await
+        }
         SHARE if version >= SHARE_FROM => Err(not_yet("share groups")),
         _ => Err(ErrorCode::InvalidRequest.into()),
     }
 }
 
-async fn find_group(context: &Context, group_id: &str) -> Result<Node, ApiError> {
+/// The leader of the coordinator's partition, once there is one that the client can reach.
+async fn find_leader(
+    context: &Context,
+    topic: &str,
+    partition_for: impl Fn() -> i32,
+) -> Result<Node, ApiError> {
     let broker = &context.broker;
-    if !broker.groups.is_leading() && broker.metadata.image().topics.get(CONSUMER_OFFSETS_TOPIC).is_none() {
-        auto_create::create(broker, vec![CONSUMER_OFFSETS_TOPIC]).await;
+    if broker.metadata.image().topics.get(topic).is_none() {
+        auto_create::create(broker, vec![topic]).await;
     }
     let image = broker.metadata.image();
-    let topic = image.topics.get(CONSUMER_OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    if !broker.groups.is_leading() {
-        broker
-            .groups
-            .lead(topic.id, topic.partition_count())
-            .map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
-    }
-    let partition = topic.partition(broker.groups.partition_for(group_id));
-    let leader = partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader;
-    nodes::alive_node(context, &image, leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
-}
-
-async fn find_transaction(context: &Context, transactional_id: &str) -> Result<Node, ApiError> {
-    let broker = &context.broker;
-    let transactions = &broker.transactions;
-    if !transactions.is_leading() && broker.metadata.image().topics.get(TRANSACTION_STATE_TOPIC).is_none() {
-        auto_create::create(broker, vec![TRANSACTION_STATE_TOPIC]).await;
-    }
-    let image = broker.metadata.image();
-    let topic = image.topics.get(TRANSACTION_STATE_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    if !transactions.is_leading() {
-        let led = transactions.lead(topic.id, topic.partition_count());
-        led.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
-    }
-    let partition = topic.partition(transactions.partition_for(transactional_id));
-    let leader = partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader;
+    let topic = image.topics.get(topic).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let leader = topic.partition(partition_for()).ok_or(ErrorCode::CoordinatorNotAvailable)?.leader;
     nodes::alive_node(context, &image, leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
 }
 

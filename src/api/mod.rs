@@ -29,9 +29,11 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod end_txn;
+mod envelope;
 mod fetch;
 pub(crate) mod fetch_session;
 mod find_coordinator;
+pub(crate) mod forward;
 mod heartbeat;
 mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
@@ -41,6 +43,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
+pub(crate) mod local;
 mod metadata;
 mod nodes;
 mod offset_commit;
@@ -61,6 +64,7 @@ mod write_txn_markers;
 
 use bytes::Bytes;
 
+use crate::config::listener::ListenerKind;
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::*;
 
@@ -84,6 +88,10 @@ pub struct ApiEntry {
     pub served_from: i16,
     /// Whether a request may start while earlier ones of its connection still run.
     pub(crate) pipelined: bool,
+    /// On which listeners it is served.
+    pub listeners: ListenerKind,
+    /// Whether it is for the active controller, and a broker that is asked forwards it there (KIP-590).
+    pub forwarded: bool,
 }
 
 impl ApiEntry {
@@ -100,9 +108,15 @@ pub fn advertised() -> &'static [ApiEntry] {
 
 /// The APIs as a table in Markdown, for the README.
 pub fn table_markdown() -> String {
-    let mut table = String::from("| key | API | versions |\n|---:|---|---|\n");
+    let mut table = String::from("| key | API | versions | served by |\n|---:|---|---|---|\n");
     for api in APIS {
-        table += &format!("| {} | {} | {}–{} |\n", api.key, api.name, api.min, api.max);
+        let served = match (api.listeners, api.forwarded) {
+            (_, true) => "controllers, and brokers for them",
+            (ListenerKind::Broker, _) => "brokers",
+            (ListenerKind::Controller, _) => "controllers",
+            (ListenerKind::Both, _) => "both",
+        };
+        table += &format!("| {} | {} | {}–{} | {served} |\n", api.key, api.name, api.min, api.max);
     }
     table
 }
@@ -115,7 +129,11 @@ fn decode<R: crate::protocol::messages::Request>(
         .map_err(|error| Disconnect::Malformed(format!("api key {}: {error}", header.api_key)))
 }
 
-/// Declares the APIs, one line each: `key Name versions, mode handler(Request);`
+/// Declares the APIs, one line each: `key Name versions, mode handler(Request) on listeners => controller;`
+///
+/// `on controller` and `on both` say where it is served, which is on the listeners of brokers otherwise (`listeners` in
+/// Kafka's schemas). With `=> controller` a broker that is asked forwards it to the active controller
+/// (`ApiKeys.forwardable`).
 ///
 /// - `serial`: `async fn handle(&Context, Request, version) -> Result<Response, Disconnect>` starts when everything
 ///   before it on the connection has been answered;
@@ -124,7 +142,7 @@ fn decode<R: crate::protocol::messages::Request>(
 ///   requests, and the future that it returns later gives the response.
 macro_rules! apis {
     ($( $key:literal $name:ident $min:literal..=$max:literal $(advertised from $advertised:literal)?,
-        $mode:ident $module:ident($request:ty); )*) => {
+        $mode:ident $module:ident($request:ty) $(on $listeners:ident)? $(=> $forwarded:ident)?; )*) => {
         const APIS: &[ApiEntry] = &[$(ApiEntry {
             key: $key,
             name: stringify!($name),
@@ -132,6 +150,8 @@ macro_rules! apis {
             max: $max,
             served_from: $min,
             pipelined: apis!(@pipelined $mode),
+            listeners: apis!(@on $($listeners)?),
+            forwarded: apis!(@forwarded $($forwarded)?),
         }),*];
 
         $(const _: () = assert!(
@@ -153,6 +173,11 @@ macro_rules! apis {
     };
     (@min $min:literal) => { $min };
     (@min $min:literal $advertised:literal) => { $advertised };
+    (@on) => { ListenerKind::Broker };
+    (@on controller) => { ListenerKind::Controller };
+    (@on both) => { ListenerKind::Both };
+    (@forwarded) => { false };
+    (@forwarded controller) => { true };
     (@pipelined serial) => { false };
     (@pipelined encoded) => { false };
     (@pipelined pipelined) => { true };
@@ -172,7 +197,7 @@ macro_rules! apis {
 
 apis! {
     0 Produce 3..=13 advertised from 0, pipelined produce(ProduceRequest);
-    1 Fetch 4..=18, encoded fetch(FetchRequest);
+    1 Fetch 4..=18, encoded fetch(FetchRequest) on both;
     2 ListOffsets 1..=11, serial list_offsets(ListOffsetsRequest);
     3 Metadata 0..=13, serial metadata(MetadataRequest);
     8 OffsetCommit 2..=10, serial offset_commit(OffsetCommitRequest);
@@ -184,9 +209,9 @@ apis! {
     14 SyncGroup 0..=5, serial sync_group(SyncGroupRequest);
     15 DescribeGroups 0..=6, serial describe_groups(DescribeGroupsRequest);
     16 ListGroups 0..=5, serial list_groups(ListGroupsRequest);
-    18 ApiVersions 0..=4, serial api_versions(ApiVersionsRequest);
-    19 CreateTopics 2..=7, serial create_topics(CreateTopicsRequest);
-    20 DeleteTopics 1..=6, serial delete_topics(DeleteTopicsRequest);
+    18 ApiVersions 0..=4, serial api_versions(ApiVersionsRequest) on both;
+    19 CreateTopics 2..=7, serial create_topics(CreateTopicsRequest) on both => controller;
+    20 DeleteTopics 1..=6, serial delete_topics(DeleteTopicsRequest) on both => controller;
     21 DeleteRecords 0..=2, serial delete_records(DeleteRecordsRequest);
     22 InitProducerId 0..=5, serial init_producer_id(InitProducerIdRequest);
     23 OffsetForLeaderEpoch 2..=4, serial offset_for_leader_epoch(OffsetForLeaderEpochRequest);
@@ -195,25 +220,26 @@ apis! {
     26 EndTxn 0..=5, serial end_txn(EndTxnRequest);
     27 WriteTxnMarkers 1..=2, serial write_txn_markers(WriteTxnMarkersRequest);
     28 TxnOffsetCommit 0..=5, serial txn_offset_commit(TxnOffsetCommitRequest);
-    32 DescribeConfigs 1..=4, serial describe_configs(DescribeConfigsRequest);
-    33 AlterConfigs 0..=2, serial alter_configs(AlterConfigsRequest);
+    32 DescribeConfigs 1..=4, serial describe_configs(DescribeConfigsRequest) on both;
+    33 AlterConfigs 0..=2, serial alter_configs(AlterConfigsRequest) on both => controller;
     35 DescribeLogDirs 1..=5, serial describe_log_dirs(DescribeLogDirsRequest);
-    37 CreatePartitions 0..=3, serial create_partitions(CreatePartitionsRequest);
+    37 CreatePartitions 0..=3, serial create_partitions(CreatePartitionsRequest) on both => controller;
     42 DeleteGroups 0..=2, serial delete_groups(DeleteGroupsRequest);
-    44 IncrementalAlterConfigs 0..=1, serial incremental_alter_configs(IncrementalAlterConfigsRequest);
+    44 IncrementalAlterConfigs 0..=1, serial incremental_alter_configs(IncrementalAlterConfigsRequest) on both => controller;
     47 OffsetDelete 0..=0, serial offset_delete(OffsetDeleteRequest);
-    55 DescribeQuorum 0..=2, serial describe_quorum(DescribeQuorumRequest);
-    57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest);
-    60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest);
+    55 DescribeQuorum 0..=2, serial describe_quorum(DescribeQuorumRequest) on both => controller;
+    57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest) on both => controller;
+    58 Envelope 0..=0, pipelined envelope(EnvelopeRequest) on controller;
+    60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest) on both;
     61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
-    62 BrokerRegistration 0..=4, serial broker_registration(BrokerRegistrationRequest);
-    63 BrokerHeartbeat 0..=2, serial broker_heartbeat(BrokerHeartbeatRequest);
-    64 UnregisterBroker 0..=0, serial unregister_broker(UnregisterBrokerRequest);
+    62 BrokerRegistration 0..=4, serial broker_registration(BrokerRegistrationRequest) on controller;
+    63 BrokerHeartbeat 0..=2, serial broker_heartbeat(BrokerHeartbeatRequest) on controller;
+    64 UnregisterBroker 0..=0, serial unregister_broker(UnregisterBrokerRequest) on both => controller;
     65 DescribeTransactions 0..=0, serial describe_transactions(DescribeTransactionsRequest);
     66 ListTransactions 0..=2, serial list_transactions(ListTransactionsRequest);
     68 ConsumerGroupHeartbeat 0..=1, serial consumer_group_heartbeat(ConsumerGroupHeartbeatRequest);
     69 ConsumerGroupDescribe 0..=1, serial consumer_group_describe(ConsumerGroupDescribeRequest);
-    70 ControllerRegistration 0..=0, serial controller_registration(ControllerRegistrationRequest);
+    70 ControllerRegistration 0..=0, serial controller_registration(ControllerRegistrationRequest) on controller;
     74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
 }

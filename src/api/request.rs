@@ -5,7 +5,8 @@ use futures_util::future::BoxFuture;
 
 use super::context::{Context, Disconnect};
 use super::fetch::HeldBytes;
-use super::{ApiEntry, api_versions, dispatch, entry};
+use super::{ApiEntry, api_versions, dispatch, entry, forward};
+use crate::config::listener::ListenerKind;
 use crate::protocol::guard;
 use crate::protocol::header::{RequestHeader, encode_response_header, response_header_size};
 use crate::protocol::messages::Response;
@@ -22,15 +23,15 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads the header of a frame.
+    /// Reads the header of a frame that came over a listener of this kind.
     ///
     /// # Errors
     /// Where the frame is too short, or of an API or a version that we do not serve: Kafka closes the connection.
-    pub(crate) fn parse(mut frame: Bytes) -> Result<Self, Disconnect> {
+    pub(crate) fn parse(mut frame: Bytes, listener: ListenerKind) -> Result<Self, Disconnect> {
         let header =
             RequestHeader::decode(&mut frame).map_err(|error| Disconnect::Malformed(error.to_string()))?;
         let (key, version) = (header.api_key, header.api_version);
-        let Some(api) = entry(key) else {
+        let Some(api) = entry(key).filter(|api| listener.serves(api.listeners)) else {
             return Err(Disconnect::Malformed(format!("api key {key} is not served")));
         };
         // Only ApiVersions is answered in a version that we do not know, so that a newer client learns ours.
@@ -45,6 +46,18 @@ impl Request {
         self.body.len()
     }
 
+    /// A request whose header was read elsewhere.
+    ///
+    /// # Errors
+    /// Where its API or version is not served.
+    pub(crate) fn of(header: RequestHeader, body: Bytes) -> Result<Self, Disconnect> {
+        let (key, version) = (header.api_key, header.api_version);
+        match entry(key).filter(|api| api.serves(version)) {
+            Some(api) => Ok(Self { header, api, body }),
+            None => Err(Disconnect::Malformed(format!("api key {key} version {version} is not served"))),
+        }
+    }
+
     /// Decodes the request and starts it. What a pipelined request does in order is done when this returns.
     ///
     /// # Errors
@@ -55,6 +68,9 @@ impl Request {
             return api_versions::refuse(&self.header);
         }
         guard::check(key, version, &self.body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+        if self.api.forwarded && forward::wanted(&context) {
+            return Ok(forward::start(context, self.header, self.body));
+        }
         dispatch(context, self.header, self.body)
     }
 }
@@ -88,6 +104,13 @@ impl Encoded {
     /// A response that is encoded already: its length, its header and its body, in pieces.
     pub(crate) fn from_pieces(pieces: Vec<Bytes>) -> Self {
         Self { head: Bytes::new(), rest: pieces, held: None }
+    }
+
+    /// The response without its length.
+    pub(crate) fn into_frame(self) -> Bytes {
+        let mut frame = BytesMut::new();
+        self.into_chunks().for_each(|chunk| frame.put(chunk));
+        frame.freeze().slice(4..)
     }
 
     /// The same, which counts as held until it has left.

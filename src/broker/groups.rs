@@ -14,7 +14,8 @@ use crate::group::settings::{GroupSettings, MigrationPolicy};
 use crate::log::LogManager;
 use crate::metadata::image::{ConfigResource, Delta, ResourceType, TopicImage};
 use crate::metadata::{Image, ImageListener, Metadata};
-use crate::types::CONSUMER_OFFSETS_TOPIC;
+use crate::shard::CoordinatorTopic;
+use crate::types::{CONSUMER_OFFSETS_TOPIC, NodeId};
 
 /// Opens the group coordinator, which follows the metadata from now on.
 pub(super) fn open(
@@ -41,6 +42,7 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
         min_session_timeout_ms: config.group_min_session_timeout_ms,
         max_session_timeout_ms: config.group_max_session_timeout_ms,
         max_size: size(config.group_max_size),
+        write_timeout_ms: config.offsets_commit_timeout_ms.into(),
         offset_metadata_max_bytes: size(config.offset_metadata_max_bytes),
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
         producer_id_expiration_ms: config.producer_id_expiration_ms.into(),
@@ -54,6 +56,17 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
     }
 }
 
+/// A coordinator's topic, and which of its partitions this broker leads.
+pub(super) fn led(image: &Image, topic: &str, node_id: NodeId) -> Option<CoordinatorTopic> {
+    let topic = image.topics.get(topic)?;
+    let led = topic.partitions().filter(|(_, partition)| partition.leader == node_id);
+    Some(CoordinatorTopic {
+        id: topic.id,
+        partition_count: topic.partition_count(),
+        led: led.map(|(index, partition)| (index, partition.leader_epoch)).collect(),
+    })
+}
+
 /// Tells the group coordinator what concerns it.
 struct Followed {
     groups: Arc<GroupCoordinator>,
@@ -62,9 +75,8 @@ struct Followed {
 
 impl Followed {
     fn lead(&self, image: &Image) {
-        let Some(offsets) = image.topics.get(CONSUMER_OFFSETS_TOPIC) else { return };
-        if let Err(error) = self.groups.lead(offsets.id, offsets.partition_count()) {
-            tracing::error!(%error, "groups can not be coordinated");
+        if let Some(offsets) = led(image, CONSUMER_OFFSETS_TOPIC, self.config.node_id) {
+            self.groups.lead(&offsets);
         }
     }
 

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::groups::led;
 use crate::api::init_producer_id::ProducerIds;
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
 use crate::group::coordinator::GroupCoordinator;
-use crate::log::{LogManager, Marker, Ops};
+use crate::log::{LogManager, Marker, Ops, Origin};
 use crate::metadata::image::{Delta, TRANSACTION_VERSION};
 use crate::metadata::{Image, ImageListener, Metadata};
 use crate::transaction::coordinator::{ProducerIdSource, TransactionCoordinator};
 use crate::transaction::markers::{MarkerSink, WrittenMarker};
 use crate::transaction::settings::TransactionSettings;
-use crate::types::{CONSUMER_OFFSETS_TOPIC, ProducerId, TRANSACTION_STATE_TOPIC, TopicPartition};
+use crate::types::{CONSUMER_OFFSETS_TOPIC, NodeId, ProducerId, TRANSACTION_STATE_TOPIC, TopicPartition};
 
 /// The transaction coordinator with what it needs.
 pub(super) struct Transactions {
@@ -48,7 +49,10 @@ impl Transactions {
             Arc::clone(&markers),
             Arc::new(source),
         );
-        let followed = Arc::new(TransactionsFollowMetadata { transactions: Arc::clone(&coordinator) });
+        let followed = Arc::new(TransactionsFollowMetadata {
+            node_id: config.node_id,
+            transactions: Arc::clone(&coordinator),
+        });
         metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
         followed.lead(&metadata.image());
         Self { coordinator, markers, producer_ids }
@@ -61,6 +65,7 @@ fn settings(config: &BrokerConfig) -> TransactionSettings {
         expiration_ms: config.transactional_id_expiration_ms.into(),
         timed_out_interval_ms: config.transaction_abort_timed_out_transaction_cleanup_interval_ms.into(),
         expired_interval_ms: config.transaction_remove_expired_transaction_cleanup_interval_ms.into(),
+        write_timeout_ms: TransactionSettings::default().write_timeout_ms,
         state_partitions: config.transaction_state_log_num_partitions,
         retry_max_ms: config.add_partitions_to_txn_retry_backoff_max_ms.into(),
         retry_ms: config.add_partitions_to_txn_retry_backoff_ms.into(),
@@ -83,7 +88,7 @@ impl MarkerSink for Partitions {
             return Ok(Box::pin(self.groups.end_transaction(partition.partition, *marker)?));
         }
         let log = self.logs.get(topic.id, partition.partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
-        let pending = log.append_marker(marker, Ops::new()).map_err(|error| error.code)?;
+        let pending = log.append_marker(marker, Origin::Internal, Ops::new()).map_err(|error| error.code)?;
         Ok(Box::pin(async move { pending.await.map(drop).map_err(|error| error.code) }))
     }
 }
@@ -104,15 +109,15 @@ impl ProducerIdSource for Source {
 /// Tells the transaction coordinator of the topic that it keeps its state in, and of the level that the cluster works
 /// at.
 struct TransactionsFollowMetadata {
+    node_id: NodeId,
     transactions: Arc<TransactionCoordinator>,
 }
 
 impl TransactionsFollowMetadata {
     fn lead(&self, image: &Image) {
         self.transactions.set_version(image.feature(TRANSACTION_VERSION));
-        let Some(state) = image.topics.get(TRANSACTION_STATE_TOPIC) else { return };
-        if let Err(error) = self.transactions.lead(state.id, state.partition_count()) {
-            tracing::error!(%error, "transactions can not be coordinated");
+        if let Some(state) = led(image, TRANSACTION_STATE_TOPIC, self.node_id) {
+            self.transactions.lead(&state);
         }
     }
 }

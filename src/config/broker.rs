@@ -163,7 +163,7 @@ config_keys! {
     "group.consumer.migration.policy" group_consumer_migration_policy: String = "bidirectional", ReadOnly, Checked(check_migration_policy, "(case insensitive) [BIDIRECTIONAL, DISABLED, DOWNGRADE, UPGRADE]"), Medium, "Whether a group goes to the consumer protocol with its first member that uses it, and back to the classic one with the last.";
     "group.consumer.regex.refresh.interval.ms" group_consumer_regex_refresh_interval_ms: i32 = "600000", ReadOnly, AtLeast(10_000), Medium, "How often the regular expressions of consumer groups are resolved, in milliseconds, even where no topic was created.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
-    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long an offset commit may wait for its replicas, in milliseconds.";
+    "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long a change of a group, an offset commit for instance, may wait for its replicas, in milliseconds.";
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
     "offsets.retention.check.interval.ms" offsets_retention_check_interval_ms: i64 = "600000", ReadOnly, AtLeast(1), High, "How often, in milliseconds, klamm looks for offsets that are too old.";
     "offsets.topic.num.partitions" offsets_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __consumer_offsets is created with.";

@@ -48,6 +48,11 @@ pub enum ListenerKind {
 }
 
 impl ListenerKind {
+    /// Whether what is meant for listeners of the `other` kind is served here.
+    pub fn serves(self, other: Self) -> bool {
+        self == Self::Both || other == Self::Both || self == other
+    }
+
     /// Whether clients and brokers find the broker there.
     pub fn serves_broker(self) -> bool {
         matches!(self, Self::Broker | Self::Both)

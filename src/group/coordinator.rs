@@ -1,12 +1,9 @@
 //! The handle to all groups of this broker.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use parking_lot::Mutex;
-use uuid::Uuid;
 
 use super::cluster::ClusterView;
 use super::command::{
@@ -19,10 +16,9 @@ use super::core::{GroupCore, GroupCounts};
 use super::journal::GroupJournal;
 use super::settings::{GROUP_RECORD_BYTES_MAX, GroupSettings};
 use crate::clock::Clock;
-use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::log::{LogManager, Marker, Partition};
-use crate::shard::Shard;
-use crate::types::coordinator_partition;
+use crate::error::{ApiError, ErrorCode};
+use crate::log::{LogManager, Marker};
+use crate::shard::{CoordinatorTopic, Led, Shard, ShardOptions};
 
 /// The longest text of a member that is kept. Kafka's strings end at 32767 bytes, and a member id is a client id with a
 /// UUID behind it.
@@ -32,115 +28,63 @@ const TEXT_BYTES_MAX: usize = 32_000;
 /// broker leads. A shard without groups costs nothing.
 pub struct GroupCoordinator {
     settings: Arc<GroupSettings>,
-    clock: Clock,
     logs: Arc<LogManager>,
     cluster: Arc<ArcSwap<ClusterView>>,
-    led: Mutex<Led>,
-}
-
-/// What this broker coordinates.
-#[derive(Default)]
-struct Led {
-    topic_id: Uuid,
-    /// Over how many partitions groups are spread: as many as there were when leading began. Partitions that are added
-    /// later count from the next start, as in Kafka: no one may lose what is known of it meanwhile.
-    count: i32,
-    partitions: BTreeMap<i32, Arc<Partition>>,
-    shards: BTreeMap<i32, Shard<GroupCore>>,
-    stopped: bool,
+    led: Led<GroupCore>,
 }
 
 impl GroupCoordinator {
     /// A coordinator that leads nothing yet.
     pub fn new(clock: Clock, logs: Arc<LogManager>, settings: GroupSettings) -> Arc<Self> {
         let cluster = Arc::new(ArcSwap::from_pointee(ClusterView::empty()));
-        Arc::new(Self { settings: Arc::new(settings), clock, logs, cluster, led: Mutex::default() })
+        let settings = Arc::new(settings);
+        let (store, told, known) = (logs.store().clone(), Arc::clone(&settings), Arc::clone(&cluster));
+        let led = Led::new(settings.offsets_topic_partitions, move |partition, leader_epoch| {
+            let journal = GroupJournal::new(
+                Arc::clone(partition),
+                leader_epoch,
+                store.clone(),
+                Arc::clone(&told),
+                Arc::clone(&known),
+            );
+            let write_timeout_ms = told.write_timeout_ms;
+            let options = ShardOptions { name: partition.name().to_owned(), write_timeout_ms };
+            Shard::spawn(options, Arc::new(journal), clock.clone())
+        });
+        Arc::new(Self { settings, logs, cluster, led })
     }
 
-    /// Makes this broker the coordinator of all groups: `__consumer_offsets` exists, with this id and so many
-    /// partitions, and their logs are open. Shards with groups start loading. Calling it again changes nothing, unless
-    /// the topic is another one.
-    ///
-    /// # Errors
-    /// When the store can not be read.
-    pub fn lead(&self, topic_id: Uuid, partitions: i32) -> Result<(), StorageError> {
-        let mut led = self.led.lock();
-        if led.topic_id != topic_id {
-            led.resign();
-        }
-        if led.count == 0 {
-            led.count = partitions;
-        }
-        led.topic_id = topic_id;
-        for index in 0..partitions {
-            if led.partitions.contains_key(&index) {
-                continue;
-            }
-            let Some(partition) = self.logs.get(topic_id, index) else { continue };
-            let has_groups = !self.journal(&partition).is_empty()?;
-            led.partitions.insert(index, partition);
-            if has_groups {
-                self.shard_of(&mut led, index);
-            }
-        }
-        Ok(())
+    /// Coordinates the groups of these partitions of `__consumer_offsets`, and no others, from now on: see
+    /// [`Led::lead`].
+    pub fn lead(&self, topic: &CoordinatorTopic) {
+        self.led.lead(topic, |index| self.logs.get(topic.id, index));
     }
 
     /// Gives up all groups, because `__consumer_offsets` is gone.
     pub fn resign(&self) {
-        self.led.lock().resign();
+        self.led.resign();
     }
 
     /// Gives up all groups for good: the broker stops. Whoever is held is told to look for another coordinator.
     pub fn stop(&self) {
-        let mut led = self.led.lock();
-        led.resign();
-        led.stopped = true;
-    }
-
-    /// Whether `__consumer_offsets` is there.
-    pub fn is_leading(&self) -> bool {
-        !self.led.lock().partitions.is_empty()
+        self.led.stop();
     }
 
     /// The partition of `__consumer_offsets` whose leader coordinates the group.
     pub fn partition_for(&self, group_id: &str) -> i32 {
-        let count = match self.led.lock().count {
-            count @ 1.. => count,
-            _ => self.settings.offsets_topic_partitions,
-        };
-        coordinator_partition(group_id, count)
+        self.led.partition_for(group_id)
     }
 
-    fn journal(&self, partition: &Arc<Partition>) -> GroupJournal {
-        let (store, settings) = (self.logs.store().clone(), self.settings.clone());
-        GroupJournal::new(partition.clone(), store, settings, self.cluster.clone())
-    }
-
-    fn shard_of(&self, led: &mut Led, index: i32) -> Option<Shard<GroupCore>> {
-        if led.stopped {
-            return None;
-        }
-        if let Some(shard) = led.shards.get(&index).filter(|shard| !shard.is_closed()) {
-            return Some(shard.clone());
-        }
-        let partition = led.partitions.get(&index)?;
-        let journal = Arc::new(self.journal(partition));
-        let shard = Shard::spawn(partition.name().to_owned(), journal, self.clock.clone());
-        led.shards.insert(index, shard.clone());
-        Some(shard)
-    }
-
-    async fn call(&self, index: i32, command: Command) -> Result<Reply, ErrorCode> {
-        let shard = self.shard_of(&mut self.led.lock(), index).ok_or(ErrorCode::NotCoordinator)?;
-        shard.call(command).await
+    /// How many partitions of `__consumer_offsets` this broker leads.
+    pub fn led_partitions(&self) -> usize {
+        self.led.partition_count()
     }
 
     async fn call_for(&self, group_id: &str, command: Command) -> Result<Reply, ErrorCode> {
         if group_id.len() > TEXT_BYTES_MAX {
             return Err(ErrorCode::InvalidGroupId);
         }
-        self.call(self.partition_for(group_id), command).await
+        self.led.call(self.partition_for(group_id), command).await
     }
 
     /// JoinGroup. Held until the members are complete.
@@ -230,7 +174,7 @@ impl GroupCoordinator {
         index: i32,
         marker: Marker,
     ) -> Result<impl Future<Output = Result<(), ErrorCode>> + Send + use<>, ErrorCode> {
-        let shard = self.shard_of(&mut self.led.lock(), index).ok_or(ErrorCode::NotCoordinator)?;
+        let shard = self.led.shard(index)?;
         let reply = shard.post(Command::EndTransaction(marker))?;
         Ok(async move {
             match reply.await {
@@ -310,7 +254,7 @@ impl GroupCoordinator {
     /// Tells the shards of the cluster that was set last.
     pub async fn tell_cluster(&self) {
         let cluster = self.cluster.load_full();
-        self.call_all(|| Command::ClusterChanged { cluster: cluster.clone() }).await;
+        self.led.call_all(|| Command::ClusterChanged { cluster: cluster.clone() }).await;
     }
 
     /// DescribeGroups: one result for each group id, in order.
@@ -334,7 +278,7 @@ impl GroupCoordinator {
     /// # Errors
     /// `COORDINATOR_LOAD_IN_PROGRESS` while a shard can not be read.
     pub async fn list(&self, filter: GroupFilter) -> Result<Vec<ListedGroup>, ErrorCode> {
-        let replies = self.call_all(|| Command::List(filter.clone())).await;
+        let replies = self.led.call_all(|| Command::List(filter.clone())).await;
         let mut groups = Vec::new();
         for reply in replies {
             match reply {
@@ -362,7 +306,7 @@ impl GroupCoordinator {
 
     /// Removes the committed offsets of topics that are gone, in all groups.
     pub async fn topics_deleted(&self, topics: Vec<DeletedTopic>) {
-        self.call_all(|| Command::TopicsDeleted { topics: topics.clone() }).await;
+        self.led.call_all(|| Command::TopicsDeleted { topics: topics.clone() }).await;
     }
 
     /// How many groups there are in each state, and how many committed offsets.
@@ -371,22 +315,8 @@ impl GroupCoordinator {
             Ok(Reply::Count(counts)) => counts,
             _ => GroupCounts::default(),
         };
-        let replies = self.call_all(|| Command::Count).await;
+        let replies = self.led.call_all(|| Command::Count).await;
         replies.into_iter().map(counted).fold(GroupCounts::default(), GroupCounts::plus)
-    }
-
-    /// Asks every shard that has groups.
-    async fn call_all(&self, command: impl Fn() -> Command) -> Vec<Result<Reply, ErrorCode>> {
-        let shards: Vec<_> = self.led.lock().shards.values().cloned().collect();
-        join_all(shards.iter().map(|shard| shard.call(command()))).await
-    }
-}
-
-impl Led {
-    fn resign(&mut self) {
-        std::mem::take(&mut self.shards).values().for_each(Shard::stop);
-        self.partitions.clear();
-        self.count = 0;
     }
 }
 

@@ -1,25 +1,25 @@
-//! Where a shard's records go: a partition of `__consumer_offsets`, and beside them in the same write the view, which
-//! holds the last value of every key, so that loading does not depend on how long the log is.
+//! Where a shard's records go: a partition of `__consumer_offsets`, and beside them in the same write the view.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tracing::{error, warn};
 
 use super::cluster::ClusterView;
-use super::consumer::record::ConsumerRecord;
 use super::core::{Event, GroupCore};
-use super::record::{Record, RecordError, decode_group, decode_offset, offset_value};
+use super::record::Record;
 use super::settings::GroupSettings;
-use super::transactions::{OffsetKey, PendingOffset, TransactionEvent};
+use super::transactions::TransactionEvent;
+use super::view::View;
 use crate::error::{ErrorCode, StorageError};
-use crate::log::batch::{BatchBuilder, TRANSACTIONAL};
-use crate::log::{AppendError, Origin, Partition, PendingAppend as LogAppend};
+use crate::log::batch::{BatchBuilder, BatchView, TRANSACTIONAL};
+use crate::log::{AppendError, Marker, Origin, Partition, PendingAppend as LogAppend};
 use crate::protocol::wire::EncodeError;
-use crate::shard::{Journal, PendingAppend};
-use crate::storage::{Durability, Key, KeyPrefix, Ops, Purpose};
-use crate::types::{ProducerEpoch, ProducerId, TimestampMs};
+use crate::shard::{Core, Journal, Loaded, Materialised, PendingAppend, committed, damaged, load};
+use crate::storage::{Durability, Key, KeyPrefix, Ops, Purpose, Store};
+use crate::types::{LeaderEpoch, ProducerEpoch, ProducerId, TimestampMs};
 
 /// Records are cut into batches of about this size, so that consumers of the topic need no large buffers.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -27,32 +27,31 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// The journal of one shard.
 pub(super) struct GroupJournal {
     partition: Arc<Partition>,
-    store: crate::storage::Store,
+    leader_epoch: LeaderEpoch,
+    store: Store,
     settings: Arc<GroupSettings>,
     cluster: Arc<ArcSwap<ClusterView>>,
+    view: View,
 }
 
 impl GroupJournal {
     pub(super) fn new(
         partition: Arc<Partition>,
-        store: crate::storage::Store,
+        leader_epoch: LeaderEpoch,
+        store: Store,
         settings: Arc<GroupSettings>,
         cluster: Arc<ArcSwap<ClusterView>>,
     ) -> Self {
-        Self { partition, store, settings, cluster }
+        let view = View { offsets_partition: partition.index() };
+        Self { partition, leader_epoch, store, settings, cluster, view }
     }
 
-    fn prefix(&self) -> KeyPrefix {
-        KeyPrefix::OffsetsPartition { offsets_partition: self.partition.index() }
-    }
-
-    /// Whether there is anything to load.
-    pub(super) fn is_empty(&self) -> Result<bool, StorageError> {
-        Ok(self.store.scan(&self.prefix()).next().transpose()?.is_none())
+    fn origin(&self) -> Origin {
+        Origin::Coordinator { leader_epoch: self.leader_epoch }
     }
 
     fn append_batch(&self, batch: BatchBuilder, view: Ops) -> Result<LogAppend, ErrorCode> {
-        self.partition.append(batch.build(), Origin::Internal, view).map_err(|refused| self.refused(refused))
+        self.partition.append(batch.build(), self.origin(), view).map_err(|refused| self.refused(refused))
     }
 
     fn refused(&self, refused: AppendError) -> ErrorCode {
@@ -60,46 +59,86 @@ impl GroupJournal {
         error!(partition = self.partition.name(), reason, "group records were refused");
         told_to_clients(refused.code)
     }
+
+    /// Takes what follows from the log over into state and view.
+    fn replay(&self, core: &mut GroupCore, events: Vec<Event>, view: &mut Ops) -> Result<(), EncodeError> {
+        for event in events {
+            match &event {
+                Event::Record(record) => self.view.put(view, record, record.encode()?.1),
+                Event::Transaction(event) => self.view.put_transactional(view, event)?,
+                Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => {}
+            }
+            core.replay(&event);
+        }
+        Ok(())
+    }
+}
+
+impl Materialised<GroupCore> for GroupJournal {
+    fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn view(&self) -> KeyPrefix {
+        self.view.prefix()
+    }
+
+    fn empty(&self) -> GroupCore {
+        GroupCore::new(self.settings.clone(), self.cluster.load_full())
+    }
+
+    fn load_entry(&self, core: &mut GroupCore, key: &Key, value: Bytes) -> Result<(), StorageError> {
+        self.view.load(core, key, value)
+    }
+
+    fn replay_batch(
+        &self,
+        core: &mut GroupCore,
+        batch: &BatchView,
+        view: &mut Ops,
+    ) -> Result<(), StorageError> {
+        let at = batch.base_offset();
+        if batch.is_control() {
+            let events = Marker::of(batch).map(|marker| core.ended(marker)).unwrap_or_default();
+            return self.replay(core, events, view).map_err(|error| damaged(&self.partition, at, &error));
+        }
+        let producer = batch.is_transactional().then(|| (batch.producer_id(), batch.producer_epoch()));
+        let records = batch.records().map_err(|error| damaged(&self.partition, at, &error))?;
+        for record in records {
+            let record = record.map_err(|error| damaged(&self.partition, at, &error))?;
+            let Some(key) = record.key else { continue };
+            match Record::decode(key, record.value) {
+                Ok(Some(decoded)) => {
+                    let events = core.replayed(decoded, producer);
+                    let replayed = self.replay(core, events, view);
+                    replayed.map_err(|error| damaged(&self.partition, record.offset, &error))?;
+                }
+                Ok(None) => warn!(
+                    partition = self.partition.name(),
+                    offset = record.offset,
+                    "a record of an unknown type is left alone"
+                ),
+                Err(error) => return Err(damaged(&self.partition, record.offset, &error)),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Journal<GroupCore> for GroupJournal {
-    fn load(&self) -> Result<GroupCore, StorageError> {
-        if self.partition.offsets().log_end == 0 && !self.is_empty()? {
-            // The topic was deleted and made again; its predecessor's groups went with it.
-            warn!(partition = self.partition.name(), "forgetting the groups of a deleted topic");
-            let mut ops = Ops::new();
-            ops.delete_prefix(&self.prefix());
-            self.store.commit_blocking(ops, Durability::Process)?;
-        }
-        let mut core = GroupCore::new(self.settings.clone(), self.cluster.load_full());
-        self.partition.producers().iter().for_each(|producer| core.transactional.load_producer(producer));
-        for entry in self.store.scan(&self.prefix()) {
-            let (key, value) = entry?;
-            let damaged = |error: RecordError| StorageError::Damaged(format!("{key:?}: {error}"));
-            if let Key::PendingOffset { producer_id, group, topic, partition, .. } = &key {
-                let pending = PendingOffset::decode(value).map_err(damaged)?;
-                let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
-                let key = OffsetKey { group_id, topic, partition: *partition };
-                core.load_pending(*producer_id, key, pending);
-                continue;
-            }
-            let record = if let Key::Group { group, .. } = &key {
-                let value = Some(decode_group(value).map_err(damaged)?);
-                Record::Group { group_id: group.as_str().into(), value }
-            } else if let Key::GroupOffset { group, topic, partition, .. } = &key {
-                let value = Some(decode_offset(value).map_err(damaged)?);
-                let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
-                Record::Offset { group_id, topic, partition: *partition, value }
-            } else if let Key::GroupRecord { group, kind, item, .. } = &key {
-                let record = ConsumerRecord::of_item((*kind).into(), group, item, Some(value));
-                let unknown = || StorageError::Damaged(format!("{key:?} among the groups"));
-                Record::Consumer(record.map_err(damaged)?.ok_or_else(unknown)?)
-            } else {
-                return Err(StorageError::Damaged(format!("{key:?} among the groups")));
-            };
-            crate::shard::Core::replay(&mut core, &Event::Record(record));
-        }
-        Ok(core)
+    fn load(&self) -> Result<Loaded<GroupCore>, StorageError> {
+        let mut loaded = load(self)?;
+        let log_end = u64::try_from(self.partition.offsets().log_end).unwrap_or_default();
+        loaded.core.transactional.load_producers(&self.partition.producers(), log_end);
+        Ok(loaded)
     }
 
     fn append(&self, now_ms: TimestampMs, events: &[Event]) -> Result<Option<PendingAppend>, ErrorCode> {
@@ -112,15 +151,17 @@ impl Journal<GroupCore> for GroupJournal {
             }
         }
         let pending = batches.finish()?;
-        if pending.is_empty() {
+        let Some(last) = pending.last().map(|pending| pending.expected().last_offset) else {
             return Ok(None);
-        }
-        let partition = self.partition.clone();
+        };
+        let (partition, leader_epoch) = (self.partition.clone(), self.leader_epoch);
         Ok(Some(Box::pin(async move {
-            try_join_all(pending).await.map(drop).map_err(|error| {
+            let written = try_join_all(pending).await;
+            written.map_err(|error| {
                 error!(partition = partition.name(), %error, "group records could not be written");
                 told_to_clients(error.code)
-            })
+            })?;
+            committed(&partition, leader_epoch, last + 1).await.map_err(told_to_clients)
         })))
     }
 
@@ -140,13 +181,15 @@ struct Batches<'a> {
     producer: Option<(ProducerId, ProducerEpoch)>,
     batch: BatchBuilder,
     view: Ops,
+    /// Changes of the view that follow from the record that comes next.
+    ahead: Ops,
     pending: Vec<LogAppend>,
 }
 
 impl<'a> Batches<'a> {
     fn new(journal: &'a GroupJournal, now_ms: TimestampMs) -> Self {
-        let (batch, view) = (BatchBuilder::new(), Ops::new());
-        Self { journal, now_ms, producer: None, batch, view, pending: Vec::new() }
+        let (batch, view, ahead) = (BatchBuilder::new(), Ops::new(), Ops::new());
+        Self { journal, now_ms, producer: None, batch, view, ahead, pending: Vec::new() }
     }
 
     fn encoded<T>(&self, encoded: Result<T, EncodeError>) -> Result<T, ErrorCode> {
@@ -159,46 +202,31 @@ impl<'a> Batches<'a> {
     fn add(&mut self, record: &Record) -> Result<(), ErrorCode> {
         self.begin(None)?;
         let (key, value) = self.encoded(record.encode())?;
-        let view_key = view_key(self.journal.partition.index(), record);
-        match &value {
-            Some(value) => self.view.put(&view_key, value.clone()),
-            None => self.view.delete(&view_key),
-        }
+        self.journal.view.put(&mut self.view, record, value.clone());
         self.push(&key, value.as_deref())
     }
 
     fn add_transactional(&mut self, event: &TransactionEvent) -> Result<(), ErrorCode> {
-        let index = self.journal.partition.index();
+        let view = self.journal.view;
         match event {
             TransactionEvent::Added { producer_id, producer_epoch, key, pending } => {
                 self.begin(Some((*producer_id, *producer_epoch)))?;
                 let record = key.record(pending.value.clone());
                 let (record_key, value) = self.encoded(record.encode())?;
-                let pending = self.encoded(pending.encode())?;
-                self.view.put(&key.view_key(index, *producer_id), pending);
+                let put = view.put_transactional(&mut self.view, event);
+                self.encoded(put)?;
                 self.push(&record_key, value.as_deref())
             }
-            TransactionEvent::Superseded { producer_id, key, number } => {
-                let pending = self.encoded(PendingOffset { number: *number, value: None }.encode())?;
-                self.view.put(&key.view_key(index, *producer_id), pending);
-                Ok(())
+            TransactionEvent::Superseded { .. } | TransactionEvent::Dropped { .. } => {
+                let put = view.put_transactional(&mut self.ahead, event);
+                self.encoded(put)
             }
-            TransactionEvent::Dropped { producer_id, key } => {
-                self.view.delete(&key.view_key(index, *producer_id));
-                Ok(())
-            }
-            TransactionEvent::Ended { marker, committed, decided } => {
+            TransactionEvent::Ended { marker, .. } => {
                 self.flush()?;
-                for (key, value) in committed {
-                    let record = key.record(Some(value.clone()));
-                    let value = self.encoded(offset_value(value))?;
-                    self.view.put(&view_key(index, &record), value);
-                }
-                for key in decided {
-                    self.view.delete(&key.view_key(index, marker.producer_id));
-                }
-                let view = std::mem::take(&mut self.view);
-                let pending = self.journal.partition.append_marker(marker, view);
+                let mut ops = std::mem::take(&mut self.ahead);
+                let put = view.put_transactional(&mut ops, event);
+                self.encoded(put)?;
+                let pending = self.journal.partition.append_marker(marker, self.journal.origin(), ops);
                 self.pending.push(pending.map_err(|refused| self.journal.refused(refused))?);
                 Ok(())
             }
@@ -219,12 +247,13 @@ impl<'a> Batches<'a> {
     }
 
     fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), ErrorCode> {
+        self.view.extend(std::mem::take(&mut self.ahead));
         let batch = std::mem::take(&mut self.batch);
         self.batch = batch.record(self.now_ms, Some(key), value);
         if self.batch.size_bytes() >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Appends what there is. Changes of the view alone wait for the next records: they follow from some.
+    /// Appends what there is.
     fn flush(&mut self) -> Result<(), ErrorCode> {
         if self.batch.record_count() > 0 {
             let (batch, view) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.view));
@@ -235,33 +264,10 @@ impl<'a> Batches<'a> {
 
     fn finish(mut self) -> Result<Vec<LogAppend>, ErrorCode> {
         self.flush()?;
-        if !self.view.is_empty() {
-            let view = std::mem::take(&mut self.view);
-            drop(self.journal.store.commit(view, Durability::Process));
+        if !self.ahead.is_empty() {
+            drop(self.journal.store.commit(self.ahead, Durability::Process));
         }
         Ok(self.pending)
-    }
-}
-
-fn view_key(offsets_partition: i32, record: &Record) -> Key {
-    match record {
-        Record::Offset { group_id, topic, partition, .. } => Key::GroupOffset {
-            offsets_partition,
-            group: group_id.to_string(),
-            topic: topic.to_string(),
-            partition: *partition,
-        },
-        Record::Group { group_id, .. } => Key::Group { offsets_partition, group: group_id.to_string() },
-        Record::Consumer(record) => {
-            let (kind, item) = record.kind_and_item();
-            Key::GroupRecord {
-                offsets_partition,
-                group: record.group_id.to_string(),
-                // Kafka's types of group records are small numbers.
-                kind: u8::try_from(kind).unwrap_or_default(),
-                item: item.to_owned(),
-            }
-        }
     }
 }
 

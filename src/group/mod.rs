@@ -36,3 +36,4 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 pub mod transactions;
+mod view;

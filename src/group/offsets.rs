@@ -167,19 +167,17 @@ impl GroupCore {
 
     /// Removes what a deleted group has committed.
     pub(super) fn delete_all_offsets(&self, group_id: &Arc<str>) -> Vec<Event> {
-        let mut events = self.offsets.delete_all(group_id);
-        for key in self.transactional.keys_of_group(group_id) {
-            events.extend(self.delete_pending(&key));
-        }
+        let pending = self.transactional.keys_of_group(group_id);
+        let mut events: Vec<_> = pending.iter().flat_map(|key| self.delete_pending(key)).collect();
+        events.extend(self.offsets.delete_all(group_id));
         events
     }
 
     /// Removes what was committed of a deleted topic, in all groups.
     pub(super) fn delete_topic_offsets(&self, deleted: &DeletedTopic) -> Vec<Event> {
-        let mut events = self.offsets.delete_topic(deleted);
-        for key in self.transactional.keys_of_topic(deleted) {
-            events.extend(self.delete_pending(&key));
-        }
+        let pending = self.transactional.keys_of_topic(deleted);
+        let mut events: Vec<_> = pending.iter().flat_map(|key| self.delete_pending(key)).collect();
+        events.extend(self.offsets.delete_topic(deleted));
         events
     }
 

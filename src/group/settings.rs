@@ -13,6 +13,8 @@ pub struct GroupSettings {
     pub max_session_timeout_ms: i32,
     /// `group.max.size`: members of a group.
     pub max_size: usize,
+    /// `offsets.commit.timeout.ms`: how long a request waits for its records to be committed.
+    pub write_timeout_ms: i64,
     /// `offset.metadata.max.bytes`
     pub offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -77,6 +79,7 @@ impl Default for GroupSettings {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 1_800_000,
             max_size: usize::MAX,
+            write_timeout_ms: 5_000,
             offset_metadata_max_bytes: 4_096,
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,

@@ -111,16 +111,21 @@ pub struct TransactionalOffsets {
 }
 
 impl TransactionalOffsets {
-    /// Takes over what the partition knows of its producers.
-    pub(super) fn load_producer(&mut self, known: &ActiveProducer) {
-        let producer = Producer {
-            epoch: known.producer_epoch,
-            coordinator_epoch: known.coordinator_epoch,
-            in_transaction: known.current_transaction_start_offset >= 0,
-            last_marker: 0,
-            seen_ms: known.last_timestamp,
+    /// Takes over what the partition knows of its producers. Markers are counted on from the end of the log, which is
+    /// behind every marker that was counted before the state was loaded.
+    pub(super) fn load_producers(&mut self, producers: &[ActiveProducer], log_end: u64) {
+        self.markers = log_end;
+        let loaded = |known: &ActiveProducer| {
+            let producer = Producer {
+                epoch: known.producer_epoch,
+                coordinator_epoch: known.coordinator_epoch,
+                in_transaction: known.current_transaction_start_offset >= 0,
+                last_marker: log_end,
+                seen_ms: known.last_timestamp,
+            };
+            (known.producer_id, producer)
         };
-        self.producers.insert(known.producer_id, producer);
+        self.producers = producers.iter().map(loaded).collect();
     }
 
     /// Whether an offset may still change.
@@ -363,6 +368,13 @@ impl GroupCore {
             return Decision::reply(token, Reply::EndTransaction(Err(code)));
         }
         let mut decision = Decision::reply(token, Reply::EndTransaction(Ok(())));
+        decision.events = self.ended(marker);
+        decision
+    }
+
+    /// What a marker does.
+    pub(super) fn ended(&self, marker: Marker) -> Vec<Event> {
+        let mut events = Vec::new();
         let keys = self.transactional.by_producer.get(&marker.producer_id);
         let decided: Vec<_> = keys.into_iter().flatten().cloned().collect();
         let mut committed = Vec::new();
@@ -373,14 +385,40 @@ impl GroupCore {
             // Commits of other transactions that were written before this one do not count any more.
             let earlier =
                 pending.iter().filter(|(_, other)| other.number < own.number && other.value.is_some());
-            decision.events.extend(earlier.map(|(producer_id, other)| {
+            events.extend(earlier.map(|(producer_id, other)| {
                 let (producer_id, number) = (*producer_id, other.number);
                 Event::Transaction(TransactionEvent::Superseded { producer_id, key: key.clone(), number })
             }));
             committed.push((key.clone(), value));
         }
         let ended = TransactionEvent::Ended { marker, committed, decided };
-        decision.events.push(Event::Transaction(ended));
-        decision
+        events.push(Event::Transaction(ended));
+        events
+    }
+
+    /// What a record of the log does that somebody else wrote, or this broker before its state was lost: the same as
+    /// the decision that it came from. `producer` wrote it in a transaction.
+    pub(super) fn replayed(
+        &self,
+        record: Record,
+        producer: Option<(ProducerId, ProducerEpoch)>,
+    ) -> Vec<Event> {
+        let Record::Offset { group_id, topic, partition, value } = &record else {
+            return vec![Event::Record(record)];
+        };
+        let (group_id, topic, partition) = (Arc::clone(group_id), Arc::clone(topic), *partition);
+        let key = OffsetKey { group_id, topic, partition };
+        let mut events: Vec<_> = match (value, producer) {
+            (Some(value), Some((producer_id, producer_epoch))) => {
+                let number = self.transactional.next_number;
+                let pending = PendingOffset { number, value: Some(value.clone()) };
+                let added = TransactionEvent::Added { producer_id, producer_epoch, key, pending };
+                return vec![Event::Transaction(added)];
+            }
+            (Some(_), None) => self.transactional.supersede(&key).collect(),
+            (None, _) => self.transactional.drop_one(&key),
+        };
+        events.push(Event::Record(record));
+        events
     }
 }

@@ -408,6 +408,7 @@ impl Deleted {
         for partition in self.partitions.iter().copied() {
             ops.delete(&Key::PartitionState { partition });
             ops.delete(&Key::CleanerCheckpoint { partition });
+            ops.delete(&Key::CoordinatorView { partition });
             ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
             ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
             ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
@@ -500,6 +501,7 @@ impl Loaded {
             | Key::GroupRecord { .. }
             | Key::Partition { .. }
             | Key::AbortedTransaction { .. }
+            | Key::CoordinatorView { .. }
             | Key::Group { .. }
             | Key::GroupOffset { .. }
             | Key::PendingOffset { .. }

@@ -329,7 +329,13 @@ impl Partition {
         let mut inner = self.inner.lock();
         self.check_writable(&inner, self.purpose(origin))?;
         inner.role.check_append(acks, config.min_insync_replicas, &self.name)?;
-        if bytes > config.segment_bytes && origin != Origin::Internal {
+        if let Origin::Coordinator { leader_epoch } = origin
+            && leader_epoch != inner.leader_epoch
+        {
+            let message = format!("Partition {} is not led in epoch {leader_epoch}", self.name);
+            return Err(AppendError::with(ErrorCode::NotLeaderOrFollower, message));
+        }
+        if bytes > config.segment_bytes && !origin.is_trusted() {
             let message = format!(
                 "Message batch size is {bytes} bytes in append to partition {}, which exceeds the \
                  maximum configured segment size of {}.",
@@ -350,6 +356,9 @@ impl Partition {
         let base_offset = inner.log_end;
         let last_offset = base_offset + i64::from(batch.last_offset_delta());
         let mut ops = extra;
+        if let Origin::Coordinator { .. } = origin {
+            view_covers(&mut ops, self.id, last_offset + 1);
+        }
         let leader_epoch = inner.leader_epoch;
         let grown_to = self.place(&mut inner, &batch, base_offset, leader_epoch, config, now_ms, &mut ops);
         ops.put(&Key::PartitionState { partition: self.id }, inner.state().encode());
@@ -420,7 +429,7 @@ impl Partition {
         match origin {
             Origin::Internal if self.topic_id == CLUSTER_METADATA_TOPIC_ID => Purpose::Metadata,
             Origin::Client => Purpose::Records,
-            Origin::Internal | Origin::Coordinator => Purpose::State,
+            Origin::Internal | Origin::Coordinator { .. } => Purpose::State,
         }
     }
 
@@ -569,6 +578,26 @@ impl Partition {
         self.inner.lock().producers.describe()
     }
 
+    /// Up to where the view of the partition's coordinator covers the log; `None` where there is no view, or none that
+    /// fits the log.
+    ///
+    /// # Errors
+    /// When the store can not be read.
+    pub fn view_end(&self) -> Result<Option<Offset>, StorageError> {
+        let value = self.shared.store.get(&Key::CoordinatorView { partition: self.id })?;
+        let end = value.and_then(|value| Some(Offset::from_be_bytes((*value).try_into().ok()?)));
+        Ok(end.filter(|end| *end <= self.inner.lock().log_end))
+    }
+
+    /// Writes what a coordinator's view has from the log up to here.
+    ///
+    /// # Errors
+    /// When the store can not be written.
+    pub fn save_view(&self, mut view: Ops, end: Offset) -> Result<(), StorageError> {
+        view_covers(&mut view, self.id, end);
+        self.shared.store.commit_blocking(view, Durability::Process)
+    }
+
     /// The size of the log in bytes, counted in whole segments as Kafka does.
     pub fn size_bytes(&self) -> u64 {
         self.inner.lock().size_bytes()
@@ -611,6 +640,11 @@ fn placed(batch: BatchView, base_offset: Offset, leader_epoch: LeaderEpoch) -> B
     bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
     bytes[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4].copy_from_slice(&leader_epoch.to_be_bytes());
     bytes.freeze()
+}
+
+/// Says that a coordinator's view covers the log of a partition up to here: what it is written together with.
+fn view_covers(ops: &mut Ops, partition: PartitionId, end: Offset) {
+    ops.put(&Key::CoordinatorView { partition }, end.to_be_bytes().to_vec());
 }
 
 pub(super) fn put_epochs(ops: &mut Ops, partition: PartitionId, changes: EpochChanges) {

@@ -89,7 +89,7 @@ impl Producers {
         partition: &str,
     ) -> Result<Verdict, AppendError> {
         let id = batch.producer_id();
-        if id < 0 || origin == Origin::Internal {
+        if id < 0 || origin.is_trusted() {
             return Ok(Verdict::Append);
         }
         let known = self.by_id.get(&id);

@@ -237,6 +237,7 @@ impl Partition {
     pub fn append_marker(
         self: &Arc<Self>,
         marker: &Marker,
+        origin: Origin,
         extra: Ops,
     ) -> Result<PendingAppend, AppendError> {
         let now_ms = self.shared.clock.now_ms();
@@ -247,7 +248,7 @@ impl Partition {
         let check = |producers: &Producers, _: &BatchView| {
             producers.check_marker(marker, self.name()).map(|()| Verdict::Append)
         };
-        let terms = (Origin::Internal, Acks::Leader);
+        let terms = (origin, Acks::Leader);
         self.enqueue(Valid { batch, log_append_time }, terms, extra, &config, now_ms, check)
     }
 

@@ -10,10 +10,24 @@ use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
 pub enum Origin {
     /// A client: everything is checked.
     Client,
-    /// A coordinator of this broker: its batches have no sequence numbers.
-    Coordinator,
+    /// A coordinator that leads the partition in this epoch: it built the batch, and what is written together with it
+    /// is its view, which covers the log up to the batch's end from then on.
+    Coordinator {
+        /// The epoch. Where the partition has another one, somebody else writes to it, or this broker does so anew.
+        leader_epoch: LeaderEpoch,
+    },
     /// The quorum, or a test: batches that this process built, control batches among them.
     Internal,
+}
+
+impl Origin {
+    /// Whether this process built the batch, so that nothing in it has to be checked.
+    pub(super) fn is_trusted(self) -> bool {
+        match self {
+            Self::Client => false,
+            Self::Coordinator { .. } | Self::Internal => true,
+        }
+    }
 }
 
 /// Which replicas whoever appends will wait for.

@@ -38,7 +38,7 @@ pub(super) fn validate(
     now_ms: TimestampMs,
 ) -> Result<Valid, AppendError> {
     let batch = only_batch(bytes)?;
-    if origin == Origin::Internal {
+    if origin.is_trusted() {
         return Ok(Valid { batch, log_append_time: None });
     }
     let validation = Validation { origin, config, partition, now_ms };

@@ -18,6 +18,7 @@ use super::image::{Delta, Image};
 use super::loader::Loader;
 use super::one_voter::QuorumEvent;
 use super::publisher::{Publisher, broker_config};
+use crate::client::ActiveController;
 use crate::clock::Clock;
 use crate::error::StorageError;
 use crate::types::{LeaderEpoch, Offset};
@@ -130,8 +131,12 @@ impl Follow {
                 let (image, in_transaction) = (self.loader.image().clone(), self.loader.in_transaction());
                 let lead = Arc::new(Lead { epoch, next_offset, image, in_transaction });
                 self.progress.send_modify(|progress| progress.lead = Some(lead));
+                self.shared.set_controller(ActiveController::Local);
             }
-            QuorumEvent::Resigned => self.progress.send_modify(|progress| progress.lead = None),
+            QuorumEvent::Resigned => {
+                self.progress.send_modify(|progress| progress.lead = None);
+                self.shared.set_controller(ActiveController::Unknown);
+            }
         }
     }
 

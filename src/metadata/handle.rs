@@ -24,6 +24,7 @@ use super::loader::Loader;
 use super::one_voter::OneVoter;
 use super::publisher::{ImageListener, Publisher, topic_config};
 use super::start::{Boot, Node, log_config, voter};
+use crate::client::ActiveController;
 use crate::clock::Clock;
 use crate::config::cluster::Controllers;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -33,7 +34,8 @@ use crate::quorum::QuorumOptions;
 use crate::quorum::driver::{QuorumDescription, local_key};
 use crate::storage::Store;
 use crate::types::{
-    CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, NodeId, Offset, ProducerId, random_kafka_id,
+    CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, LeaderEpoch, NodeId, Offset, ProducerId,
+    random_kafka_id,
 };
 
 /// How many commands may wait for the controller. It bounds memory: a command is a request that was admitted.
@@ -73,6 +75,7 @@ pub(super) struct Shared {
     broker_config: ArcSwap<BrokerConfig>,
     published: watch::Sender<Offset>,
     settled: watch::Sender<Settled>,
+    controller: watch::Sender<ActiveController>,
     listeners: Mutex<Vec<Arc<dyn ImageListener>>>,
 }
 
@@ -95,6 +98,15 @@ impl Shared {
     pub(super) fn tell_listeners(&self, old: &Image, new: &Arc<Image>, delta: &Delta) {
         let listeners = self.listeners.lock().clone();
         listeners.iter().for_each(|listener| listener.on_image(old, new, delta));
+    }
+
+    /// The active controller is there now.
+    pub(super) fn set_controller(&self, controller: ActiveController) {
+        self.controller.send_if_modified(|known| {
+            let moved = *known != controller;
+            *known = controller;
+            moved
+        });
     }
 
     /// Everything has followed the image at this offset, or could not.
@@ -125,6 +137,7 @@ pub struct Metadata {
     shared: Arc<Shared>,
     quorum: Arc<OneVoter>,
     mailbox: mpsc::Sender<Job>,
+    progress: watch::Receiver<Progress>,
     settings: Settings,
     incarnation_id: Uuid,
     directory_id: Uuid,
@@ -150,6 +163,7 @@ impl Metadata {
             broker_config: ArcSwap::new(Arc::clone(&options.config)),
             published: watch::Sender::new(-1),
             settled: watch::Sender::new(Settled { offset: -1, failure: None }),
+            controller: watch::Sender::new(ActiveController::Unknown),
             listeners: Mutex::new(Vec::new()),
         });
         let boot = Boot::read(&options.store)?;
@@ -161,6 +175,7 @@ impl Metadata {
             controller_endpoints: options.controller_endpoints.clone(),
         };
         let progress = watch::Sender::new(Progress { committed: -1, lead: None });
+        let following = progress.subscribe();
         let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
         let (opened, first) = oneshot::channel();
         let active = Active {
@@ -199,7 +214,15 @@ impl Metadata {
             "metadata loaded"
         );
         let (incarnation_id, directory_id) = (node.incarnation_id, key.directory_id);
-        Ok(Arc::new(Self { shared, quorum, mailbox, settings, incarnation_id, directory_id }))
+        Ok(Arc::new(Self {
+            shared,
+            quorum,
+            mailbox,
+            progress: following,
+            settings,
+            incarnation_id,
+            directory_id,
+        }))
     }
 
     /// The image as it is now.
@@ -215,6 +238,21 @@ impl Metadata {
     /// The `node.id` of this broker, which is also the controller.
     pub fn node_id(&self) -> NodeId {
         self.settings.node_id
+    }
+
+    /// Whether this node is the active controller.
+    pub fn is_active(&self) -> bool {
+        self.active_epoch().is_some()
+    }
+
+    /// The epoch in which this node is the active controller, if it is.
+    pub fn active_epoch(&self) -> Option<LeaderEpoch> {
+        self.progress.borrow().lead.as_ref().map(|lead| lead.epoch)
+    }
+
+    /// Where the active controller is, now and whenever it moves.
+    pub fn active_controller(&self) -> watch::Receiver<ActiveController> {
+        self.shared.controller.subscribe()
     }
 
     /// The id of this life of the process, with which the node registers.
@@ -247,6 +285,17 @@ impl Metadata {
     pub async fn wait_for(&self, offset: Offset) {
         // The sender lives as long as this, so the wait ends by the offset.
         let _ = self.shared.published.subscribe().wait_for(|published| *published >= offset).await;
+    }
+
+    /// Waits until the published image is as wanted, at most this long; whether it is.
+    pub async fn wait_until(&self, clock: &Clock, timeout_ms: i64, wanted: impl Fn(&Image) -> bool) -> bool {
+        let mut published = self.shared.published.subscribe();
+        let timeout = clock.sleep_until(clock.steady_ms().saturating_add(timeout_ms));
+        tokio::select! {
+            biased;
+            _ = published.wait_for(|_| wanted(&self.shared.image())) => true,
+            () = timeout => false,
+        }
     }
 
     /// Tells `listener` of every image that is published from now on.

@@ -231,7 +231,11 @@ impl Session {
         let Some(memory) = self.memory.take() else {
             return Err(Failure::Protocol("a frame without a length".to_owned()));
         };
-        let read = Read { request: Request::parse(frame)?, memory, received: Instant::now() };
+        let read = Read {
+            request: Request::parse(frame, self.connection.listener.kind)?,
+            memory,
+            received: Instant::now(),
+        };
         if self.may_start(&read.request) {
             self.start(read).await
         } else {
@@ -265,6 +269,7 @@ impl Session {
             connection: Arc::clone(&self.connection),
             client_id: request.header.client_id.clone(),
             request_bytes: request.body_bytes(),
+            forwarded: false,
         };
         let (api, version) = (request.api, request.header.api_version);
         if api.pipelined {

@@ -2,10 +2,14 @@
 //!
 //! - [`lifecycle`]: registered, caught up, unfenced, stopped: what a broker tells the controller.
 //! - [`follower`]: what a follower of one partition does.
+//! - [`session`]: what of a fetch has to be said again (KIP-227).
 //!
-//! Both are state machines without clock, network and disk.
+//! These are state machines without clock, network and disk. Around them:
+//! - [`registration`] carries out what the lifecycle says.
 
 pub mod follower;
 #[cfg(test)]
 mod follower_tests;
 pub mod lifecycle;
+pub mod registration;
+pub mod session;

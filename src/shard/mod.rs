@@ -8,14 +8,19 @@
 //! - Events are both what is persisted and what is not: one function replays both, so that the live state and a
 //!   reloaded one can only differ in what was never persisted.
 //! - Commands that stand in the mailbox together are decided one after the other and appended together.
-//! - Appends are pipelined; a reply leaves when everything that was appended before it is durable, so that nobody ever
-//!   sees what a crash could take back.
+//! - Appends are pipelined; a reply leaves when everything that was appended before it is committed (stored, and at all
+//!   replicas in sync), so that nobody ever sees what a crash or another leader could take back. Who waits for too long
+//!   is told so; the state stays, as the log may have its records.
 //! - Timers run on the injected clock and are events like commands.
 //! - A decision whose records the store refuses, as its disk is full, is not carried out: commands are answered with
 //!   the error, deadlines are put off.
+//! - The state is loaded from a view beside the log, and from the log where the view does not reach: [`load`].
+//! - A shard lives as long as this broker leads its partition in one epoch: [`Led`].
 //! - When an append fails, the state is ahead of the log. It is dropped and loaded again from the view, and whoever
 //!   waits is told to try again (`CoordinatorRuntime` of Kafka reverts a snapshot instead).
 
+mod led;
+mod load;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -23,7 +28,9 @@ pub(crate) mod script;
 mod tests;
 pub mod timers;
 
-pub use runner::Shard;
+pub use led::{CoordinatorTopic, Led};
+pub use load::{Materialised, committed, damaged, load};
+pub use runner::{Shard, ShardOptions};
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -81,13 +88,20 @@ pub enum TimerChange<T> {
     Cancel { timer: T },
 }
 
-/// Resolves when what was appended is durable.
+/// A state that was loaded.
+pub struct Loaded<C> {
+    pub core: C,
+    /// Resolves when all of it is committed; `None` where it is. Nobody is answered before.
+    pub committed: Option<PendingAppend>,
+}
+
+/// Resolves when what was appended is committed: as safe as the partition's replication makes it.
 pub type PendingAppend = Pin<Box<dyn Future<Output = Result<(), ErrorCode>> + Send>>;
 
 /// Where a shard's events go and where its state comes from.
 pub trait Journal<C: Core>: Send + Sync + 'static {
-    /// Reads the state from the materialised view. Blocks.
-    fn load(&self) -> Result<C, StorageError>;
+    /// Reads the state. Blocks.
+    fn load(&self) -> Result<Loaded<C>, StorageError>;
     /// Enqueues the persistent ones of `events`, with their view, as one atomic write, in call order.
     /// `None`: there was nothing to persist.
     fn append(&self, now_ms: TimestampMs, events: &[C::Event]) -> Result<Option<PendingAppend>, ErrorCode>;
@@ -96,4 +110,6 @@ pub trait Journal<C: Core>: Send + Sync + 'static {
     fn check(&self, _events: &[C::Event]) -> Result<(), ErrorCode> {
         Ok(())
     }
+    /// The shard has ended: nothing that follows from its events is done any more.
+    fn close(&self) {}
 }

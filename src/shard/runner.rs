@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::timers::Timers;
-use super::{Core, Decision, Journal, PendingAppend, TimerChange, Token};
+use super::{Core, Decision, Journal, Loaded, PendingAppend, TimerChange, Token};
 use crate::clock::Clock;
 use crate::error::ErrorCode;
 
@@ -20,6 +20,8 @@ const BATCH_COMMANDS_MAX: usize = 256;
 const APPENDS_IN_FLIGHT_MAX: usize = 16;
 /// How long after a failure the state is loaded again.
 const RELOAD_DELAY_MS: i64 = 1_000;
+/// How long callers are kept waiting for a state that is being loaded, before they are told: most load sooner.
+const LOAD_PATIENCE_MS: i64 = 500;
 /// How long a deadline is put off whose records are refused.
 const REFUSED_DELAY_MS: i64 = 1_000;
 
@@ -38,17 +40,26 @@ impl<C: Core> Clone for Shard<C> {
     }
 }
 
+/// How a shard is run.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// For the log.
+    pub name: String,
+    /// How long a caller waits for its records to be committed.
+    pub write_timeout_ms: i64,
+}
+
 struct Envelope<C: Core> {
     command: C::Command,
     caller: Caller<C>,
 }
 
 impl<C: Core> Shard<C> {
-    /// Starts a shard, which begins with loading its state. `name` is for the log.
-    pub fn spawn(name: String, journal: Arc<dyn Journal<C>>, clock: Clock) -> Self {
+    /// Starts a shard, which begins with loading its state.
+    pub fn spawn(options: ShardOptions, journal: Arc<dyn Journal<C>>, clock: Clock) -> Self {
         let (mailbox, commands) = mpsc::channel(MAILBOX_COMMANDS_MAX);
         let stopped = CancellationToken::new();
-        tokio::spawn(Runner { name, journal, clock, commands, stopped: stopped.clone() }.run());
+        tokio::spawn(Runner { options, journal, clock, commands, stopped: stopped.clone() }.run());
         Self { mailbox, stopped }
     }
 
@@ -93,7 +104,7 @@ impl<C: Core> Shard<C> {
 }
 
 struct Runner<C: Core> {
-    name: String,
+    options: ShardOptions,
     journal: Arc<dyn Journal<C>>,
     clock: Clock,
     commands: mpsc::Receiver<Envelope<C>>,
@@ -112,12 +123,18 @@ enum End {
 
 impl<C: Core> Runner<C> {
     async fn run(mut self) {
-        while let Some(core) = self.load().await {
-            let mut live = Live::new(core, self.journal.clone());
+        self.live().await;
+        self.journal.close();
+    }
+
+    async fn live(&mut self) {
+        while let Some(loaded) = self.load().await {
+            let mut live =
+                Live::new(loaded, self.journal.clone(), self.clock.clone(), self.options.write_timeout_ms);
             match self.serve(&mut live).await {
                 End::Closed => return live.close(ErrorCode::NotCoordinator).await,
                 End::AppendFailed => {
-                    warn!(shard = self.name, "an append failed, the state is loaded again");
+                    warn!(shard = self.options.name, "an append failed, the state is loaded again");
                     live.close(ErrorCode::NotCoordinator).await;
                 }
                 End::NotStarted => {
@@ -131,17 +148,26 @@ impl<C: Core> Runner<C> {
     }
 
     /// Loads the state; `None` when nobody can ask for it any more.
-    async fn load(&mut self) -> Option<C> {
+    async fn load(&mut self) -> Option<Loaded<C>> {
+        let name = self.options.name.clone();
         loop {
             let journal = self.journal.clone();
-            let loaded = tokio::task::spawn_blocking(move || journal.load()).await;
+            let mut loading = tokio::task::spawn_blocking(move || journal.load());
+            let clock = self.clock.clone();
+            let patience = clock.sleep_until(clock.steady_ms() + LOAD_PATIENCE_MS);
+            let loaded = tokio::select! {
+                biased;
+                () = self.stopped.cancelled() => return None,
+                loaded = &mut loading => loaded,
+                () = patience => self.refuse_until(&mut loading).await?,
+            };
             match loaded {
-                Ok(Ok(core)) => {
-                    info!(shard = self.name, "loaded");
-                    return Some(core);
+                Ok(Ok(loaded)) => {
+                    info!(shard = name, "loaded");
+                    return Some(loaded);
                 }
-                Ok(Err(error)) => error!(shard = self.name, %error, "the state can not be loaded"),
-                Err(error) => error!(shard = self.name, %error, "loading ended early"),
+                Ok(Err(error)) => error!(shard = name, %error, "the state can not be loaded"),
+                Err(error) => error!(shard = name, %error, "loading ended early"),
             }
             self.refuse_for(RELOAD_DELAY_MS).await?;
         }
@@ -149,11 +175,16 @@ impl<C: Core> Runner<C> {
 
     async fn refuse_for(&mut self, delay_ms: i64) -> Option<()> {
         let clock = self.clock.clone();
-        let mut over = std::pin::pin!(clock.sleep_until(clock.steady_ms() + delay_ms));
+        let over = std::pin::pin!(clock.sleep_until(clock.steady_ms() + delay_ms));
+        self.refuse_until(over).await
+    }
+
+    /// Tells callers to come again, until this is over; `None` when nobody can ask any more.
+    async fn refuse_until<T>(&mut self, mut over: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             tokio::select! {
                 biased;
-                () = &mut over => return Some(()),
+                over = &mut over => return Some(over),
                 () = self.stopped.cancelled() => return None,
                 envelope = self.commands.recv() => {
                     // A caller that has given up does not need its answer.
@@ -170,8 +201,11 @@ impl<C: Core> Runner<C> {
             return End::NotStarted;
         }
         loop {
+            let steady_ms = self.clock.steady_ms();
             let has_room = live.in_flight.len() < APPENDS_IN_FLIGHT_MAX;
-            let deadline_ms = live.timers.next_deadline();
+            // Nothing is committed for long: who asks is told so at once.
+            let stalls = !has_room && live.in_flight[0].deadline_ms <= steady_ms;
+            let deadline_ms = live.next_deadline(has_room, steady_ms);
             tokio::select! {
                 biased;
                 () = self.stopped.cancelled() => return End::Closed,
@@ -183,15 +217,21 @@ impl<C: Core> Runner<C> {
                     live.answer_first();
                     continue;
                 }
-                count = self.commands.recv_many(&mut batch, BATCH_COMMANDS_MAX), if has_room => {
+                count = self.commands.recv_many(&mut batch, BATCH_COMMANDS_MAX), if has_room || stalls => {
                     if count == 0 {
                         return End::Closed;
                     }
                 }
-                () = self.clock.sleep_until(deadline_ms.unwrap_or(i64::MAX)),
-                    if has_room && deadline_ms.is_some() => {}
+                () = self.clock.sleep_until(deadline_ms.unwrap_or(i64::MAX)), if deadline_ms.is_some() => {}
             }
             let now = Now::of(&self.clock);
+            live.time_out(now);
+            if !has_room {
+                for envelope in batch.drain(..) {
+                    let _ = envelope.caller.send(Err(ErrorCode::CoordinatorNotAvailable));
+                }
+                continue;
+            }
             if live.carry_out_all(|live| live.decide(now, &mut batch), now).is_err() {
                 return End::AppendFailed;
             }
@@ -234,6 +274,8 @@ async fn durable<C: Core>(in_flight: &mut VecDeque<InFlight<C>>) -> Result<(), E
 /// An append under way, and who is told when it is durable.
 struct InFlight<C: Core> {
     pending: PendingAppend,
+    /// Until when they wait, on the steady clock.
+    deadline_ms: i64,
     answers: Vec<(Caller<C>, C::Reply)>,
 }
 
@@ -241,26 +283,32 @@ struct InFlight<C: Core> {
 struct Live<C: Core> {
     core: C,
     journal: Arc<dyn Journal<C>>,
+    clock: Clock,
     timers: Timers<C::Timer>,
     held: HashMap<Token, Caller<C>>,
     next_token: u64,
     in_flight: VecDeque<InFlight<C>>,
     /// Why the oldest append failed: what came later was decided on a state that is not there.
     failed: Option<ErrorCode>,
+    write_timeout_ms: i64,
     events: Vec<C::Event>,
     answers: Vec<(Caller<C>, C::Reply)>,
 }
 
 impl<C: Core> Live<C> {
-    fn new(core: C, journal: Arc<dyn Journal<C>>) -> Self {
+    fn new(loaded: Loaded<C>, journal: Arc<dyn Journal<C>>, clock: Clock, write_timeout_ms: i64) -> Self {
+        let deadline_ms = clock.steady_ms().saturating_add(write_timeout_ms);
+        let nobody = |pending| InFlight { pending, deadline_ms, answers: Vec::new() };
         Self {
-            core,
+            core: loaded.core,
             journal,
+            clock,
             timers: Timers::default(),
             held: HashMap::new(),
             next_token: 0,
-            in_flight: VecDeque::new(),
+            in_flight: loaded.committed.map(nobody).into_iter().collect(),
             failed: None,
+            write_timeout_ms,
             events: Vec::new(),
             answers: Vec::new(),
         }
@@ -318,7 +366,10 @@ impl<C: Core> Live<C> {
         let appended = self.journal.append(now.wall_ms, &events);
         let answers = std::mem::take(&mut self.answers);
         match appended {
-            Ok(Some(pending)) => self.in_flight.push_back(InFlight { pending, answers }),
+            Ok(Some(pending)) => {
+                let deadline_ms = now.steady_ms.saturating_add(self.write_timeout_ms);
+                self.in_flight.push_back(InFlight { pending, deadline_ms, answers });
+            }
             Ok(None) => match self.in_flight.back_mut() {
                 Some(last) => last.answers.extend(answers),
                 None => answer_all(answers),
@@ -329,6 +380,23 @@ impl<C: Core> Live<C> {
             }
         }
         Ok(())
+    }
+
+    /// When something is to be done next.
+    fn next_deadline(&self, has_room: bool, steady_ms: i64) -> Option<i64> {
+        let timer = self.timers.next_deadline().filter(|_| has_room);
+        let asks = |append: &&InFlight<C>| !append.answers.is_empty();
+        let answer = self.in_flight.iter().find(asks).map(|append| append.deadline_ms);
+        let stall = self.in_flight.front().map(|append| append.deadline_ms);
+        let stall = stall.filter(|deadline_ms| !has_room && *deadline_ms > steady_ms);
+        timer.into_iter().chain(answer).chain(stall).min()
+    }
+
+    /// Tells those who waited for too long. What they wrote may be committed later.
+    fn time_out(&mut self, now: Now) {
+        for append in self.in_flight.iter_mut().take_while(|append| append.deadline_ms <= now.steady_ms) {
+            refuse_all(std::mem::take(&mut append.answers), ErrorCode::CoordinatorNotAvailable);
+        }
     }
 
     fn answer_first(&mut self) {
@@ -344,10 +412,14 @@ impl<C: Core> Live<C> {
         }
     }
 
-    /// Waits for what is under way, so that the state that is loaded next has it, and tells everybody how it ended.
+    /// Waits for what is under way, no longer than callers do, and tells everybody how it ended.
     async fn close(mut self, code: ErrorCode) {
         while let Some(first) = self.in_flight.pop_front() {
-            let result = first.pending.await;
+            let result = tokio::select! {
+                biased;
+                result = first.pending => result,
+                () = self.clock.sleep_until(first.deadline_ms) => Err(ErrorCode::CoordinatorNotAvailable),
+            };
             self.failed = self.failed.or(result.err());
             match self.failed {
                 None => answer_all(first.answers),

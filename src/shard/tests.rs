@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::runner::Shard;
-use super::{Core, Decision, Journal, PendingAppend, TimerChange, Token};
+use super::runner::{Shard, ShardOptions};
+use super::{Core, Decision, Journal, Loaded, PendingAppend, TimerChange, Token};
 use crate::clock::Clock;
 use crate::error::{ErrorCode, StorageError};
 use crate::types::TimestampMs;
@@ -116,12 +116,13 @@ impl Memory {
 }
 
 impl Journal<Sum> for Memory {
-    fn load(&self) -> Result<Sum, StorageError> {
+    fn load(&self) -> Result<Loaded<Sum>, StorageError> {
         let mut loads = self.loads.lock();
         if !loads.is_empty() {
             loads.remove(0)?;
         }
-        Ok(Sum { total: self.written.lock().iter().sum(), waiting: None })
+        let core = Sum { total: self.written.lock().iter().sum(), waiting: None };
+        Ok(Loaded { core, committed: None })
     }
 
     fn append(&self, _: TimestampMs, events: &[Change]) -> Result<Option<PendingAppend>, ErrorCode> {
@@ -147,7 +148,8 @@ impl Journal<Sum> for Memory {
 }
 
 fn shard(journal: &Arc<Memory>, clock: &Clock) -> Shard<Sum> {
-    Shard::spawn("test".to_owned(), journal.clone(), clock.clone())
+    let options = ShardOptions { name: "test".to_owned(), write_timeout_ms: 5_000 };
+    Shard::spawn(options, journal.clone(), clock.clone())
 }
 
 fn ask(shard: &Shard<Sum>, ask: Ask) -> tokio::task::JoinHandle<Result<i64, ErrorCode>> {

@@ -55,6 +55,7 @@ const LEADER_EPOCH: u8 = 0x13;
 const PRODUCER: u8 = 0x14;
 const ABORTED_TRANSACTION: u8 = 0x15;
 const CLEANER_CHECKPOINT: u8 = 0x16;
+const COORDINATOR_VIEW: u8 = 0x17;
 
 const GROUP: u8 = 0;
 const GROUP_OFFSET: u8 = 1;
@@ -94,6 +95,8 @@ pub enum Key {
     AbortedTransaction { partition: PartitionId, last_offset: Offset },
     /// Up to where a compacted log is clean, i64. `meta`: 0x16, partition id u32.
     CleanerCheckpoint { partition: PartitionId },
+    /// Up to where the state that a coordinator materialised covers its log, i64. `meta`: 0x17, partition id u32.
+    CoordinatorView { partition: PartitionId },
     /// A group's state. `groups`: partition of `__consumer_offsets` i32, 0, group.
     Group { offsets_partition: i32, group: String },
     /// A committed offset. `groups`: partition of `__consumer_offsets` i32, 1, length of the group
@@ -137,7 +140,8 @@ impl Key {
             | Self::LeaderEpoch { .. }
             | Self::Producer { .. }
             | Self::AbortedTransaction { .. }
-            | Self::CleanerCheckpoint { .. } => Family::Meta,
+            | Self::CleanerCheckpoint { .. }
+            | Self::CoordinatorView { .. } => Family::Meta,
         }
     }
 
@@ -190,6 +194,10 @@ impl Key {
             }
             Self::CleanerCheckpoint { partition } => {
                 out.push(CLEANER_CHECKPOINT);
+                put_partition(&mut out, *partition);
+            }
+            Self::CoordinatorView { partition } => {
+                out.push(COORDINATOR_VIEW);
                 put_partition(&mut out, *partition);
             }
             Self::Group { offsets_partition, group } => {
@@ -292,6 +300,7 @@ impl Key {
                 Self::AbortedTransaction { partition: input.partition()?, last_offset: input.i64()? }
             }
             CLEANER_CHECKPOINT => Self::CleanerCheckpoint { partition: input.partition()? },
+            COORDINATOR_VIEW => Self::CoordinatorView { partition: input.partition()? },
             _ => return None,
         })
     }
@@ -503,6 +512,7 @@ mod tests {
             Key::Producer { partition, producer_id: 1_000 },
             Key::AbortedTransaction { partition, last_offset: 70 },
             Key::CleanerCheckpoint { partition },
+            Key::CoordinatorView { partition },
             Key::Group { offsets_partition: 49, group: group() },
             Key::GroupOffset { offsets_partition: 49, group: group(), topic: "t".into(), partition: 2 },
             Key::GroupRecord { offsets_partition: 49, group: group(), kind: 5, item: "m".into() },

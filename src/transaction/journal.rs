@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicI16, Ordering};
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tracing::{error, warn};
@@ -14,11 +15,11 @@ use super::core::{Event, TransactionCore};
 use super::record::{Record, decode_value, value};
 use super::settings::TransactionSettings;
 use crate::error::{ErrorCode, StorageError};
-use crate::log::batch::BatchBuilder;
+use crate::log::batch::{BatchBuilder, BatchView};
 use crate::log::{Origin, Partition, PendingAppend as LogAppend};
-use crate::shard::{Core, Journal, PendingAppend};
-use crate::storage::{Durability, Key, KeyPrefix, Ops, Purpose, Store};
-use crate::types::TimestampMs;
+use crate::shard::{Core, Journal, Loaded, Materialised, PendingAppend, committed, damaged, load};
+use crate::storage::{Key, KeyPrefix, Ops, Purpose, Store};
+use crate::types::{LeaderEpoch, TimestampMs};
 
 /// Records are cut into batches of about this size.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -29,6 +30,7 @@ pub(super) type Generation = Arc<Mutex<u64>>;
 /// The journal of one shard.
 pub(super) struct TransactionJournal {
     partition: Arc<Partition>,
+    leader_epoch: LeaderEpoch,
     store: Store,
     settings: Arc<TransactionSettings>,
     /// The cluster's level of `transaction.version`.
@@ -40,25 +42,19 @@ pub(super) struct TransactionJournal {
 impl TransactionJournal {
     pub(super) fn new(
         partition: Arc<Partition>,
+        leader_epoch: LeaderEpoch,
         store: Store,
         settings: Arc<TransactionSettings>,
         version: Arc<AtomicI16>,
         coordinator: Weak<TransactionCoordinator>,
     ) -> Self {
-        Self { partition, store, settings, version, coordinator, generation: Generation::default() }
-    }
-
-    fn prefix(&self) -> KeyPrefix {
-        KeyPrefix::TransactionalIds { state_partition: self.partition.index() }
-    }
-
-    /// Whether there is anything to load.
-    pub(super) fn is_empty(&self) -> Result<bool, StorageError> {
-        Ok(self.store.scan(&self.prefix()).next().transpose()?.is_none())
+        let generation = Generation::default();
+        Self { partition, leader_epoch, store, settings, version, coordinator, generation }
     }
 
     fn append_batch(&self, batch: BatchBuilder, view: Ops) -> Result<LogAppend, ErrorCode> {
-        self.partition.append(batch.build(), Origin::Internal, view).map_err(|refused| {
+        let origin = Origin::Coordinator { leader_epoch: self.leader_epoch };
+        self.partition.append(batch.build(), origin, view).map_err(|refused| {
             let reason = refused.message.unwrap_or_default();
             error!(partition = self.partition.name(), reason, "transaction records were refused");
             told_to_clients(refused.code)
@@ -78,29 +74,87 @@ impl TransactionJournal {
     }
 }
 
+impl TransactionJournal {
+    fn view_key(&self, transactional_id: &str) -> Key {
+        let transactional_id = transactional_id.to_owned();
+        Key::TransactionalId { state_partition: self.partition.index(), transactional_id }
+    }
+}
+
+impl Materialised<TransactionCore> for TransactionJournal {
+    fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn view(&self) -> KeyPrefix {
+        KeyPrefix::TransactionalIds { state_partition: self.partition.index() }
+    }
+
+    fn empty(&self) -> TransactionCore {
+        TransactionCore::new(Arc::clone(&self.settings), self.version.load(Ordering::Relaxed))
+    }
+
+    fn load_entry(&self, core: &mut TransactionCore, key: &Key, value: Bytes) -> Result<(), StorageError> {
+        let Key::TransactionalId { transactional_id, .. } = key else {
+            return Err(StorageError::Damaged(format!("{key:?} among the transactional ids")));
+        };
+        let damaged = |error| StorageError::Damaged(format!("{key:?}: {error}"));
+        let transaction = decode_value(value).map_err(damaged)?;
+        let transactional_id = transactional_id.as_str().into();
+        core.replay(&Event::Record(Record { transactional_id, value: Some(transaction) }));
+        Ok(())
+    }
+
+    fn replay_batch(
+        &self,
+        core: &mut TransactionCore,
+        batch: &BatchView,
+        view: &mut Ops,
+    ) -> Result<(), StorageError> {
+        if batch.is_control() {
+            return Ok(());
+        }
+        let at = batch.base_offset();
+        for record in batch.records().map_err(|error| damaged(&self.partition, at, &error))? {
+            let record = record.map_err(|error| damaged(&self.partition, at, &error))?;
+            let Some(key) = record.key else { continue };
+            let decoded = Record::decode(key, record.value.clone());
+            match decoded.map_err(|error| damaged(&self.partition, record.offset, &error))? {
+                Some(decoded) => {
+                    let view_key = self.view_key(&decoded.transactional_id);
+                    match record.value {
+                        Some(value) => view.put(&view_key, value),
+                        None => view.delete(&view_key),
+                    }
+                    core.replay(&Event::Record(decoded));
+                }
+                None => warn!(
+                    partition = self.partition.name(),
+                    offset = record.offset,
+                    "a record of an unknown type is left alone"
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Journal<TransactionCore> for TransactionJournal {
-    fn load(&self) -> Result<TransactionCore, StorageError> {
+    fn load(&self) -> Result<Loaded<TransactionCore>, StorageError> {
         *self.generation.lock() += 1;
-        if self.partition.offsets().log_end == 0 && !self.is_empty()? {
-            // The topic was deleted and made again; its predecessor's transactional ids went with it.
-            warn!(partition = self.partition.name(), "forgetting the transactional ids of a deleted topic");
-            let mut ops = Ops::new();
-            ops.delete_prefix(&self.prefix());
-            self.store.commit_blocking(ops, Durability::Process)?;
-        }
-        let version = self.version.load(Ordering::Relaxed);
-        let mut core = TransactionCore::new(Arc::clone(&self.settings), version);
-        for entry in self.store.scan(&self.prefix()) {
-            let (key, value) = entry?;
-            let Key::TransactionalId { transactional_id, .. } = &key else {
-                return Err(StorageError::Damaged(format!("{key:?} among the transactional ids")));
-            };
-            let damaged = |error| StorageError::Damaged(format!("{key:?}: {error}"));
-            let transaction = decode_value(value).map_err(damaged)?;
-            let transactional_id = transactional_id.as_str().into();
-            core.replay(&Event::Record(Record { transactional_id, value: Some(transaction) }));
-        }
-        Ok(core)
+        load(self)
+    }
+
+    fn close(&self) {
+        *self.generation.lock() += 1;
     }
 
     fn append(&self, now_ms: TimestampMs, events: &[Event]) -> Result<Option<PendingAppend>, ErrorCode> {
@@ -114,10 +168,7 @@ impl Journal<TransactionCore> for TransactionJournal {
             };
             let (key, value) = self.encode(record)?;
             batch = batch.record(now_ms, Some(&key), value.as_deref());
-            let view_key = Key::TransactionalId {
-                state_partition: self.partition.index(),
-                transactional_id: record.transactional_id.to_string(),
-            };
+            let view_key = self.view_key(&record.transactional_id);
             match value {
                 Some(value) => view.put(&view_key, value),
                 None => view.delete(&view_key),
@@ -130,7 +181,7 @@ impl Journal<TransactionCore> for TransactionJournal {
             pending.push(self.append_batch(batch, view)?);
         }
         let index = self.partition.index();
-        let epoch = self.partition.leader_epoch();
+        let epoch = self.leader_epoch;
         let generation = Arc::clone(&self.generation);
         let (coordinator, number) = (self.coordinator.clone(), *generation.lock());
         let follow = move || {
@@ -139,16 +190,23 @@ impl Journal<TransactionCore> for TransactionJournal {
                 coordinator.follow(index, epoch, &generation, number, event);
             }
         };
-        if pending.is_empty() {
-            follow();
-            return Ok(None);
-        }
+        let offsets = self.partition.offsets();
+        let end = match pending.last() {
+            Some(last) => last.expected().last_offset + 1,
+            // What a state that was just loaded wants was decided before.
+            None if offsets.high_watermark < offsets.log_end => offsets.log_end,
+            None => {
+                follow();
+                return Ok(None);
+            }
+        };
         let partition = Arc::clone(&self.partition);
         Ok(Some(Box::pin(async move {
             try_join_all(pending).await.map_err(|error| {
                 error!(partition = partition.name(), %error, "transaction records could not be written");
                 told_to_clients(error.code)
             })?;
+            committed(&partition, epoch, end).await.map_err(told_to_clients)?;
             follow();
             Ok(())
         })))

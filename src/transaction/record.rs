@@ -53,6 +53,8 @@ pub struct Record {
 pub enum RecordError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    #[error("a key without its record type")]
+    NoType,
     #[error("a value without its version")]
     NoVersion,
     #[error("an unknown state: {0}")]
@@ -70,6 +72,16 @@ impl Record {
         let key =
             TransactionLogKey { transactional_id: self.transactional_id.to_string(), ..Default::default() };
         encode(&key, TRANSACTION_LOG)
+    }
+
+    /// Reads what a broker wrote; `None` for a record of a kind that is not known here.
+    pub fn decode(mut key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, RecordError> {
+        if key.try_get_i16().map_err(|_| RecordError::NoType)? != TRANSACTION_LOG {
+            return Ok(None);
+        }
+        let key = TransactionLogKey::decode(&mut key, TRANSACTION_LOG)?;
+        let value = value.map(decode_value).transpose()?;
+        Ok(Some(Self { transactional_id: key.transactional_id.into(), value }))
     }
 }
 

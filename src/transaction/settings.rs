@@ -11,6 +11,8 @@ pub struct TransactionSettings {
     pub timed_out_interval_ms: i64,
     /// `transaction.remove.expired.transaction.cleanup.interval.ms`
     pub expired_interval_ms: i64,
+    /// How long a request waits for its records to be committed.
+    pub write_timeout_ms: i64,
     /// `transaction.state.log.num.partitions`: used while the topic does not exist.
     pub state_partitions: i32,
     /// `add.partitions.to.txn.retry.backoff.max.ms`: how long a request may wait for the transaction before it to be
@@ -27,6 +29,7 @@ impl Default for TransactionSettings {
             expiration_ms: 7 * 24 * 60 * 60 * 1000,
             timed_out_interval_ms: 10_000,
             expired_interval_ms: 60 * 60 * 1000,
+            write_timeout_ms: 15_000,
             state_partitions: 50,
             retry_max_ms: 100,
             retry_ms: 20,

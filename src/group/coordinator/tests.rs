@@ -11,10 +11,16 @@ use crate::group::settings::GROUP_RECORD_BYTES_MAX;
 use crate::log::batch::BatchView;
 use crate::log::{LogSettings, ReadUpTo};
 use crate::storage::{Store, StoreOptions};
-use crate::types::CONSUMER_OFFSETS_TOPIC;
+use crate::types::{CONSUMER_OFFSETS_TOPIC, coordinator_partition};
+use uuid::Uuid;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0xC0);
 const PARTITIONS: i32 = 50;
+
+/// A topic whose partitions are all led, in epoch 0.
+fn all_led(id: Uuid, partition_count: i32) -> CoordinatorTopic {
+    CoordinatorTopic { id, partition_count, led: (0..partition_count).map(|index| (index, 0)).collect() }
+}
 
 /// A coordinator on a store of its own; can be killed and started again.
 struct World {
@@ -44,7 +50,7 @@ impl World {
         }
         let settings = GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() };
         let coordinator = GroupCoordinator::new(self.clock.clone(), logs, settings);
-        coordinator.lead(topic_id, PARTITIONS).unwrap();
+        coordinator.lead(&all_led(topic_id, PARTITIONS));
         self.coordinator = Some(coordinator);
     }
 
@@ -57,7 +63,7 @@ impl World {
     async fn kill(&mut self) {
         let coordinator = self.coordinator.take().unwrap();
         coordinator.stop();
-        let shards: Vec<_> = coordinator.led.lock().shards.values().cloned().collect();
+        let shards: Vec<_> = coordinator.led.shards();
         drop((coordinator, shards));
         // The shards hold the store until their tasks have ended.
         let options = StoreOptions { node_id: 1, cluster_id: None };
@@ -224,13 +230,13 @@ async fn a_shard_is_loaded_from_the_view_as_it_was() {
 #[tokio::test]
 async fn shards_without_groups_are_not_started() {
     let mut world = World::new();
-    assert!(world.groups().is_leading());
-    assert_eq!(world.groups().led.lock().shards.len(), 0);
+    assert_eq!(world.groups().led_partitions(), 50);
+    assert_eq!(world.groups().led.shards().len(), 0);
     world.groups().commit_offsets(commit_request("g", "t", 1)).await.unwrap();
-    assert_eq!(world.groups().led.lock().shards.len(), 1);
+    assert_eq!(world.groups().led.shards().len(), 1);
     world.restart().await;
-    assert_eq!(world.groups().led.lock().shards.len(), 1);
-    assert_eq!(world.groups().led.lock().shards.keys().next(), Some(&3));
+    assert_eq!(world.groups().led.shards().len(), 1);
+    assert!(world.groups().led.shard(3).is_ok());
 }
 
 #[tokio::test]
@@ -299,7 +305,7 @@ async fn the_groups_of_a_deleted_offsets_topic_are_forgotten() {
     world.open(Uuid::from_u128(0xC1));
     assert_eq!(world.fetch("g", "t").await, -1);
     world.groups().resign();
-    assert!(!world.groups().is_leading());
+    assert_eq!(world.groups().led_partitions(), 0);
     let refused = world.groups().commit_offsets(commit_request("g", "t", 1)).await;
     assert_eq!(refused, Err(ErrorCode::NotCoordinator));
 }
@@ -362,6 +368,6 @@ async fn partitions_that_are_added_move_no_group_while_the_broker_runs() {
     let names: Vec<String> = (0..100).map(|number| format!("group-{number}")).collect();
     let places = || names.iter().map(|name| world.groups().partition_for(name)).collect::<Vec<_>>();
     let before = places();
-    world.groups().lead(TOPIC_ID, PARTITIONS + 10).unwrap();
+    world.groups().lead(&all_led(TOPIC_ID, PARTITIONS + 10));
     assert_eq!(places(), before);
 }

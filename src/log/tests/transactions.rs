@@ -49,7 +49,7 @@ async fn write(partition: &Arc<Partition>, id: i64, epoch: i16, sequence: i32, c
 }
 
 async fn end(partition: &Arc<Partition>, marker: &Marker) -> Appended {
-    partition.append_marker(marker, Ops::new()).unwrap().await.unwrap()
+    partition.append_marker(marker, Origin::Internal, Ops::new()).unwrap().await.unwrap()
 }
 
 /// The offsets of the records that a client shows which reads committed ones only: it leaves out
@@ -244,7 +244,9 @@ async fn batches_that_wait_for_the_coordinator_are_not_overtaken() {
 async fn markers_that_are_late_are_refused() {
     let world = World::new();
     let partition = world.partition();
-    let try_end = |marker: &Marker| partition.append_marker(marker, Ops::new()).map(drop).map_err(|e| e.code);
+    let try_end = |marker: &Marker| {
+        partition.append_marker(marker, Origin::Internal, Ops::new()).map(drop).map_err(|e| e.code)
+    };
     write(&partition, 1, 3, 0, 1).await;
     assert_eq!(try_end(&marker(1, 2, true)), Err(ErrorCode::InvalidProducerEpoch));
     let newer = |epoch| Marker { transaction_version: 2, ..marker(1, epoch, true) };

@@ -8,6 +8,7 @@ use crate::log::{LogSettings, Marker, OffsetQuery};
 use crate::storage::{Store, StoreOptions};
 use crate::transaction::markers::WrittenMarker;
 use crate::transaction::state::TransactionState;
+use uuid::Uuid;
 
 const STATE: Uuid = Uuid::from_u128(1);
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -44,6 +45,12 @@ impl ProducerIdSource for Ids {
     }
 }
 
+/// `__transaction_state`, all of whose partitions are led, in epoch 0.
+fn all_led(partition_count: i32) -> CoordinatorTopic {
+    let led = (0..partition_count).map(|index| (index, 0)).collect();
+    CoordinatorTopic { id: STATE, partition_count, led }
+}
+
 /// A broker's life: its store, its clock, its coordinator.
 struct Life {
     clock: Clock,
@@ -68,7 +75,7 @@ impl Life {
             Arc::<Ids>::default(),
         );
         coordinator.set_version(2);
-        coordinator.lead(STATE, 1).unwrap();
+        coordinator.lead(&all_led(1));
         Self { clock, sink, coordinator, logs }
     }
 
@@ -186,6 +193,6 @@ async fn a_transaction_that_is_open_for_too_long_is_aborted_on_the_brokers_clock
 async fn partitions_that_are_added_move_no_transactional_id_while_the_broker_runs() {
     let directory = tempfile::tempdir().unwrap();
     let life = Life::begin(directory.path(), Sink::default());
-    life.coordinator.lead(STATE, 60).unwrap();
+    life.coordinator.lead(&all_led(60));
     assert_eq!(life.coordinator.partition_for("t"), 0, "the only partition that there was");
 }

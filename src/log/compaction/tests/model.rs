@@ -213,7 +213,8 @@ impl Run<'_> {
             is_commit,
             transaction_version: 1,
         };
-        let appended = self.partition().append_marker(&marker, Ops::new()).unwrap().await.unwrap();
+        let appended =
+            self.partition().append_marker(&marker, Origin::Internal, Ops::new()).unwrap().await.unwrap();
         let offset = appended.base_offset;
         if !is_commit {
             self.aborted.push((producer, first, offset));
