@@ -68,5 +68,7 @@ pub const SERVED: &[Served] = served! {
     DescribeClusterRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest
     ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest ListConfigResourcesRequest
     DescribeTopicPartitionsRequest BrokerRegistrationRequest BrokerHeartbeatRequest UnregisterBrokerRequest
-    ControllerRegistrationRequest
+    ControllerRegistrationRequest ElectLeadersRequest AlterPartitionReassignmentsRequest
+    ListPartitionReassignmentsRequest AlterPartitionRequest AllocateProducerIdsRequest
+    AssignReplicasToDirsRequest EnvelopeRequest
 };

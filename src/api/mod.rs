@@ -5,8 +5,12 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod allocate_producer_ids;
 mod alter_configs;
+mod alter_partition;
+mod alter_partition_reassignments;
 mod api_versions;
+mod assign_replicas_to_dirs;
 pub(crate) mod authorized;
 pub(crate) mod auto_create;
 mod broker_heartbeat;
@@ -28,6 +32,7 @@ mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 mod envelope;
 mod fetch;
@@ -42,6 +47,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod list_transactions;
 pub(crate) mod local;
 mod metadata;
@@ -225,9 +231,13 @@ apis! {
     35 DescribeLogDirs 1..=5, serial describe_log_dirs(DescribeLogDirsRequest);
     37 CreatePartitions 0..=3, serial create_partitions(CreatePartitionsRequest) on both => controller;
     42 DeleteGroups 0..=2, serial delete_groups(DeleteGroupsRequest);
+    43 ElectLeaders 0..=2, serial elect_leaders(ElectLeadersRequest) on both => controller;
     44 IncrementalAlterConfigs 0..=1, serial incremental_alter_configs(IncrementalAlterConfigsRequest) on both => controller;
+    45 AlterPartitionReassignments 0..=1, serial alter_partition_reassignments(AlterPartitionReassignmentsRequest) on both => controller;
+    46 ListPartitionReassignments 0..=0, serial list_partition_reassignments(ListPartitionReassignmentsRequest) on both => controller;
     47 OffsetDelete 0..=0, serial offset_delete(OffsetDeleteRequest);
     55 DescribeQuorum 0..=2, serial describe_quorum(DescribeQuorumRequest) on both => controller;
+    56 AlterPartition 2..=3, serial alter_partition(AlterPartitionRequest) on controller;
     57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest) on both => controller;
     58 Envelope 0..=0, pipelined envelope(EnvelopeRequest) on controller;
     60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest) on both;
@@ -237,9 +247,11 @@ apis! {
     64 UnregisterBroker 0..=0, serial unregister_broker(UnregisterBrokerRequest) on both => controller;
     65 DescribeTransactions 0..=0, serial describe_transactions(DescribeTransactionsRequest);
     66 ListTransactions 0..=2, serial list_transactions(ListTransactionsRequest);
+    67 AllocateProducerIds 0..=0, serial allocate_producer_ids(AllocateProducerIdsRequest) on controller;
     68 ConsumerGroupHeartbeat 0..=1, serial consumer_group_heartbeat(ConsumerGroupHeartbeatRequest);
     69 ConsumerGroupDescribe 0..=1, serial consumer_group_describe(ConsumerGroupDescribeRequest);
     70 ControllerRegistration 0..=0, serial controller_registration(ControllerRegistrationRequest) on controller;
+    73 AssignReplicasToDirs 0..=0, serial assign_replicas_to_dirs(AssignReplicasToDirsRequest) on controller;
     74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
 }

@@ -163,7 +163,7 @@ impl Active {
         info!(epoch = lead.epoch, next_offset = lead.next_offset, "this controller is active");
         let registration = self.registration.take();
         let mut soft = match registration {
-            Some(_) => SoftState::starting(&self.settings),
+            Some(_) => SoftState::starting(&self.settings, self.clock.steady_ms()),
             None => SoftState::activate(&lead.image, &self.settings, self.clock.steady_ms()),
         };
         let activated = start::activate(self, &lead, &mut soft, registration.as_ref());

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::image::{ConfigResource, ConfigValues};
 pub use crate::config::dynamic::ConfigOp;
-use crate::types::{NodeId, Offset};
+use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// A topic to create.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,4 +146,67 @@ pub struct HeartbeatReply {
     pub is_fenced: bool,
     /// It may stop now.
     pub should_shut_down: bool,
+}
+
+/// What the leader of a partition wants its ISR to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsrChange {
+    /// The topic.
+    pub topic_id: Uuid,
+    /// The partition.
+    pub partition: i32,
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// The epoch of the partition that the change is based on.
+    pub partition_epoch: i32,
+    /// The replicas, with the epochs of their brokers; -1 where that is not known (KIP-903).
+    pub isr: Vec<(NodeId, i64)>,
+    /// Whether the leader still recovers from an unclean election (KIP-704).
+    pub recovering: bool,
+}
+
+/// A partition as it is after its leader asked for another ISR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlteredPartition {
+    /// Its leader.
+    pub leader: NodeId,
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// The replicas in sync.
+    pub isr: Vec<NodeId>,
+    /// Whether the leader still recovers.
+    pub recovering: bool,
+    /// The epoch of the partition.
+    pub partition_epoch: i32,
+}
+
+/// How a leader is to be elected (`ElectionType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionType {
+    /// The first replica, if it is in sync.
+    Preferred,
+    /// Any replica, where nobody in sync is left.
+    Unclean,
+}
+
+/// A partition to reassign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassignment {
+    /// The name of the topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Where its replicas shall be in the end; `None` takes the reassignment back that is under way.
+    pub replicas: Option<Vec<NodeId>>,
+}
+
+/// Replicas that their broker has put into one of its directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The directory.
+    pub directory: Uuid,
+    /// The topic.
+    pub topic_id: Uuid,
+    /// The partition.
+    pub partition: i32,
 }

@@ -399,7 +399,7 @@ impl Metadata {
     }
 
     /// Has the controller decide, and waits until the decision is committed and everything here has followed it.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Result<T, ApiError> {

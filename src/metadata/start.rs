@@ -131,7 +131,11 @@ pub(super) fn activate(
     let (settings, now_ms) = (&*settings, clock.steady_ms());
     let mut joining =
         Joining { image: lead.image.clone(), next_offset: lead.next_offset, records: Vec::new() };
-    joining.take(features::activate(&lead.image, lead.in_transaction))?;
+    joining.take(features::activate(
+        &lead.image,
+        lead.in_transaction,
+        settings.config.min_insync_replicas,
+    ))?;
     let registered = lead.image.controllers.get(&settings.node_id);
     if registered.is_none_or(|controller| controller.incarnation_id != node.incarnation_id) {
         let controller = brokers::register_controller(

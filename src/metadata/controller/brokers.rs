@@ -308,7 +308,7 @@ fn directories(context: &Context<'_>, broker: &BrokerImage, heartbeat: &Heartbea
 /// Forgets a broker that is gone for good (kafka-cluster.sh unregister).
 pub fn unregister(context: &Context<'_>, id: NodeId) -> Decision<Result<(), ApiError>> {
     let Some(broker) = context.image.brokers.get(&id) else {
-        let text = format!("Broker ID {id} is not currently registered");
+        let text = format!("Broker {id} is not registered.");
         return Decision::reply(Err(ApiError::with(ErrorCode::BrokerIdNotRegistered, text)));
     };
     let mut records = leaders::updates(context, Event::Gone(id), |_| false);

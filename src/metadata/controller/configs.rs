@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::features::ELR_VERSION;
 use super::topics::{check_name, config_record};
 use super::{Context, Decision, Results};
 use crate::config::dynamic;
@@ -9,11 +10,14 @@ use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{ConfigChange, ConfigReplacement};
 use crate::metadata::image::{ConfigResource, ConfigValues, ResourceType};
 use crate::metadata::publisher::broker_config;
-use crate::metadata::record::Record;
+use crate::metadata::record::{ClearElrRecord, ConfigRecord, Record};
+
+/// How many replicas have to be in sync.
+const MIN_ISR: &str = "min.insync.replicas";
 
 /// Changes single keys; each resource by itself, all of its keys or none.
 pub fn alter_incrementally(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     changes: &[ConfigChange],
     validate_only: bool,
 ) -> Decision<Results<()>> {
@@ -32,14 +36,17 @@ pub fn alter_incrementally(
             }
         };
         check_exists(context, resource)?;
-        Ok(records(resource, &before, &after, changes.iter().map(|(name, _)| name)))
+        let records = records(resource, &before, &after, changes.iter().map(|(name, _)| name));
+        check_min_isr(context, resource, &records)?;
+        Ok(records)
     };
-    decide(changes.iter().map(one), validate_only)
+    let results: Vec<_> = changes.iter().map(one).collect();
+    decide(context, results, validate_only)
 }
 
 /// Replaces whole configurations (the older AlterConfigs); each resource by itself.
 pub fn replace(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     replacements: &[ConfigReplacement],
     validate_only: bool,
 ) -> Decision<Results<()>> {
@@ -48,21 +55,88 @@ pub fn replace(
         check(context, resource, values)?;
         check_exists(context, resource)?;
         let gone = before.keys().filter(|name| !values.contains_key(*name));
-        Ok(records(resource, &before, values, values.keys().chain(gone)))
+        let records = records(resource, &before, values, values.keys().chain(gone));
+        check_min_isr(context, resource, &records)?;
+        Ok(records)
     };
-    decide(replacements.iter().map(one), validate_only)
+    let results: Vec<_> = replacements.iter().map(one).collect();
+    decide(context, results, validate_only)
 }
 
 fn decide(
-    changes: impl Iterator<Item = Result<Vec<Record>, ApiError>>,
+    context: &mut Context<'_>,
+    changes: Vec<Result<Vec<ConfigRecord>, ApiError>>,
     validate_only: bool,
 ) -> Decision<Results<()>> {
     let mut records = Vec::new();
-    let reply = changes.map(|change| change.map(|new| records.extend(new))).collect();
+    let reply = changes.into_iter().map(|change| change.map(|new| records.extend(new))).collect();
     if validate_only {
         records.clear();
     }
+    if records.iter().any(|record| record.name == "unclean.leader.election.enable") {
+        context.soft.elect_soon();
+    }
+    let cleared = cleared(context, &records);
+    let records = records.into_iter().map(Record::from).chain(cleared).collect();
     Decision { records, reply }
+}
+
+/// With another minimum other replicas would be eligible, so nobody is.
+fn cleared(context: &Context<'_>, records: &[ConfigRecord]) -> Vec<Record> {
+    if !keeps_eligible_replicas(context) {
+        return Vec::new();
+    }
+    let cleared = |record: &ConfigRecord| {
+        let is_topic = record.resource_type == ResourceType::Topic.id();
+        let topic_name = if is_topic { record.resource_name.clone() } else { String::new() };
+        ClearElrRecord { topic_name, ..ClearElrRecord::default() }.into()
+    };
+    records.iter().filter(|record| record.name == MIN_ISR).map(cleared).collect()
+}
+
+fn keeps_eligible_replicas(context: &Context<'_>) -> bool {
+    context.image.feature(ELR_VERSION) > 0
+}
+
+/// Which replicas are eligible has to be the same wherever it is asked: while it is, there is one `min.insync.replicas`
+/// for the cluster, and none for single brokers.
+fn check_min_isr(
+    context: &Context<'_>,
+    resource: &ConfigResource,
+    records: &[ConfigRecord],
+) -> Result<(), ApiError> {
+    if !keeps_eligible_replicas(context) || resource.kind != ResourceType::Broker {
+        return Ok(());
+    }
+    let refused = |text: &str| Err(ApiError::with(ErrorCode::InvalidConfig, text));
+    match records.iter().find(|record| record.name == MIN_ISR) {
+        Some(_) if !resource.name.is_empty() => {
+            refused("With eligible leader replicas no broker has a min.insync.replicas of its own.")
+        }
+        Some(record) if record.value.is_none() => {
+            refused("With eligible leader replicas the cluster needs a min.insync.replicas.")
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What has to be set before eligible replicas are kept (`ConfigurationControlManager.maybeGenerateElrSafetyRecords`).
+pub(super) fn before_eligible_replicas(context: &Context<'_>) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    let cluster = ConfigResource::cluster();
+    if !context.image.config(&cluster).is_some_and(|values| values.contains_key(MIN_ISR)) {
+        records.push(min_isr_of_cluster(context.settings.config.min_insync_replicas).into());
+    }
+    let own = context.image.configs().filter(|(resource, values)| {
+        resource.kind == ResourceType::Broker && **resource != cluster && values.contains_key(MIN_ISR)
+    });
+    records.extend(own.map(|(resource, _)| config_record(resource, MIN_ISR.to_owned(), None).into()));
+    records
+}
+
+/// The minimum of the whole cluster.
+pub(super) fn min_isr_of_cluster(min_isr: i32) -> ConfigRecord {
+    config_record(&ConfigResource::cluster(), MIN_ISR.to_owned(), Some(min_isr.to_string()))
 }
 
 /// Whether a resource may have these values and no others.
@@ -93,10 +167,10 @@ fn records<'a>(
     before: &ConfigValues,
     after: &ConfigValues,
     names: impl Iterator<Item = &'a String>,
-) -> Vec<Record> {
+) -> Vec<ConfigRecord> {
     let always = resource.kind == ResourceType::Broker;
     let changes = names.filter(|name| always || before.get(*name) != after.get(*name));
-    changes.map(|name| config_record(resource, name.clone(), after.get(name).cloned()).into()).collect()
+    changes.map(|name| config_record(resource, name.clone(), after.get(name).cloned())).collect()
 }
 
 /// The resource in the words of the configuration.

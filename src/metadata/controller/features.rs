@@ -1,5 +1,6 @@
 //! Features: at which level the whole cluster works.
 
+use super::configs::{self, min_isr_of_cluster};
 use super::{Context, Decision, Settings};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{FeatureUpdate, UpgradeType};
@@ -24,15 +25,21 @@ pub const TRANSACTION_VERSION_LATEST: i16 = 2;
 
 /// The feature that keeps eligible leader replicas (KIP-966).
 pub const ELR_VERSION: &str = "eligible.leader.replicas.version";
+/// Its level in new clusters.
+pub const ELR_VERSION_LATEST: i16 = 1;
 
 /// The levels of `metadata.version` at which a record or a field was added, so that going below one of them would
 /// lose something (`MetadataVersion.didMetadataChange`).
 const METADATA_CHANGED_AT: [i16; 9] = [7, 8, 11, 13, 14, 15, 17, 23, 30];
 
+/// The `metadata.version` (4.0-IV1) whose records have eligible leader replicas.
+const ELR_SINCE: i16 = 23;
+
 /// What this version of klamm supports. A feature stands here once all of it is served.
 pub fn supported() -> Vec<FeatureRange> {
     let range = |name: &str, min, max| FeatureRange { name: name.into(), min, max };
     vec![
+        range(ELR_VERSION, 0, ELR_VERSION_LATEST),
         range(GROUP_VERSION, 0, GROUP_VERSION_LATEST),
         range(KRAFT_VERSION, 0, KRAFT_VERSION_LATEST),
         range(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LATEST),
@@ -40,9 +47,10 @@ pub fn supported() -> Vec<FeatureRange> {
     ]
 }
 
-/// The records with which a controller begins to lead: on an empty log those that make the cluster, after a crash in
+/// The records with which a controller begins to lead: on an empty log those that make the cluster, with its
+/// `min.insync.replicas`, without which there are no eligible leader replicas; after a crash in
 /// the middle of a transaction its end, otherwise none (`ActivationRecordsGenerator`).
-pub fn activate(image: &Image, in_transaction: bool) -> Vec<Record> {
+pub fn activate(image: &Image, in_transaction: bool, min_isr: i32) -> Vec<Record> {
     let mut records = Vec::new();
     if in_transaction {
         let reason = Some("Controller failover".to_owned());
@@ -52,8 +60,10 @@ pub fn activate(image: &Image, in_transaction: bool) -> Vec<Record> {
         let name = Some("Bootstrap records".to_owned());
         records.push(BeginTransactionRecord { name, ..BeginTransactionRecord::default() }.into());
         records.push(level_record(METADATA_VERSION, METADATA_VERSION_LATEST));
+        records.push(level_record(ELR_VERSION, ELR_VERSION_LATEST));
         records.push(level_record(GROUP_VERSION, GROUP_VERSION_LATEST));
         records.push(level_record(TRANSACTION_VERSION, TRANSACTION_VERSION_LATEST));
+        records.push(min_isr_of_cluster(min_isr).into());
         records.push(EndTransactionRecord::default().into());
     }
     records
@@ -66,11 +76,18 @@ pub fn update(
     validate_only: bool,
 ) -> Decision<Result<(), ApiError>> {
     let mut records = Vec::new();
+    let proposed = |name: &str| {
+        let update = updates.iter().rev().find(|update| update.name == name);
+        update.map_or_else(|| context.image.feature(name), |update| update.level)
+    };
     for update in updates {
-        match update_one(context, update) {
+        match update_one(context, update, &proposed) {
             Ok(record) => records.extend(record),
             Err(error) => return Decision::reply(Err(error)),
         }
+    }
+    if updates.iter().any(|update| update.name == ELR_VERSION && update.level > 0) {
+        records = [configs::before_eligible_replicas(context), records].concat();
     }
     if validate_only {
         records.clear();
@@ -78,71 +95,88 @@ pub fn update(
     Decision { records, reply: Ok(()) }
 }
 
-fn update_one(context: &Context<'_>, update: &FeatureUpdate) -> Result<Option<Record>, ApiError> {
+fn update_one(
+    context: &Context<'_>,
+    update: &FeatureUpdate,
+    proposed: &impl Fn(&str) -> i16,
+) -> Result<Option<Record>, ApiError> {
+    let FeatureUpdate { name, level, upgrade_type } = update;
     let invalid = |why: &str| {
-        let text = format!("The update of {} to level {} is not possible: {why}", update.name, update.level);
+        let text = format!("The update of {name} to level {level} is not possible: {why}");
         Err(ApiError::with(ErrorCode::InvalidUpdateVersion, text))
     };
-    let current = match update.name.as_str() {
+    let current = match name.as_str() {
         KRAFT_VERSION => KRAFT_VERSION_LATEST,
         name => context.image.feature(name),
     };
-    if update.upgrade_type == UpgradeType::Unknown {
+    if *upgrade_type == UpgradeType::Unknown {
         return invalid("the controller does not know this type of upgrade.");
     }
-    if update.level < 0 {
+    if *level < 0 {
         return invalid("a level is at least 0.");
     }
-    if let Some(reason) = not_supported(context, &update.name, update.level) {
+    if let Some(reason) = not_supported(context, name, *level) {
         return invalid(&reason);
     }
-    let upgrade = update.upgrade_type == UpgradeType::Upgrade;
-    if update.level < current && upgrade {
+    let upgrade = *upgrade_type == UpgradeType::Upgrade;
+    if *level < current && upgrade {
         return invalid("it would be a downgrade, which has to be asked for as safe or unsafe.");
     }
-    if update.level > current && !upgrade {
+    if *level > current && !upgrade {
         return invalid("a downgrade can not go to a higher level.");
     }
-    match update.name.as_str() {
+    match name.as_str() {
         METADATA_VERSION => {
-            let loses = |&changed: &i16| update.level < changed && changed <= current;
+            let loses = |&changed: &i16| *level < changed && changed <= current;
             if METADATA_CHANGED_AT.iter().any(loses) {
-                let why = if update.upgrade_type == UpgradeType::UnsafeDowngrade {
+                let why = if *upgrade_type == UpgradeType::UnsafeDowngrade {
                     "unsafe downgrades are not supported."
                 } else {
                     "it might lose metadata."
                 };
-                let text =
-                    format!("metadata.version can not go down from {current} to {}: {why}", update.level);
+                let text = format!("metadata.version can not go down from {current} to {level}: {why}");
                 return Err(ApiError::with(ErrorCode::InvalidUpdateVersion, text));
             }
-            Ok(Some(level_record(METADATA_VERSION, update.level)))
+            Ok(Some(level_record(METADATA_VERSION, *level)))
         }
-        KRAFT_VERSION if update.level < current => invalid("this feature does not go down."),
+        KRAFT_VERSION if *level < current => invalid("this feature does not go down."),
         KRAFT_VERSION => Ok(None),
-        name => Ok(Some(level_record(name, update.level))),
+        ELR_VERSION if *level > 0 && proposed(METADATA_VERSION) < ELR_SINCE => {
+            invalid(&format!("it needs {METADATA_VERSION} {ELR_SINCE} or later."))
+        }
+        name => Ok(Some(level_record(name, *level))),
     }
 }
 
-/// Why a node of the cluster could not work at this level (`QuorumFeatures.reasonNotSupported`).
+/// Why a node of the cluster could not work at this level (`FeatureControlManager.reasonNotSupported`).
 fn not_supported(context: &Context<'_>, name: &str, level: i16) -> Option<String> {
-    let Settings { node_id, features, .. } = context.settings;
-    let own = reason(&format!("controller {node_id}"), features, name, level);
+    let Context { image, settings: Settings { node_id, features, .. }, .. } = context;
+    let own = || reason(&format!("controller {node_id}"), features, name, level);
     let brokers = || {
-        let reason_of = |broker: &crate::metadata::image::BrokerImage| {
-            reason(&format!("broker {}", broker.id), &broker.features, name, level)
-        };
-        context.image.brokers.values().find_map(|broker| reason_of(broker))
+        image
+            .brokers
+            .values()
+            .find_map(|broker| reason(&format!("broker {}", broker.id), &broker.features, name, level))
     };
-    own.or_else(brokers)
+    // Before 3.7 controllers did not say what they support.
+    let controllers = || {
+        let others = image.controllers.values().filter(|controller| controller.id != *node_id);
+        let mut reasons = others.filter_map(|controller| {
+            reason(&format!("controller {}", controller.id), &controller.features, name, level)
+        });
+        reasons.next()
+    };
+    own().or_else(brokers).or_else(controllers)
 }
 
 fn reason(node: &str, features: &[FeatureRange], name: &str, level: i16) -> Option<String> {
-    match features.iter().find(|range| &*range.name == name) {
-        Some(range) if range.contains(level) => None,
-        Some(range) => Some(format!("{node} only supports the levels {} to {}.", range.min, range.max)),
-        None if level == 0 => None,
-        None => Some(format!("{node} does not support this feature.")),
+    let range = features.iter().find(|range| &*range.name == name);
+    let (min, max) = range.map_or((0, 0), |range| (range.min, range.max));
+    match (min..=max).contains(&level) {
+        true => None,
+        false if max == 0 => Some(format!("{node} does not support it.")),
+        false if min == max => Some(format!("{node} supports level {min} only.")),
+        false => Some(format!("{node} supports the levels {min} to {max} only.")),
     }
 }
 

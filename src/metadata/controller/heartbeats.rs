@@ -132,11 +132,11 @@ impl Heartbeats {
         Some(heard_ms + self.session_timeout_ms + 1)
     }
 
-    /// Time in which the controller itself did not run is nobody's silence.
-    pub(super) fn forgive(&mut self, by_ms: i64) {
+    /// Time in which the controller itself did not run is nobody's silence: everybody has half a session to be heard of.
+    pub(super) fn forgive(&mut self, now_ms: i64) {
         for contact in self.contacts.values_mut() {
             if let Heard::At(heard_ms) = &mut contact.heard {
-                *heard_ms += by_ms;
+                *heard_ms = (*heard_ms).max(now_ms - self.session_timeout_ms / 2);
             }
         }
     }

@@ -81,6 +81,23 @@ fn update(
     Some(PartitionChangeRecord { partition_id: number, topic_id: topic.id, ..record })
 }
 
+/// The change of one partition, if the event concerns it.
+pub(super) fn update_one(
+    context: &Context<'_>,
+    topic_id: Uuid,
+    number: i32,
+    event: Event,
+) -> Option<PartitionChangeRecord> {
+    let Context { image, settings, .. } = context;
+    let topic = image.topics.by_id(topic_id)?;
+    update(image, &Rules::of(image, settings, topic), topic, number, event)
+}
+
+/// Whether this broker may lead this partition: it is alive, and so is the directory of its replica.
+pub(super) fn can_lead(image: &Image, partition: &PartitionImage, id: NodeId) -> bool {
+    image.active_broker(id).is_some() && in_online_directory(image, partition, id)
+}
+
 fn in_online_directory(image: &Image, partition: &PartitionImage, id: NodeId) -> bool {
     let directory = partition.directory(id).unwrap_or_default();
     image.brokers.get(&id).is_some_and(|broker| broker.has_online_directory(directory))

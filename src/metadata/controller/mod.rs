@@ -10,7 +10,8 @@
 //! | [`brokers`] | `ClusterControlManager` |
 //! | [`heartbeats`] | `BrokerHeartbeatManager`, `BrokerHeartbeatTracker` |
 //! | [`periodic`] | `PeriodicTaskControlManager` |
-//! | `leaders` | `ReplicationControlManager`: what brokers that come and go mean, elections |
+//! | [`partitions`], [`elections`], [`reassignments`] | `ReplicationControlManager`: what brokers and users ask |
+//! | `leaders` | `ReplicationControlManager`: what brokers that come and go mean |
 //! | `partition_change` | `PartitionChangeBuilder` |
 //! | [`configs`] | `ConfigurationControlManager` |
 //! | [`features`] | `FeatureControlManager`, `ActivationRecordsGenerator` |
@@ -19,13 +20,16 @@
 
 pub mod brokers;
 pub mod configs;
+pub mod elections;
 pub mod features;
 pub mod heartbeats;
 mod leaders;
 mod partition_change;
+pub mod partitions;
 pub mod periodic;
 pub mod placement;
 pub mod producer_ids;
+pub mod reassignments;
 pub mod topics;
 
 use std::sync::Arc;

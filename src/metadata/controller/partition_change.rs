@@ -27,6 +27,8 @@ pub(super) const DIRECTORIES: i16 = 17;
 /// Who may be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Election {
+    /// The first replica, if it can lead; otherwise whoever leads goes on.
+    Preferred,
     /// Whoever leads goes on; otherwise the first one that can.
     Online,
     /// As before, and where nobody can, any replica that is alive.
@@ -223,12 +225,16 @@ impl<'a> Target<'a> {
         };
         let current = Some(self.partition.leader).filter(complete);
         let first = || self.replicas.iter().copied().find(complete);
-        if let Some(leader) = current.or_else(first) {
+        let preferred = match self.election {
+            Election::Preferred => self.replicas.first().copied().filter(complete),
+            Election::Online | Election::Unclean => None,
+        };
+        if let Some(leader) = preferred.or(current).or_else(first) {
             return Elected { leader, unclean: false };
         }
         let unclean = || match self.election {
             Election::Unclean => self.replicas.iter().copied().find(|id| can_lead(*id)),
-            Election::Online => None,
+            Election::Preferred | Election::Online => None,
         };
         match self.last_leader(rules).filter(|id| can_lead(*id)).or_else(unclean) {
             Some(leader) => Elected { leader, unclean: true },

@@ -34,13 +34,13 @@ impl Model {
         };
         let mut model = Self {
             image: Image::empty(),
-            soft: SoftState::starting(&settings),
+            soft: SoftState::starting(&settings, 0),
             settings,
             random: StdRng::seed_from_u64(7),
             now_ms: 0,
             log: Vec::new(),
         };
-        let bootstrap = features::activate(&model.image, false);
+        let bootstrap = features::activate(&model.image, false, 1);
         model.replay(bootstrap);
         for id in ids {
             let epoch = model.run(|context| brokers::register(context, &registration(*id, 1))).unwrap();
@@ -67,6 +67,13 @@ impl Model {
             self.image.offset += 1;
             self.log.push(record);
         }
+    }
+
+    /// Finalises a feature at this level, whatever that loses.
+    pub(crate) fn feature(&mut self, name: &str, feature_level: i16) {
+        let name = name.to_owned();
+        let level = crate::metadata::record::FeatureLevelRecord { name, feature_level, ..Default::default() };
+        self.replay(vec![level.into()]);
     }
 
     fn create(&mut self, topic: NewTopic) -> Result<Uuid, ApiError> {
@@ -308,6 +315,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
         ("kraft.version", 2, Upgrade),
         ("group.version", 2, Upgrade),
         ("transaction.version", 3, Upgrade),
+        (features::ELR_VERSION, 2, Upgrade),
         ("no.such.feature", 1, Upgrade),
         ("no.such.feature", -1, Upgrade),
     ];
@@ -320,6 +328,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
     assert_eq!(update("group.version", 1, Upgrade), Ok(()));
     assert_eq!(update("group.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(update("transaction.version", 0, SafeDowngrade), Ok(()));
+    assert_eq!(update(features::ELR_VERSION, 0, SafeDowngrade), Ok(()));
     assert_eq!(update("share.version", 0, Upgrade), Ok(()));
     assert_eq!(model.image.features().collect::<Vec<_>>(), [(METADATA_VERSION, 30)]);
 }
@@ -327,12 +336,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
 #[test]
 fn metadata_version_goes_down_as_long_as_no_record_changed() {
     let mut model = Model::with_brokers(&[1]);
-    let level = crate::metadata::record::FeatureLevelRecord {
-        name: METADATA_VERSION.to_owned(),
-        feature_level: 29,
-        ..Default::default()
-    };
-    model.replay(vec![level.into()]);
+    model.feature(METADATA_VERSION, 29);
     let mut update = |level| {
         let update = FeatureUpdate {
             name: METADATA_VERSION.to_owned(),
@@ -353,12 +357,14 @@ fn a_new_life_of_a_broker_begins_new_leader_epochs() {
     let again = model.run(|context| brokers::register(context, &registration(1, 2))).unwrap();
     assert!(again > epoch);
     let partition = model.image.topics.by_id(id).unwrap().partition(1).unwrap().clone();
-    assert_eq!((partition.leader, partition.leader_epoch, partition.isr), (-1, 1, vec![1]));
+    assert_eq!((partition.leader, partition.leader_epoch, partition.isr), (-1, 1, vec![]));
+    assert_eq!((partition.elr, partition.last_known_elr), (vec![], vec![1]), "it may have lost something");
     let stale = model.run(|context| brokers::unfence(context, 1, epoch));
     assert_eq!(code(&stale), Some(ErrorCode::StaleBrokerEpoch));
     model.run(|context| brokers::unfence(context, 1, again)).unwrap();
     let partition = model.image.topics.by_id(id).unwrap().partition(1).unwrap().clone();
     assert_eq!((partition.leader, partition.leader_epoch, partition.partition_epoch), (1, 2, 2));
+    assert_eq!((partition.isr, partition.recovering), (vec![1], true), "the last leader leads again");
     let same = model.run(|context| brokers::register(context, &registration(1, 2))).unwrap();
     assert_eq!(same, again, "the same life keeps its epoch");
     assert!(model.image.active_broker(1).is_some(), "and stays unfenced");
@@ -366,14 +372,22 @@ fn a_new_life_of_a_broker_begins_new_leader_epochs() {
 
 #[test]
 fn leadership_goes_to_a_replica_in_sync() {
-    let mut model = Model::with_brokers(&[1, 2, 3]);
-    let pair = model.create(assigned(&[(0, &[2, 3])])).unwrap();
-    let alone = model.create(NewTopic { name: "alone".to_owned(), ..assigned(&[(0, &[2])]) }).unwrap();
-    model.run(|context| brokers::register(context, &registration(2, 2))).unwrap();
-    let partition = |id| model.image.topics.by_id(id).unwrap().partition(0).unwrap();
-    let (two, one) = (partition(pair), partition(alone));
-    assert_eq!((two.leader, two.isr.clone(), two.leader_epoch), (3, vec![3], 1));
-    assert_eq!((one.leader, one.isr.clone()), (-1, vec![2]), "the last in sync stays so");
+    for elr in [false, true] {
+        let mut model = Model::with_brokers(&[1, 2, 3]);
+        if !elr {
+            model.feature(features::ELR_VERSION, 0);
+        }
+        let pair = model.create(assigned(&[(0, &[2, 3])])).unwrap();
+        let alone = model.create(NewTopic { name: "alone".to_owned(), ..assigned(&[(0, &[2])]) }).unwrap();
+        let previous_broker_epoch = model.image.brokers[&2].epoch;
+        let clean = Registration { previous_broker_epoch, ..registration(2, 2) };
+        model.run(|context| brokers::register(context, &clean)).unwrap();
+        let partition = |id| model.image.topics.by_id(id).unwrap().partition(0).unwrap();
+        let (two, one) = (partition(pair), partition(alone));
+        assert_eq!((two.leader, two.isr.clone(), two.leader_epoch), (3, vec![3], 1));
+        let last = if elr { (vec![], vec![2]) } else { (vec![2], vec![]) };
+        assert_eq!((one.leader, one.isr.clone(), one.elr.clone()), (-1, last.0, last.1));
+    }
 }
 
 #[test]
@@ -392,7 +406,7 @@ fn registrations_are_checked() {
         (wrong(&|r| r.log_dirs.push(r.log_dirs[0])), InvalidRegistration),
         (wrong(&|r| r.log_dirs = registration(1, 1).log_dirs), InvalidRegistration),
         (wrong(&|r| r.features.clear()), InvalidRegistration),
-        (wrong(&|r| r.features[2].max = 29), UnsupportedVersion),
+        (wrong(&|r| r.features[3].max = 29), UnsupportedVersion),
     ];
     for (wanted, expected) in cases {
         let result = model.run(|context| brokers::register(context, &wanted));
@@ -413,10 +427,10 @@ fn producer_ids_come_in_blocks_and_only_once() {
 
 #[test]
 fn a_controller_begins_with_what_is_missing() {
-    let empty: Vec<u32> = features::activate(&Image::empty(), false).iter().map(Record::kind).collect();
-    assert_eq!(empty, [23, 12, 12, 12, 24]);
-    let crashed: Vec<u32> = features::activate(&Image::empty(), true).iter().map(Record::kind).collect();
-    assert_eq!(crashed, [25, 23, 12, 12, 12, 24]);
+    let empty: Vec<u32> = features::activate(&Image::empty(), false, 1).iter().map(Record::kind).collect();
+    assert_eq!(empty, [23, 12, 12, 12, 12, 4, 24]);
+    let crashed: Vec<u32> = features::activate(&Image::empty(), true, 1).iter().map(Record::kind).collect();
+    assert_eq!(crashed, [25, 23, 12, 12, 12, 12, 4, 24]);
     let model = Model::with_brokers(&[1]);
-    assert_eq!(features::activate(&model.image, false), []);
+    assert_eq!(features::activate(&model.image, false, 1), []);
 }

@@ -194,8 +194,22 @@ fn manual(image: &Image, topic: &NewTopic) -> Result<Vec<Vec<NodeId>>, ApiError>
     Ok(by_number.into_values().collect())
 }
 
-/// Checks the replicas of one partition (`ReplicationControlManager.validateManualPartitionAssignment`).
+/// Checks the replicas of a new partition, which needs a leader.
 fn check_replicas(
+    image: &Image,
+    number: i32,
+    replicas: &[NodeId],
+    expected: Option<usize>,
+) -> Result<(), ApiError> {
+    check_assignment(image, number, replicas, expected)?;
+    if replicas.iter().any(|id| image.active_broker(*id).is_some()) {
+        return Ok(());
+    }
+    Err(bad_assignment(format!("Every broker of partition {number} is fenced or shuts down.")))
+}
+
+/// Checks the replicas of one partition (`ReplicationControlManager.validateManualPartitionAssignment`).
+pub(super) fn check_assignment(
     image: &Image,
     number: i32,
     replicas: &[NodeId],
@@ -221,9 +235,6 @@ fn check_replicas(
         return Err(bad_assignment(format!(
             "Partition {number} has {count} replica(s), others have {expected}."
         )));
-    }
-    if !replicas.iter().any(|id| image.active_broker(*id).is_some()) {
-        return Err(bad_assignment(format!("Every broker of partition {number} is fenced or shuts down.")));
     }
     Ok(())
 }
