@@ -23,7 +23,7 @@ use super::controller::{
 use super::follow::{Lead, Progress};
 use super::image::Image;
 use super::one_voter::OneVoter;
-use super::record::Record;
+use super::record::{AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, Record};
 use super::start::{self, Node};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
@@ -32,8 +32,11 @@ use crate::types::Offset;
 
 /// How many commands may wait for their records to be committed.
 const WAITING_MAX: usize = 4_096;
-/// How many records go into one batch. Only what a starting broker writes about its many partitions is cut.
+/// How many records go into one batch. What a request becomes fits; what a broker that goes or comes back means for
+/// its many partitions may not.
 const BATCH_RECORDS_MAX: usize = RECORDS_PER_REQUEST_MAX;
+/// The `metadata.version` since which there are transactions: 3.6-IV1.
+const TRANSACTIONS_SINCE: i16 = 13;
 
 /// What the controller is asked.
 pub(super) enum Job {
@@ -85,6 +88,28 @@ impl Leading {
     fn new(lead: Arc<Lead>, soft: SoftState) -> Self {
         let (head, next_offset) = (lead.image.clone(), lead.next_offset);
         Self { lead, head, next_offset, soft, waiting: VecDeque::new() }
+    }
+
+    /// Appends records in one batch and applies them to the head.
+    fn append(&mut self, quorum: &OneVoter, records: &[Record]) -> Result<(), ApiError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let metadata_version = self.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
+        let encode = |record: &Record| record.encode(record.version_at(metadata_version));
+        let values: Result<Vec<Bytes>, _> = records.iter().map(encode).collect();
+        let values =
+            values.map_err(|error| unexpected(&format!("a metadata record can not be written: {error}")))?;
+        let mut head = self.head.clone();
+        for record in records {
+            head.apply(record).map_err(|error| unexpected(&format!("a decision does not fit: {error}")))?;
+        }
+        let appended = quorum.append(self.lead.epoch, values)?;
+        head.offset = appended.end - 1;
+        head.epoch = self.lead.epoch;
+        self.head = head;
+        self.next_offset = appended.end;
+        Ok(())
     }
 
     /// The last record that anything may rest on.
@@ -223,29 +248,30 @@ impl Active {
         Some(Context { image: head, next_offset: *next_offset, settings, random, now_ms, soft })
     }
 
-    /// Appends the records of one decision and applies them to the head.
+    /// Appends the records of one decision and applies them to the head. More than one batch has place for is a
+    /// transaction, so that all of it counts or nothing (KIP-868).
     fn append(&mut self, records: Vec<Record>) -> Result<(), ApiError> {
         let Some(leading) = &mut self.leading else { return Err(self.inactive()) };
-        for records in records.chunks(BATCH_RECORDS_MAX) {
-            let metadata_version = leading.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
-            let encode = |record: &Record| record.encode(record.version_at(metadata_version));
-            let values: Vec<Bytes> = records
-                .iter()
-                .map(encode)
-                .collect::<Result<_, _>>()
-                .map_err(|error| unexpected(&format!("a metadata record can not be written: {error}")))?;
-            let mut head = leading.head.clone();
-            for record in records {
-                head.apply(record)
-                    .map_err(|error| unexpected(&format!("a decision does not fit: {error}")))?;
-            }
-            let appended = self.quorum.append(leading.lead.epoch, values)?;
-            head.offset = appended.end - 1;
-            head.epoch = leading.lead.epoch;
-            leading.head = head;
-            leading.next_offset = appended.end;
+        let level = leading.head.metadata_version().unwrap_or(METADATA_VERSION_LATEST);
+        if records.len() <= BATCH_RECORDS_MAX || level < TRANSACTIONS_SINCE {
+            return records
+                .chunks(BATCH_RECORDS_MAX)
+                .try_for_each(|batch| leading.append(&self.quorum, batch));
         }
-        Ok(())
+        let before = leading.head.clone();
+        let begin = BeginTransactionRecord { name: Some("Large decision".to_owned()), ..Default::default() };
+        leading.append(&self.quorum, &[begin.into()])?;
+        let written =
+            records.chunks(BATCH_RECORDS_MAX).try_for_each(|batch| leading.append(&self.quorum, batch));
+        match written {
+            Ok(()) => leading.append(&self.quorum, &[EndTransactionRecord::default().into()]),
+            Err(error) => {
+                leading.head = before;
+                let abort = AbortTransactionRecord { reason: Some(error.to_string()), ..Default::default() };
+                leading.append(&self.quorum, &[abort.into()])?;
+                Err(error)
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! common, so the controller decides on a clone that is ahead while everyone else reads the committed one.
 
 mod delta;
+mod kept;
 mod nodes;
 mod topics;
 
@@ -18,6 +19,7 @@ use crate::metadata::record::{ConfigRecord, FeatureLevelRecord, Record};
 use crate::types::{NodeId, Offset, ProducerId};
 
 pub use delta::Delta;
+pub use kept::Kept;
 pub use nodes::{BrokerImage, ControllerImage, Endpoint, FeatureRange, LOST, MIGRATING, UNASSIGNED};
 pub use topics::{NO_LEADER, PartitionImage, TopicImage, Topics};
 
@@ -154,6 +156,8 @@ pub struct Image {
     pub controllers: OrdMap<NodeId, Arc<ControllerImage>>,
     /// Every producer id below this one is given out.
     pub next_producer_id: ProducerId,
+    /// What is kept for others.
+    pub kept: Kept,
     features: OrdMap<Arc<str>, i16>,
     configs: OrdMap<ConfigResource, Arc<ConfigValues>>,
 }
@@ -194,8 +198,7 @@ impl Image {
         self.brokers.get(&id).filter(|broker| broker.is_active())
     }
 
-    /// Takes in the next record. Records that nothing here acts on (access control, quotas, credentials, tokens) stay
-    /// in the log and change nothing.
+    /// Takes in the next record.
     ///
     /// # Errors
     /// Where the record names what is not there: the log is damaged, or not the one that this image is of.
@@ -227,18 +230,20 @@ impl Image {
             Record::Config(record) => self.apply_config(record),
             Record::FeatureLevel(record) => self.apply_feature(record),
             Record::ProducerIds(record) => self.next_producer_id = record.next_producer_id,
-            Record::DelegationToken(_)
-            | Record::UserScramCredential(_)
-            | Record::ClientQuota(_)
-            | Record::AccessControlEntry(_)
-            | Record::RemoveAccessControlEntry(_)
-            | Record::NoOp(_)
+            Record::ClientQuota(record) => self.kept.set_quota(record),
+            Record::AccessControlEntry(record) => self.kept.add_acl(record),
+            Record::RemoveAccessControlEntry(record) => self.kept.remove_acl(record.id),
+            Record::UserScramCredential(record) => self.kept.set_credential(record),
+            Record::RemoveUserScramCredential(record) => {
+                self.kept.remove_credential(record.mechanism, &record.name);
+            }
+            Record::DelegationToken(record) => self.kept.set_token(record),
+            Record::RemoveDelegationToken(record) => self.kept.remove_token(&record.token_id),
+            Record::NoOp(_)
             | Record::ZkMigrationState(_)
-            | Record::RemoveUserScramCredential(_)
             | Record::BeginTransaction(_)
             | Record::EndTransaction(_)
-            | Record::AbortTransaction(_)
-            | Record::RemoveDelegationToken(_) => {}
+            | Record::AbortTransaction(_) => {}
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ impl Default for Loader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test")]
 
     use super::super::image::PartitionImage;
@@ -173,8 +173,7 @@ mod tests {
     /// configuration, gave out producer ids, was stopped and started, was killed and started, and was stopped.
     const KAFKA_LOG: &str = include_str!("kafka_log.txt");
 
-    #[test]
-    fn a_log_of_kafka_gives_what_kafka_described() {
+    pub(in crate::metadata) fn kafka_image() -> Image {
         let mut loader = Loader::new();
         for line in KAFKA_LOG.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
@@ -183,7 +182,12 @@ mod tests {
             loader.replay(fields[0].parse().unwrap(), fields[1].parse().unwrap(), value).unwrap();
         }
         assert!(!loader.in_transaction());
-        let image = loader.image();
+        loader.image().clone()
+    }
+
+    #[test]
+    fn a_log_of_kafka_gives_what_kafka_described() {
+        let image = kafka_image();
         assert_eq!((image.offset, image.epoch, image.metadata_version()), (466, 3, Some(30)));
         assert_eq!(image.feature("group.version"), 1);
         let broker = &image.brokers[&1];

@@ -3,6 +3,7 @@
 //! - [`record`]: Kafka's own metadata records, in Kafka's bytes;
 //! - [`image`]: the immutable state that they add up to; [`loader`]: how they do;
 //! - [`command`]: what can be asked of the controller; [`controller`]: what it decides;
+//! - [`snapshot`]: the records of an image;
 //! - `start`: how a node takes its place in the cluster;
 //! - `follow`: the task of every node that follows the committed log and publishes images;
 //! - `active`: the task that decides, writes and answers while this node leads the quorum;
@@ -19,6 +20,7 @@ pub mod loader;
 mod one_voter;
 mod publisher;
 pub mod record;
+pub mod snapshot;
 mod start;
 
 pub use handle::{Metadata, MetadataOptions};

@@ -12,7 +12,7 @@ use crate::config::BrokerConfig;
 use crate::config::cluster::Controllers;
 use crate::error::ErrorCode;
 use crate::log::{LogManager, LogSettings, Partition};
-use crate::metadata::record::Record;
+use crate::metadata::record::{ConfigRecord, Record};
 use crate::quorum::export::{export, export_directory};
 use crate::storage::{Durability, Key, Ops, Store, StoreOptions};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
@@ -81,7 +81,7 @@ impl Node {
 
     /// The types of the records in the log, control records as negative numbers.
     fn kinds(&self) -> Vec<i64> {
-        let read = self.log().read(0, 1 << 20, true, crate::log::ReadUpTo::LogEnd).unwrap();
+        let read = self.log().read(0, 8 << 20, true, crate::log::ReadUpTo::LogEnd).unwrap();
         let mut kinds = Vec::new();
         for bytes in &read.batches {
             for batch in crate::log::batch::BatchView::all(bytes) {
@@ -314,4 +314,29 @@ fn a_command_after_the_end_is_told_so() {
         assert_eq!(error.code, ErrorCode::NotController);
         assert!(!kafka_id(node.metadata.directory_id()).is_empty());
     });
+}
+
+#[tokio::test]
+async fn a_decision_larger_than_a_batch_is_a_transaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let before = node.kinds().len();
+    let config = |number: i32| ConfigRecord {
+        resource_type: ResourceType::Group.id(),
+        resource_name: format!("g{number}"),
+        name: "consumer.session.timeout.ms".to_owned(),
+        value: Some("45000".to_owned()),
+        ..ConfigRecord::default()
+    };
+    let records: Vec<Record> = (0..12_000).map(|number| config(number).into()).collect();
+    node.metadata.decide(|_| controller::Decision { records, reply: () }).await.unwrap();
+    let offset = i64::try_from(before).unwrap() + 12_001;
+    node.metadata.wait_for(offset).await;
+    assert_eq!(node.metadata.image().configs().count(), 12_000);
+    let kinds = node.kinds().split_off(before);
+    assert_eq!((kinds[0], kinds[12_001], kinds.len()), (23, 24, 12_002));
+    node.stop().await;
+    let node = Node::start(directory.path()).await;
+    assert_eq!(node.metadata.image().configs().count(), 12_000);
+    node.stop().await;
 }

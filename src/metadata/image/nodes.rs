@@ -133,6 +133,23 @@ impl BrokerImage {
         }
     }
 
+    /// The record that registers this broker as it is now.
+    pub fn to_record(&self) -> RegisterBrokerRecord {
+        RegisterBrokerRecord {
+            broker_id: self.id,
+            incarnation_id: self.incarnation_id,
+            broker_epoch: self.epoch,
+            end_points: self.endpoints.iter().map(RecordEndpoint::from).collect(),
+            features: self.features.iter().map(RecordFeature::from).collect(),
+            rack: self.rack.as_deref().map(str::to_owned),
+            fenced: self.fenced,
+            in_controlled_shutdown: self.in_controlled_shutdown,
+            log_dirs: self.log_dirs.clone(),
+            cordoned_log_dirs: self.cordoned_log_dirs.clone(),
+            ..RegisterBrokerRecord::default()
+        }
+    }
+
     pub(super) fn change(&mut self, record: &BrokerRegistrationChangeRecord) {
         match record.fenced {
             1 => self.fenced = true,
@@ -207,6 +224,17 @@ impl ControllerImage {
             incarnation_id: record.incarnation_id,
             endpoints: record.end_points.iter().map(Endpoint::from).collect(),
             features: record.features.iter().map(FeatureRange::from).collect(),
+        }
+    }
+
+    /// The record that registers this controller.
+    pub fn to_record(&self) -> RegisterControllerRecord {
+        RegisterControllerRecord {
+            controller_id: self.id,
+            incarnation_id: self.incarnation_id,
+            end_points: self.endpoints.iter().map(RecordEndpoint::from).collect(),
+            features: self.features.iter().map(RecordFeature::from).collect(),
+            ..RegisterControllerRecord::default()
         }
     }
 }
