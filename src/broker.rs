@@ -8,7 +8,7 @@ mod transactions;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -24,15 +24,16 @@ use crate::client::{ControllerChannel, PeerOptions};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::config::cluster::Controllers;
-use crate::config::listener::{Listener as ListenerConfig, ListenerKind, host_port};
+use crate::config::listener::{Listener as ListenerConfig, ListenerKind, host_port, inter_broker};
 use crate::error::{ApiError, StorageError};
 use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
 use crate::metadata::image::Endpoint;
-use crate::metadata::{Metadata, MetadataOptions};
+use crate::metadata::{Metadata, MetadataOptions, ReplicaListener};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::net::admission::RequestMemory;
 use crate::net::listener::{self, NetOptions, SocketOptions};
+use crate::replication::manager::{ReplicaManager, ReplicaOptions};
 use crate::storage::{Store, StoreOptions};
 use transactions::Transactions;
 
@@ -149,6 +150,7 @@ impl Broker {
             broker: endpoints(&listeners, ListenerKind::serves_broker),
             controller: endpoints(&listeners, ListenerKind::serves_controller),
             controllers: settings.controllers,
+            between_brokers: between_brokers(&listeners, &config),
         };
         let is_new = Store::owner(&data)?.is_none();
         let cluster_id =
@@ -163,6 +165,7 @@ impl Broker {
         let weak = Arc::downgrade(&own_controller);
         handles.controller.serve_locally(weak);
         let tasks = TaskTracker::new();
+        run_isr_changes(&handles, &own_controller, &tasks);
         let kafka = serve(listeners, &handles, &config, &tasks);
         let admin = admin.map(|(socket, local)| {
             tasks.spawn(admin::run(socket, observed(&handles)));
@@ -209,6 +212,7 @@ impl Broker {
     /// Stops accepting, answers what is in flight, closes, and removes what is temporary.
     pub async fn shutdown(self) {
         self.handles.stopping.cancel();
+        self.handles.replicas.stop();
         self.handles.transactions.stop();
         self.handles.groups.stop();
         self.tasks.close();
@@ -306,6 +310,13 @@ struct Endpoints {
     broker: Vec<Endpoint>,
     controller: Vec<Endpoint>,
     controllers: Controllers,
+    /// The listener by which brokers reach one another.
+    between_brokers: Arc<str>,
+}
+
+fn between_brokers(bound: &[Bound], config: &BrokerConfig) -> Arc<str> {
+    let listeners: Vec<_> = bound.iter().map(|bound| bound.config.clone()).collect();
+    inter_broker(config, &listeners).map_or_else(Arc::default, |listener| listener.name.as_str().into())
 }
 
 /// Opens the parts, from the store up.
@@ -321,6 +332,13 @@ async fn open(
         ..LogSettings::default()
     };
     let logs = LogManager::open(store.clone(), clock.clone(), settings)?;
+    let replicas = ReplicaManager::new(ReplicaOptions {
+        node_id: config.node_id,
+        logs: Arc::clone(&logs),
+        clock: clock.clone(),
+        config: Arc::clone(config),
+        listener: endpoints.between_brokers,
+    });
     let metadata = Metadata::open(MetadataOptions {
         store,
         logs: Arc::clone(&logs),
@@ -329,6 +347,7 @@ async fn open(
         endpoints: endpoints.broker,
         controller_endpoints: endpoints.controller,
         controllers: endpoints.controllers,
+        replicas: Some(Arc::clone(&replicas) as Arc<dyn ReplicaListener>),
         seed: rand::random(),
     })
     .await?;
@@ -344,6 +363,7 @@ async fn open(
         metadata,
         controller,
         logs,
+        replicas,
         groups,
         transactions: transactions.coordinator,
         markers: transactions.markers,
@@ -396,6 +416,23 @@ fn serve(
         listener::serve(socket, listener, Arc::clone(handles), options.clone());
     }
     addresses
+}
+
+/// A channel to the controller of its own, so that requests of others do not hold these up.
+fn controller_channel(
+    handles: &BrokerHandles,
+    own_controller: &Arc<OwnController>,
+) -> Arc<ControllerChannel> {
+    let peers = PeerOptions::new(&handles.node_id.to_string(), handles.clock.clone());
+    let channel = ControllerChannel::new(handles.metadata.active_controller(), peers);
+    let own: Weak<OwnController> = Arc::downgrade(own_controller);
+    channel.serve_locally(own);
+    Arc::new(channel)
+}
+
+fn run_isr_changes(handles: &BrokerHandles, own_controller: &Arc<OwnController>, tasks: &TaskTracker) {
+    let channel = controller_channel(handles, own_controller);
+    tasks.spawn(Arc::clone(&handles.replicas).run_isr_changes(channel));
 }
 
 fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &TaskTracker) {

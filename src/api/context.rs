@@ -17,6 +17,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::replication::manager::ReplicaManager;
 use crate::transaction::coordinator::TransactionCoordinator;
 use crate::transaction::markers::MarkerSink;
 use crate::types::NodeId;
@@ -30,6 +31,8 @@ pub(crate) struct BrokerHandles {
     /// The way of forwarded requests to the active controller.
     pub(crate) controller: ControllerChannel,
     pub(crate) logs: Arc<LogManager>,
+    /// How this broker's replicas follow their leaders.
+    pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
     /// Where markers of transactions are written.

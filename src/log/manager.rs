@@ -62,7 +62,8 @@ pub struct LogManager {
 /// What is removed with a topic.
 struct Deleted {
     topic_id: Uuid,
-    partitions: Vec<PartitionId>,
+    /// By their numbers in the topic.
+    partitions: Vec<(i32, PartitionId)>,
 }
 
 struct Topic {
@@ -214,13 +215,50 @@ impl LogManager {
         let Some(topic) = self.topics.write().remove(&topic_id) else { return Ok(()) };
         // No append is queued behind this, as the partitions refuse them from now on.
         topic.partitions.values().for_each(|partition| partition.mark_deleted());
-        let partitions = topic.partitions.values().map(|partition| partition.id()).collect();
+        let numbered = |partition: &Arc<Partition>| (partition.index(), partition.id());
+        let partitions = topic.partitions.values().map(numbered).collect();
+        self.erase(Deleted { topic_id, partitions })
+    }
+
+    /// The numbers of the partitions of a topic that are here.
+    pub fn partitions_of(&self, topic_id: Uuid) -> Vec<i32> {
+        self.topics
+            .read()
+            .get(&topic_id)
+            .map(|topic| topic.partitions.keys().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// Forgets some partitions of a topic, which others go on with. Blocks for the time of a small write.
+    ///
+    /// # Errors
+    /// When the store can not be written.
+    pub fn delete_partitions(&self, topic_id: Uuid, partitions: &[i32]) -> Result<(), StorageError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let _creating = self.next_id.lock();
+        let removed: Vec<_> = {
+            let mut topics = self.topics.write();
+            let Some(topic) = topics.get_mut(&topic_id) else { return Ok(()) };
+            let removed = partitions.iter().filter_map(|number| topic.partitions.remove(number)).collect();
+            if topic.partitions.is_empty() {
+                topics.remove(&topic_id);
+            }
+            removed
+        };
+        // No append is queued behind this, as the partitions refuse them from now on.
+        removed.iter().for_each(|partition| partition.mark_deleted());
+        let partitions = removed.iter().map(|partition| (partition.index(), partition.id())).collect();
         self.erase(Deleted { topic_id, partitions })
     }
 
     /// Removes what the store has of a topic; it is tried again later if that fails.
     fn erase(&self, deleted: Deleted) -> Result<(), StorageError> {
-        let erased = self.shared.store.commit_blocking(deleted.ops(), Durability::Process);
+        let erased = self.shared.store.commit_blocking(
+            deleted.ops(|topic_id, number| self.get(topic_id, number).is_some()),
+            Durability::Process,
+        );
         match &erased {
             Ok(()) => self.shared.ask_for_space(),
             Err(_) => self.undeleted.lock().push(deleted),
@@ -402,10 +440,13 @@ impl Recovery for LogManager {
 }
 
 impl Deleted {
-    fn ops(&self) -> Ops {
+    /// `is_there` says which of them have come back meanwhile: those keep their names.
+    fn ops(&self, is_there: impl Fn(Uuid, i32) -> bool) -> Ops {
         let mut ops = Ops::new();
-        ops.delete_prefix(&KeyPrefix::PartitionsOf { topic_id: self.topic_id });
-        for partition in self.partitions.iter().copied() {
+        for (number, partition) in self.partitions.iter().copied() {
+            if !is_there(self.topic_id, number) {
+                ops.delete(&Key::Partition { topic_id: self.topic_id, partition: number });
+            }
             ops.delete(&Key::PartitionState { partition });
             ops.delete(&Key::CleanerCheckpoint { partition });
             ops.delete(&Key::CoordinatorView { partition });

@@ -22,7 +22,7 @@ use super::follow::{First, Follow, Progress, blocking};
 use super::image::{Delta, Endpoint, Image};
 use super::loader::Loader;
 use super::one_voter::OneVoter;
-use super::publisher::{ImageListener, Publisher, topic_config};
+use super::publisher::{ImageListener, Publisher, ReplicaListener, topic_config};
 use super::start::{Boot, Node, log_config, voter};
 use crate::client::ActiveController;
 use crate::clock::Clock;
@@ -57,6 +57,8 @@ pub struct MetadataOptions {
     pub controller_endpoints: Vec<Endpoint>,
     /// Who the controllers are where the log does not say it.
     pub controllers: Controllers,
+    /// Who fetches what this node follows; nobody where it is no broker.
+    pub replicas: Option<Arc<dyn ReplicaListener>>,
     /// The seed of placement and of the ids of topics.
     pub seed: u64,
 }
@@ -193,7 +195,11 @@ impl Metadata {
             events,
             loader: Loader::new(),
             progress,
-            publisher: Publisher { node_id: settings.node_id, logs: Arc::clone(&options.logs) },
+            publisher: Publisher {
+                node_id: settings.node_id,
+                logs: Arc::clone(&options.logs),
+                replicas: options.replicas.clone(),
+            },
             settings: settings.clone(),
             shared: Arc::clone(&shared),
             clock: options.clock.clone(),

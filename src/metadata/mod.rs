@@ -25,7 +25,7 @@ mod start;
 
 pub use handle::{Metadata, MetadataOptions};
 pub use image::{ConfigResource, Image, PartitionImage, ResourceType, TopicImage};
-pub use publisher::ImageListener;
+pub use publisher::{ImageListener, ReplicaListener};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,7 +1,9 @@
 //! What an image means for this broker's logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::image::{ConfigResource, Delta, Image, PartitionImage, ResourceType, TopicImage};
 use crate::config::{BrokerConfig, TopicConfig};
@@ -16,26 +18,39 @@ pub trait ImageListener: Send + Sync {
     fn on_image(&self, old: &Image, new: &Arc<Image>, delta: &Delta);
 }
 
+/// Hears of this node's replicas around the moment in which their logs take the roles that an image says, before clients
+/// see that image. Its calls may wait for the disk.
+pub trait ReplicaListener: Send + Sync {
+    /// The partitions of these topics are about to lead and to follow as the image says. Afterwards nothing is written
+    /// to them that comes from a leader which is none any more.
+    fn roles_change(&self, image: &Image, topics: &BTreeSet<Uuid>);
+
+    /// They do.
+    fn roles_changed(&self, image: &Image, topics: &BTreeSet<Uuid>);
+}
+
 /// Makes the logs of one broker follow the image. Its calls wait for the store.
 #[derive(Clone)]
 pub(super) struct Publisher {
     pub(super) node_id: NodeId,
     pub(super) logs: Arc<LogManager>,
+    /// Who fetches what this node follows; nobody where it is no broker.
+    pub(super) replicas: Option<Arc<dyn ReplicaListener>>,
 }
 
 impl Publisher {
     /// Brings the logs in line with the image when the broker starts, whatever the last crash left behind.
     pub(super) fn reconcile(&self, image: &Image, config: &BrokerConfig) -> Result<(), StorageError> {
         self.logs.set_cleaner_settings(CleanerSettings::from(config));
+        let held = self.logs.all().into_iter().map(|log| log.topic_id());
+        let held: BTreeSet<Uuid> = held.filter(|id| *id != CLUSTER_METADATA_TOPIC_ID).collect();
+        let known: BTreeSet<Uuid> = image.topics.iter().map(|topic| topic.id).collect();
+        self.assign_all(image, &known, config)?;
         for topic in image.topics.iter() {
-            self.create_missing(image, topic, config)?;
             self.logs.set_config(topic.id, Arc::new(topic_config(image, &topic.name, config)));
         }
-        let mut gone: Vec<_> = self.logs.all().iter().map(|log| log.topic_id()).collect();
-        gone.retain(|id| *id != CLUSTER_METADATA_TOPIC_ID && image.topics.by_id(*id).is_none());
-        gone.sort_unstable();
-        gone.dedup();
-        gone.into_iter().try_for_each(|id| self.logs.delete_topic(id))
+        self.delete_unassigned(image, &known)?;
+        held.difference(&known).try_for_each(|id| self.logs.delete_topic(*id))
     }
 
     /// What has to happen before clients see the image: the logs of what is new exist, and know their epoch.
@@ -45,7 +60,38 @@ impl Publisher {
         delta: &Delta,
         config: &BrokerConfig,
     ) -> Result<(), StorageError> {
-        delta.changed(new).try_for_each(|topic| self.create_missing(new, topic, config))
+        self.assign_all(new, delta.topics(), config)
+    }
+
+    /// Has the logs of these topics lead and follow as the image says.
+    fn assign_all(
+        &self,
+        image: &Image,
+        topics: &BTreeSet<Uuid>,
+        config: &BrokerConfig,
+    ) -> Result<(), StorageError> {
+        if let Some(replicas) = &self.replicas {
+            replicas.roles_change(image, topics);
+        }
+        let mut known = topics.iter().filter_map(|id| image.topics.by_id(*id));
+        known.try_for_each(|topic| self.create_missing(image, topic, config))?;
+        if let Some(replicas) = &self.replicas {
+            replicas.roles_changed(image, topics);
+        }
+        Ok(())
+    }
+
+    /// Removes the logs of partitions that have no replica here any more.
+    fn delete_unassigned(&self, image: &Image, topics: &BTreeSet<Uuid>) -> Result<(), StorageError> {
+        let assigned = |topic: &TopicImage, number| {
+            topic.partition(number).is_some_and(|partition| partition.replicas.contains(&self.node_id))
+        };
+        for topic in topics.iter().filter_map(|id| image.topics.by_id(*id)) {
+            let mut gone = self.logs.partitions_of(topic.id);
+            gone.retain(|number| !assigned(topic, *number));
+            self.logs.delete_partitions(topic.id, &gone)?;
+        }
+        Ok(())
     }
 
     /// What may happen once clients see it: configurations change, and the logs of what is gone go.
@@ -68,6 +114,7 @@ impl Publisher {
                 self.logs.set_config(topic.id, Arc::new(topic_config(new, &topic.name, config)));
             }
         }
+        self.delete_unassigned(new, delta.topics())?;
         delta.deleted(old, new).try_for_each(|topic| self.logs.delete_topic(topic.id))
     }
 

@@ -54,6 +54,7 @@ impl Node {
             controller_endpoints: vec![endpoint],
             controllers: Controllers::ThisNode,
             // Each life of a process has another one.
+            replicas: None,
             seed: rand::random(),
         };
         Self { metadata: Metadata::open(options).await.unwrap(), logs }

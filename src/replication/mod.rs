@@ -5,11 +5,17 @@
 //! - [`session`]: what of a fetch has to be said again (KIP-227).
 //!
 //! These are state machines without clock, network and disk. Around them:
-//! - [`registration`] carries out what the lifecycle says.
+//! - [`registration`] carries out what the lifecycle says;
+//! - [`manager`] has the logs of this broker follow the leaders that the image names, each over a `fetcher`, and has
+//!   `isr` ask the controller to change who is in sync.
 
+mod fetcher;
 pub mod follower;
 #[cfg(test)]
 mod follower_tests;
+mod isr;
+mod leader;
 pub mod lifecycle;
+pub mod manager;
 pub mod registration;
 pub mod session;

@@ -311,8 +311,6 @@ impl Key {
 pub enum KeyPrefix {
     /// Every [`Key::Partition`].
     Partitions,
-    /// Every [`Key::Partition`] of a topic.
-    PartitionsOf { topic_id: Uuid },
     /// Every [`Key::PartitionState`].
     PartitionStates,
     /// Every [`Key::Segment`].
@@ -361,7 +359,6 @@ impl KeyPrefix {
             | Self::OffsetsPartition { .. } => Family::Groups,
             Self::TransactionalIds { .. } => Family::Transactions,
             Self::Partitions
-            | Self::PartitionsOf { .. }
             | Self::PartitionStates
             | Self::Segments
             | Self::SegmentsOf { .. }
@@ -381,10 +378,6 @@ impl KeyPrefix {
         out.push(self.family().byte());
         match self {
             Self::Partitions => out.push(PARTITION),
-            Self::PartitionsOf { topic_id } => {
-                out.push(PARTITION);
-                out.extend_from_slice(topic_id.as_bytes());
-            }
             Self::PartitionStates => out.push(PARTITION_STATE),
             Self::Segments => out.push(SEGMENT),
             Self::SegmentsOf { partition } => {

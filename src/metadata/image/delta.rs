@@ -53,6 +53,11 @@ impl Delta {
         self.configs.extend(later.configs);
     }
 
+    /// The ids of all topics that were touched, also of those that are gone.
+    pub fn topics(&self) -> &BTreeSet<Uuid> {
+        &self.topics
+    }
+
     /// The topics that the older image does not have.
     pub fn created<'a>(
         &'a self,
