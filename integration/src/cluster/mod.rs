@@ -66,9 +66,12 @@ pub enum Voters {
 /// A cluster that can be started.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    pub kind: Kind,
-    /// `process.roles` of each node; node ids count from 1.
+    /// Whose process each node is; node ids count from 1.
+    pub kinds: Vec<Kind>,
+    /// `process.roles` of each node.
     pub roles: Vec<&'static str>,
+    /// How many of the controllers, from the first on, vote when the cluster begins.
+    pub voters_at_first: usize,
     pub voters: Voters,
     /// Further keys of every node.
     pub config: Vec<(String, String)>,
@@ -93,7 +96,14 @@ impl Layout {
             ("group.initial.rebalance.delay.ms", "0"),
         ];
         let config = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Self { kind, roles: vec!["broker,controller"; 3], voters, config, isolated: false }
+        Self {
+            kinds: vec![kind; 3],
+            roles: vec!["broker,controller"; 3],
+            voters_at_first: 3,
+            voters,
+            config,
+            isolated: false,
+        }
     }
 
     /// The same with failures found within about two seconds, so that tests are short.
@@ -105,6 +115,21 @@ impl Layout {
             .with("controller.quorum.election.timeout.ms", "500")
             .with("controller.quorum.election.backoff.max.ms", "200")
             .with("replica.lag.time.max.ms", "4000")
+    }
+
+    /// The same with nodes of both kinds: this one, by its place, is of this kind.
+    #[must_use]
+    pub fn with_kind(mut self, place: usize, kind: Kind) -> Self {
+        self.kinds[place] = kind;
+        self
+    }
+
+    /// The same with this many nodes of this kind more, which vote only when they are told to.
+    #[must_use]
+    pub fn and_later(mut self, count: usize, kind: Kind, roles: &'static str) -> Self {
+        self.kinds.extend(vec![kind; count]);
+        self.roles.extend(vec![roles; count]);
+        self
     }
 
     /// The same with this key set in every node.
@@ -297,11 +322,17 @@ impl Cluster {
     #[must_use]
     pub fn start(layout: Layout) -> Self {
         let mut cluster = Self::prepare(layout);
-        for index in 0..cluster.nodes.len() {
-            cluster.nodes[index].launch();
-        }
-        cluster.await_brokers();
+        cluster.launch_all(cluster.nodes.len());
         cluster
+    }
+
+    /// Starts the first nodes and waits until every broker among them serves.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub fn launch_all(&mut self, count: usize) {
+        self.nodes[..count].iter_mut().for_each(Node::launch);
+        self.await_brokers();
     }
 
     /// The same without starting anything: directories are formatted, configurations written.
@@ -313,12 +344,12 @@ impl Cluster {
         let scratch = TempDir::new().expect("a temporary directory");
         let network = layout.isolated.then(Network::create);
         let nodes: Vec<Node> = (1..)
-            .zip(&layout.roles)
-            .map(|(id, roles)| {
+            .zip(layout.roles.iter().zip(&layout.kinds))
+            .map(|(id, (roles, kind))| {
                 let namespace = network.as_ref().map(|network| network.join(id));
                 Node {
                     id,
-                    kind: layout.kind,
+                    kind: *kind,
                     roles,
                     host: namespace.as_ref().map_or("127.0.0.1", |inside| &inside.address).to_owned(),
                     port: free_port(),
@@ -347,16 +378,20 @@ impl Cluster {
         controllers.map(|node| (node.id, node.controller_address())).collect()
     }
 
-    /// Formats a node's directory, where that is needed: klamm finds out by itself who fixed voters are.
+    /// Formats a node's directory, where that is needed: nodes of klamm find out by themselves who fixed voters are, and
+    /// agree on the cluster's id.
     fn format(&mut self, index: usize) {
         let node = &self.nodes[index];
-        let how = match (self.layout.voters, node.is_controller()) {
-            (Voters::Fixed, _) if node.kind == Kind::Klamm => return,
+        let votes = node.is_controller() && index < self.layout.voters_at_first;
+        let all_klamm = self.layout.kinds.iter().all(|kind| *kind == Kind::Klamm);
+        let how = match (self.layout.voters, votes) {
+            (Voters::Fixed, _) if all_klamm => return,
             (Voters::Fixed, _) => String::new(),
             (Voters::Initial, true) => {
                 let entry =
                     |node: &Node| format!("{}@{}:{}", node.id, node.controller_address(), node.directory_id);
-                let controllers = self.nodes.iter().filter(|node| node.is_controller());
+                let first = &self.nodes[..self.layout.voters_at_first];
+                let controllers = first.iter().filter(|node| node.is_controller());
                 format!(" --initial-controllers {}", controllers.map(entry).collect::<Vec<_>>().join(","))
             }
             (Voters::Joining, true) if index == 0 => " --standalone".to_owned(),
@@ -508,7 +543,7 @@ impl Cluster {
         let namespace = self.network.as_ref().map(|network| network.join(id));
         let node = Node {
             id,
-            kind: self.layout.kind,
+            kind: self.layout.kinds[0],
             roles: "broker",
             host: namespace.as_ref().map_or("127.0.0.1", |inside| &inside.address).to_owned(),
             port: free_port(),
