@@ -4,6 +4,7 @@
 //! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
 mod groups;
+mod join;
 mod transactions;
 
 use std::net::SocketAddr;
@@ -97,6 +98,9 @@ pub enum StartError {
         /// What the operating system says.
         error: std::io::Error,
     },
+    /// The cluster that this node is to join can not be found.
+    #[error("the cluster can not be joined: {0}")]
+    Join(String),
     /// No temporary directory can be made.
     #[error("no temporary directory can be made: {0}")]
     Temporary(std::io::Error),
@@ -130,6 +134,11 @@ impl Broker {
     /// One clear sentence; nothing runs then.
     pub async fn start(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let began = Instant::now();
+        let owner = match &settings.data {
+            DataDirectory::Kept(path) => Store::owner(path)?,
+            DataDirectory::Temporary(_) => None,
+        };
+        let settings = join::resolve(settings, owner.as_ref(), &clock).await?;
         let config = Arc::new(settings.config);
         let sockets = SocketOptions {
             backlog: config.socket_listen_backlog_size,
@@ -146,15 +155,9 @@ impl Broker {
                 (made.path().to_owned(), Some(made))
             }
         };
-        let endpoints = Endpoints {
-            broker: endpoints(&listeners, ListenerKind::serves_broker),
-            controller: endpoints(&listeners, ListenerKind::serves_controller),
-            controllers: settings.controllers,
-            between_brokers: between_brokers(&listeners, &config),
-        };
-        let is_new = Store::owner(&data)?.is_none();
+        let endpoints = Endpoints::new(&listeners, settings.controllers, &config);
         let cluster_id =
-            settings.cluster_id.or_else(|| endpoints.controllers.cluster_id().filter(|_| is_new));
+            settings.cluster_id.or_else(|| endpoints.controllers.cluster_id().filter(|_| owner.is_none()));
         let options = StoreOptions { node_id: config.node_id, cluster_id };
         let handles = open(Store::open(&data, &options)?, &config, endpoints, &data, clock).await?;
         if let Err(error) = create_topics(&handles, settings.topics).await {
@@ -288,10 +291,11 @@ async fn bind(listeners: Vec<ListenerConfig>, options: SocketOptions) -> Result<
 
 /// How this broker registers itself: for other brokers and for tools that read the metadata. Clients are told by the
 /// listener that they use.
-fn endpoint(bound: &Bound) -> Endpoint {
-    let (host, port) = match &bound.config.advertised {
-        Some((host, port)) => (host.clone(), *port),
-        None => (bound.local.ip().to_canonical().to_string(), bound.local.port()),
+fn endpoint(bound: &Bound, own_host: Option<&str>) -> Endpoint {
+    let (host, port) = match (&bound.config.advertised, own_host) {
+        (Some((host, port)), _) => (host.clone(), *port),
+        (None, Some(host)) if bound.local.ip().is_unspecified() => (host.to_owned(), bound.local.port()),
+        (None, _) => (bound.local.ip().to_canonical().to_string(), bound.local.port()),
     };
     Endpoint {
         listener: bound.config.name.as_str().into(),
@@ -299,10 +303,6 @@ fn endpoint(bound: &Bound) -> Endpoint {
         port,
         security_protocol: bound.config.protocol.wire_id(),
     }
-}
-
-fn endpoints(bound: &[Bound], serves: fn(ListenerKind) -> bool) -> Vec<Endpoint> {
-    bound.iter().filter(|bound| serves(bound.config.kind)).map(endpoint).collect()
 }
 
 /// Where this node is reached, and who its controllers are.
@@ -317,6 +317,24 @@ struct Endpoints {
 fn between_brokers(bound: &[Bound], config: &BrokerConfig) -> Arc<str> {
     let listeners: Vec<_> = bound.iter().map(|bound| bound.config.clone()).collect();
     inter_broker(config, &listeners).map_or_else(Arc::default, |listener| listener.name.as_str().into())
+}
+
+impl Endpoints {
+    fn new(bound: &[Bound], controllers: Controllers, config: &BrokerConfig) -> Self {
+        let nowhere =
+            bound.iter().any(|one| one.config.advertised.is_none() && one.local.ip().is_unspecified());
+        let own_host = nowhere.then(|| join::own_host(&controllers, config.node_id)).flatten();
+        let of = |serves: fn(ListenerKind) -> bool| {
+            let serving = bound.iter().filter(|bound| serves(bound.config.kind));
+            serving.map(|bound| endpoint(bound, own_host.as_deref())).collect()
+        };
+        Self {
+            broker: of(ListenerKind::serves_broker),
+            controller: of(ListenerKind::serves_controller),
+            controllers,
+            between_brokers: between_brokers(bound, config),
+        }
+    }
 }
 
 /// Opens the parts, from the store up.

@@ -15,9 +15,13 @@ use crate::config::key::ConfigError;
 use crate::config::listener::{self, Listener};
 use crate::config::{BrokerConfig, file};
 
+mod cluster;
+mod format;
 mod topics;
 mod warnings;
 
+pub use cluster::ClusterError;
+pub use format::Formatting;
 pub use topics::SeedTopic;
 
 const LONG_ABOUT: &str = "\
@@ -36,6 +40,9 @@ Examples:
   klamm --listen IN://0.0.0.0:19092 --listen OUT://0.0.0.0:9092 \\
         --advertise IN://kafka:19092 --advertise OUT://localhost:9092
   klamm --config server.properties --override log.retention.hours=1
+  klamm --join kafka1:9092 --listen 0.0.0.0:9092
+                                             one more node of the cluster that kafka1 is in
+  klamm cluster --nodes 3                    a cluster on this machine, for development
   klamm export-metadata --data-dir DIR --to OUT
                                              the metadata log for Kafka's tools
 
@@ -69,7 +76,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", env = "KLAMM_DATA_DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// Keep the data in a temporary directory that is removed at exit
-    #[arg(long, env = "KLAMM_EPHEMERAL", conflicts_with = "data_dir")]
+    #[arg(long, env = "KLAMM_EPHEMERAL", conflicts_with = "data_dir", global = true)]
     pub ephemeral: bool,
     /// Where to listen for clients; repeatable [default: 127.0.0.1:9092]
     #[arg(long, value_name = "[NAME://]HOST:PORT", env = "KLAMM_LISTEN", value_delimiter = ',')]
@@ -77,22 +84,25 @@ pub struct Options {
     /// What to tell clients to connect to; repeatable [default: the address that they used]
     #[arg(long, value_name = "[NAME://]HOST:PORT", env = "KLAMM_ADVERTISE", value_delimiter = ',')]
     pub advertise: Vec<String>,
+    /// A node of the cluster to join, as broker and controller; repeatable. Without node.id a free one is chosen
+    #[arg(long, value_name = "HOST:PORT", env = "KLAMM_JOIN", value_delimiter = ',')]
+    pub join: Vec<String>,
     /// Where to serve /metrics, /healthz and /readyz over HTTP [default: 127.0.0.1:9404, or a free port where that is
     /// in use]
     #[arg(long, value_name = "HOST:PORT", env = "KLAMM_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
     /// A topic to create at the start if it is missing: orders, orders:3, orders:3:compact,
     /// orders:3:retention.ms=60000; repeatable (variable: KLAMM_TOPICS, separated by commas)
-    #[arg(long = "topic", value_name = "NAME[:PARTITIONS[:KEY=VALUE…]]")]
+    #[arg(long = "topic", value_name = "NAME[:PARTITIONS[:KEY=VALUE…]]", global = true)]
     pub topics: Vec<String>,
     /// A Kafka server.properties
     #[arg(long, value_name = "FILE", env = "KLAMM_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// One key of the configuration; repeatable (variable: KLAMM_OVERRIDE, separated by semicolons)
-    #[arg(long = "override", value_name = "KEY=VALUE")]
+    #[arg(long = "override", value_name = "KEY=VALUE", global = true)]
     pub overrides: Vec<String>,
     /// How log lines are written
-    #[arg(long, value_name = "FORMAT", env = "KLAMM_LOG_FORMAT", value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", env = "KLAMM_LOG_FORMAT", value_enum, default_value_t, global = true)]
     pub log_format: LogFormat,
 }
 
@@ -108,6 +118,46 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
+    /// Prepare an empty data directory, where a cluster begins with several controllers
+    ///
+    /// One node, fixed voters (controller.quorum.voters) and nodes that join need no format step. A new cluster whose
+    /// voters may change begins with the controllers that their directories were formatted with.
+    Format(FormatOptions),
+    /// Run a cluster on this machine, for development: each node a process with a directory of its own
+    ///
+    /// The first node starts the cluster, the others join it. The same command goes on with what is in the directories.
+    Cluster(ClusterOptions),
+}
+
+/// How a directory is formatted (`kafka-storage.sh format`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct FormatOptions {
+    /// The id of the cluster, the same for all of its nodes [default with --standalone: a random one]
+    #[arg(long, value_name = "ID")]
+    pub cluster_id: Option<String>,
+    /// This node is the only controller in the beginning
+    #[arg(long, conflicts_with_all = ["initial_controllers", "no_initial_controllers"])]
+    pub standalone: bool,
+    /// The controllers in the beginning, this one among them, separated by commas
+    #[arg(long, value_name = "ID@HOST:PORT:DIRECTORY_ID", conflicts_with = "no_initial_controllers")]
+    pub initial_controllers: Option<String>,
+    /// The cluster is there, or is brought about by others
+    #[arg(long)]
+    pub no_initial_controllers: bool,
+    /// Leave a directory alone that was formatted before
+    #[arg(long)]
+    pub ignore_formatted: bool,
+}
+
+/// What `klamm cluster` runs.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct ClusterOptions {
+    /// How many nodes, each broker and controller
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// The port of the first node; the others get the next ones, and 0 means any that are free
+    #[arg(long, value_name = "PORT", default_value_t = 9092)]
+    pub port: u16,
 }
 
 /// How log lines are written.
@@ -160,6 +210,7 @@ impl Options {
         if given(&self.listen) {
             values.insert("listeners".to_owned(), listener::listen_value(&self.listen)?);
         }
+        self.join(&mut values)?;
         warnings::refuse(&values)?;
         let mut warnings = warnings::collect(&values);
         let data_dir = self.data_dir(&values, environment, &mut warnings)?;
@@ -189,6 +240,40 @@ impl Options {
             cluster_id: first_set(environment, &["CLUSTER_ID", "KAFKA_CLUSTER_ID", "KAFKA_KRAFT_CLUSTER_ID"]),
             warnings,
         })
+    }
+
+    /// `--join`: the nodes to ask, and that this one becomes a voter if it is a controller.
+    fn join(&self, values: &mut BTreeMap<String, String>) -> Result<(), ConfigError> {
+        let servers: Vec<&str> =
+            self.join.iter().map(|one| one.trim()).filter(|one| !one.is_empty()).collect();
+        if servers.is_empty() {
+            return Ok(());
+        }
+        for server in &servers {
+            let (host, _) = listener::parse_host_port(server)
+                .ok()
+                .filter(|(host, port)| !host.is_empty() && *port > 0)
+                .ok_or_else(|| {
+                    ConfigError(format!("--join: \"{server}\" is not an address: write HOST:PORT"))
+                })?;
+            let near = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str());
+            if !near && !values.contains_key("listeners") {
+                return Err(ConfigError(format!(
+                    "--join {server}: without --listen this node is reached from its own machine only: add --listen 0.0.0.0:9092"
+                )));
+            }
+        }
+        if values.contains_key("controller.quorum.voters") {
+            return Err(ConfigError("--join has no place beside controller.quorum.voters".to_owned()));
+        }
+        values.insert("controller.quorum.bootstrap.servers".to_owned(), servers.join(","));
+        let controls = values.get("process.roles").is_none_or(|roles| roles.contains("controller"));
+        if controls {
+            values
+                .entry("controller.quorum.auto.join.enable".to_owned())
+                .or_insert_with(|| "true".to_owned());
+        }
+        Ok(())
     }
 
     /// `--override`, and before it the variable with the same meaning.

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use klamm::broker::{AdminListen, Broker, DataDirectory, Settings, StartError};
-use klamm::cli::{self, Command, LogFormat, Options};
+use klamm::cli::{self, Command, FormatOptions, Formatting, LogFormat, Options};
 use klamm::clock::Clock;
 use klamm::metadata::command::NewTopic;
 use klamm::quorum::export::export_directory;
+use klamm::storage::{MetaProperties, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -27,20 +28,27 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     start_logging(settings.log_format);
-    if let Some(Command::ExportMetadata { to }) = &options.command {
-        return export_metadata(&settings, to);
-    }
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
-    }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
+    let ended: Result<(), Box<dyn std::error::Error>> = match &options.command {
+        Some(Command::ExportMetadata { to }) => return export_metadata(&settings, to),
+        Some(Command::Format(how)) => return format(&settings, how),
+        Some(Command::Cluster(cluster)) => on_runtime(options.run_cluster(cluster)),
+        None => {
+            for warning in &settings.warnings {
+                tracing::warn!("{warning}");
+            }
+            on_runtime(run(broker_settings(settings)))
+        }
     };
-    match runtime.block_on(run(broker_settings(settings))) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => fail(&*error),
     }
+}
+
+fn on_runtime<E: std::error::Error + 'static>(
+    work: impl Future<Output = Result<(), E>>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    tokio::runtime::Runtime::new()?.block_on(work).map_err(Into::into)
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
@@ -57,6 +65,29 @@ fn export_metadata(settings: &cli::Settings, to: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),
+    }
+}
+
+fn format(settings: &cli::Settings, how: &FormatOptions) -> ExitCode {
+    let directory = &settings.data_dir;
+    let formatted = || -> Result<(), Box<dyn std::error::Error>> {
+        if how.ignore_formatted && Store::owner(directory)?.is_some() {
+            return Ok(());
+        }
+        let Formatting { cluster_id, node_id, directory_id, initial_controllers } =
+            settings.formatting(how)?;
+        let initial_controllers = Some(initial_controllers);
+        let properties = MetaProperties { cluster_id, node_id, directory_id, initial_controllers };
+        Store::format(directory, &properties)?;
+        let MetaProperties { cluster_id, .. } = properties;
+        // Where standard output is closed, nobody waits for the line.
+        let _ =
+            writeln!(io::stdout(), "{} is formatted for node {node_id} of {cluster_id}", directory.display());
+        Ok(())
+    };
+    match formatted() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
     }
 }
 

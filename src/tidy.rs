@@ -217,7 +217,7 @@ fn only_storage_names_rocksdb_and_only_net_names_sockets() {
     let owners = [
         ("rocksdb::", &["storage"][..]),
         ("TcpStream", &["net", "admin", "client"]),
-        ("TcpListener", &["net", "admin", "broker", "client"]),
+        ("TcpListener", &["net", "admin", "broker", "cli", "client"]),
     ];
     let mut broken = Vec::new();
     for path in sources(&root().join("src")) {

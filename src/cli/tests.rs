@@ -243,3 +243,66 @@ fn topics_and_the_cluster_id_come_from_the_environment_too() {
     assert_eq!(image.topics.len(), 2);
     assert!(image.warnings.is_empty());
 }
+
+#[test]
+fn a_node_that_joins_asks_the_nodes_that_it_is_given() {
+    let settings = settings(&["--join", "localhost:9092", "--listen", "localhost:0"]);
+    assert_eq!(settings.controllers, Controllers::KnownBy(vec![("localhost".to_owned(), 9092)]));
+    assert!(settings.broker.controller_quorum_auto_join_enable);
+    let broker = ["--join", "h:1,i:2", "--listen", "0.0.0.0:1", "--override", "process.roles=broker"];
+    let broker = settings_with(&broker, &[]).unwrap();
+    assert!(!broker.broker.controller_quorum_auto_join_enable);
+    assert_eq!(broker.broker.quorum_bootstrap_servers().len(), 2);
+    let refused: &[(&[&str], &str)] = &[
+        (&["--join", "h"], "--join: \"h\" is not an address: write HOST:PORT"),
+        (&["--join", "h:1"], "add --listen 0.0.0.0:9092"),
+        (
+            &["--join", "localhost:1", "--override", "controller.quorum.voters=1@h:1"],
+            "no place beside controller.quorum.voters",
+        ),
+    ];
+    for (arguments, expected) in refused {
+        let error = settings_with(arguments, &[]).unwrap_err();
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+}
+
+fn formatting(arguments: &[&str]) -> Result<Formatting, String> {
+    let options = Options::try_parse_from(["klamm"].iter().chain(arguments)).unwrap();
+    let Some(Command::Format(how)) = &options.command else { panic!("not a format") };
+    let environment = BTreeMap::from([("HOME".to_owned(), "/home/me".to_owned())]);
+    options.settings(&environment).unwrap().formatting(how).map_err(|error| error.0)
+}
+
+#[test]
+fn a_directory_is_formatted_by_the_rules_of_kafkas_tool() {
+    let alone = formatting(&["format", "--standalone"]).unwrap();
+    assert_eq!(alone.initial_controllers.len(), 1);
+    assert_eq!(alone.initial_controllers[0].directory_id, alone.directory_id);
+    assert_eq!(alone.initial_controllers[0].address.port, 9092);
+    let list = "1@h:1:AAAAAAAAAAAAAAAAAAAAAQ,2@i:2:AAAAAAAAAAAAAAAAAAAAAg";
+    let several = ["format", "--cluster-id", "x", "--initial-controllers", list, "--override", "node.id=2"];
+    let several = formatting(&several).unwrap();
+    assert_eq!((several.node_id, several.directory_id.as_u128()), (2, 2));
+    assert_eq!(several.initial_controllers.len(), 2);
+    let joining = formatting(&["format", "--cluster-id", "x", "--no-initial-controllers"]).unwrap();
+    assert!(joining.initial_controllers.is_empty());
+    let fixed = ["--override", "controller.quorum.voters=1@h:1"];
+    assert!(formatting(&[&["format", "--cluster-id", "x"], &fixed[..]].concat()).is_ok());
+    let refused: &[(&[&str], &str)] = &[
+        (
+            &["format", "--cluster-id", "x"],
+            "say --standalone, --initial-controllers or --no-initial-controllers",
+        ),
+        (&["format", "--no-initial-controllers"], "--cluster-id is needed"),
+        (
+            &["format", "--cluster-id", "x", "--initial-controllers", "2@h:1:AAAAAAAAAAAAAAAAAAAAAQ"],
+            "does not name this node, 1",
+        ),
+        (&["format", "--standalone", fixed[0], fixed[1]], "controller.quorum.voters fixes the voters"),
+    ];
+    for (arguments, expected) in refused {
+        let error = formatting(arguments).unwrap_err();
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+}

@@ -1,10 +1,14 @@
 //! What the keys of a cluster mean together: roles, voters, where controllers are found
 //! (Kafka's `KRaftConfigs`, `QuorumConfig`, and what `KafkaConfig.validateValues` asks of them).
 
+use std::fmt;
+
+use uuid::Uuid;
+
 use super::broker::BrokerConfig;
 use super::key::{ConfigError, Value};
 use super::listener::{self, Listener};
-use crate::types::kafka_id;
+use crate::types::{kafka_id, parse_kafka_id};
 
 /// The class that sends consumers to a replica in their rack.
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
@@ -24,11 +28,47 @@ pub struct VoterAddress {
     pub port: u16,
 }
 
-/// Who the controllers of the cluster are when this node's directory does not say it.
+/// One of the controllers that a new cluster begins with (Kafka's `DynamicVoter`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialController {
+    pub address: VoterAddress,
+    /// The id of its data directory.
+    pub directory_id: Uuid,
+}
+
+impl fmt::Display for InitialController {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VoterAddress { id, host, port } = &self.address;
+        write!(f, "{id}@{}:{}", listener::host_port(host, *port), kafka_id(self.directory_id))
+    }
+}
+
+/// Reads `id@host:port:directory,…`, as `--initial-controllers` and formatted directories have it.
+///
+/// # Errors
+/// One sentence that says what was expected.
+pub fn initial_controllers(text: &str) -> Result<Vec<InitialController>, ConfigError> {
+    let mut found: Vec<InitialController> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let problem = || ConfigError(format!("{item} is not a controller: write ID@HOST:PORT:DIRECTORY_ID"));
+        let (address, directory_id) = item.rsplit_once(':').ok_or_else(problem)?;
+        let directory_id = parse_kafka_id(directory_id).ok_or_else(problem)?;
+        let address = voter(address).map_err(|_| problem())?;
+        if found.iter().any(|other| other.address.id == address.id) {
+            return Err(ConfigError(format!("the controller {} stands there twice", address.id)));
+        }
+        found.push(InitialController { address, directory_id });
+    }
+    Ok(found)
+}
+
+/// Who the controllers of the cluster are where this node's log does not say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Controllers {
     /// This node alone, to begin with.
     ThisNode,
+    /// These, to begin with: the directory was formatted so.
+    Formatted(Vec<InitialController>),
     /// Always these (`controller.quorum.voters`).
     Fixed(Vec<VoterAddress>),
     /// Those that one of these knows (`controller.quorum.bootstrap.servers`).
@@ -323,6 +363,18 @@ mod tests {
             assert!(error.contains(expected), "{values:?}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn initial_controllers_are_read_as_kafkas_tool_takes_them() {
+        let text = "1@h:1:AAAAAAAAAAAAAAAAAAAAAQ,2@[::1]:2:AAAAAAAAAAAAAAAAAAAAAg";
+        let found = initial_controllers(text).unwrap();
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), text);
+        for wrong in ["1@h:1", "1@h:1:x", "h:1:AAAAAAAAAAAAAAAAAAAAAQ"] {
+            assert!(initial_controllers(wrong).unwrap_err().0.contains("is not a controller"), "{wrong}");
+        }
+        let twice = initial_controllers(&format!("{text},1@h:3:AAAAAAAAAAAAAAAAAAAAAw")).unwrap_err();
+        assert_eq!(twice.0, "the controller 1 stands there twice");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::StoreOptions;
+use crate::config::cluster::{InitialController, initial_controllers};
 use crate::error::StorageError;
 use crate::types::{NodeId, kafka_id, parse_kafka_id, random_kafka_id};
 
@@ -20,6 +21,8 @@ const FORMAT: u32 = 1;
 /// The version of `meta.properties` that Kafka writes since KRaft.
 const VERSION: &str = "1";
 const FILE: &str = "meta.properties";
+/// The line that a formatted directory has.
+const CONTROLLERS: &str = "klamm.initial.controllers";
 const STORE: &str = "store";
 /// What helps against damage.
 pub(super) const RESTORE: &str =
@@ -36,15 +39,22 @@ pub struct MetaProperties {
     pub node_id: NodeId,
     /// The directory's own id.
     pub directory_id: Uuid,
+    /// The controllers that the directory was formatted with: none where others bring the cluster about, and `None`
+    /// where it was not formatted.
+    pub initial_controllers: Option<Vec<InitialController>>,
 }
 
 impl MetaProperties {
     /// The file's text.
     pub(super) fn render(&self) -> String {
-        let Self { cluster_id, node_id, directory_id } = self;
+        let Self { cluster_id, node_id, directory_id, initial_controllers } = self;
         let directory_id = kafka_id(*directory_id);
+        let controllers = initial_controllers.as_ref().map_or_else(String::new, |controllers| {
+            let controllers: Vec<String> = controllers.iter().map(ToString::to_string).collect();
+            format!("{CONTROLLERS}={}\n", controllers.join(","))
+        });
         format!(
-            "cluster.id={cluster_id}\ndirectory.id={directory_id}\nklamm.format={FORMAT}\n\
+            "cluster.id={cluster_id}\ndirectory.id={directory_id}\nklamm.format={FORMAT}\n{controllers}\
              node.id={node_id}\nversion={VERSION}\n"
         )
     }
@@ -112,7 +122,21 @@ fn create(directory: &Path, options: &StoreOptions) -> Result<String, StorageErr
     let random = &mut rand::rng();
     let cluster_id = options.cluster_id.clone().unwrap_or_else(|| kafka_id(random_kafka_id(random)));
     let directory_id = random_kafka_id(random);
-    let text = MetaProperties { cluster_id, node_id: options.node_id, directory_id }.render();
+    let node_id = options.node_id;
+    write_new(directory, &MetaProperties { cluster_id, node_id, directory_id, initial_controllers: None })
+}
+
+/// Makes an empty or missing directory ours, for the node and the cluster that are given.
+pub(super) fn format(directory: &Path, properties: &MetaProperties) -> Result<(), StorageError> {
+    let unreadable = |error: io::Error| StorageError::Read(format!("{}: {error}", directory.display()));
+    if let Some(found) = first_entry(directory).map_err(unreadable)? {
+        return Err(StorageError::Foreign { directory: directory.to_owned(), found });
+    }
+    write_new(directory, properties).map(drop)
+}
+
+fn write_new(directory: &Path, properties: &MetaProperties) -> Result<String, StorageError> {
+    let text = properties.render();
     let written = || -> io::Result<()> {
         fs::create_dir_all(directory)?;
         let mut file = tempfile::Builder::new().prefix(FILE).tempfile_in(directory)?;
@@ -152,7 +176,9 @@ fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
     }
     let directory_id = value("directory.id").as_deref().and_then(parse_kafka_id);
     let node_id = value("node.id").and_then(|id| id.parse().ok());
+    let initial_controllers = value(CONTROLLERS).map(|text| initial_controllers(&text)).transpose();
     Ok(MetaProperties {
+        initial_controllers: initial_controllers.map_err(|_| damaged(CONTROLLERS))?,
         cluster_id: value("cluster.id").filter(|id| !id.is_empty()).ok_or_else(|| damaged("cluster.id"))?,
         node_id: node_id.ok_or_else(|| damaged("node.id"))?,
         directory_id: directory_id.ok_or_else(|| damaged("directory.id"))?,

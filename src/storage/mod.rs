@@ -102,6 +102,14 @@ impl Store {
         directory::owner(directory)
     }
 
+    /// Makes an empty or missing directory ours before it is opened for the first time.
+    ///
+    /// # Errors
+    /// One clear sentence; nothing was changed then.
+    pub fn format(directory: &Path, properties: &MetaProperties) -> Result<(), StorageError> {
+        directory::format(directory, properties)
+    }
+
     /// Opens the store in a directory, creating it if the directory is empty or missing.
     ///
     /// # Errors

@@ -365,3 +365,23 @@ async fn several_gatherings_write_everything_in_order() {
 fn checksums_are_computed_by_the_processor() {
     assert!(std::hint::black_box(rocks::HAS_FAST_CHECKSUMS));
 }
+
+#[test]
+fn a_formatted_directory_keeps_what_it_was_formatted_with() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("new");
+    assert_eq!(Store::owner(&directory).unwrap(), None);
+    let text = "1@h:1:AAAAAAAAAAAAAAAAAAAAZQ";
+    let initial_controllers = Some(crate::config::cluster::initial_controllers(text).unwrap());
+    let directory_id = uuid::Uuid::from_u128(0x65);
+    let properties = MetaProperties { cluster_id: "x".into(), node_id: 1, directory_id, initial_controllers };
+    Store::format(&directory, &properties).unwrap();
+    assert_eq!(Store::owner(&directory).unwrap().as_ref(), Some(&properties));
+    let again = Store::format(&directory, &properties).unwrap_err().to_string();
+    assert!(again.contains("meta.properties"), "{again}");
+    for _ in 0..2 {
+        let store = Store::open(&directory, &options()).unwrap();
+        assert_eq!(store.properties(), &properties);
+        store.close().unwrap();
+    }
+}

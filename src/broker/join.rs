@@ -1,0 +1,176 @@
+//! What a node with an empty directory must know of the cluster that it joins: its id, its controllers, and a node id
+//! that is free.
+
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_quorum_response::Node;
+use kafka_protocol::messages::{DescribeClusterRequest, DescribeQuorumRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Settings, StartError};
+use crate::client::{Address, ClientError, Peer, PeerOptions};
+use crate::clock::Clock;
+use crate::config::BrokerConfig;
+use crate::config::cluster::Controllers;
+use crate::config::key::ConfigError;
+use crate::storage::MetaProperties;
+use crate::types::CLUSTER_METADATA_TOPIC;
+
+/// How long one node has for one answer.
+const ANSWER_MS: i64 = 3_000;
+/// How long it takes from one round over all that may know to the next.
+const ROUND_MS: i64 = 250;
+/// `DescribeClusterRequest.EndpointType`: the request may go to a broker or to a controller, which ask for their own.
+const ENDPOINT_TYPES: [i8; 2] = [1, 2];
+
+/// What the nodes of a cluster tell of it.
+struct Cluster {
+    id: String,
+    controllers: Vec<(String, u16)>,
+    node_ids: BTreeSet<i32>,
+}
+
+/// The settings with what the directory says, and for an empty one what the cluster says.
+pub(super) async fn resolve(
+    settings: Settings,
+    owner: Option<&MetaProperties>,
+    clock: &Clock,
+) -> Result<Settings, StartError> {
+    let formatted = owner.and_then(|owner| owner.initial_controllers.clone());
+    if let Some(controllers) = formatted.filter(|controllers| !controllers.is_empty()) {
+        return Ok(Settings { controllers: Controllers::Formatted(controllers), ..settings });
+    }
+    let is_chosen = settings.config.layers.get("node.id").is_none();
+    let Controllers::KnownBy(servers) = &settings.controllers else { return Ok(settings) };
+    if let Some(owner) = owner {
+        if !is_chosen {
+            return Ok(settings);
+        }
+        let config = with_node_id(&settings.config, owner.node_id)?;
+        return Ok(Settings { config: Arc::unwrap_or_clone(config), ..settings });
+    }
+    let found = find(servers, &settings.config, clock).await?;
+    let config = if is_chosen {
+        let free = (1..i32::MAX).find(|id| !found.node_ids.contains(id)).unwrap_or(settings.config.node_id);
+        Arc::unwrap_or_clone(with_node_id(&settings.config, free)?)
+    } else {
+        settings.config
+    };
+    tracing::info!(cluster = found.id, node = config.node_id, "joining");
+    Ok(Settings {
+        config,
+        cluster_id: settings.cluster_id.or(Some(found.id)),
+        controllers: Controllers::KnownBy(found.controllers),
+        ..settings
+    })
+}
+
+fn with_node_id(config: &BrokerConfig, id: i32) -> Result<Arc<BrokerConfig>, StartError> {
+    let mut values = config.layers.statics.as_ref().clone();
+    values.insert("node.id".to_owned(), id.to_string());
+    let config = BrokerConfig::from_static(values);
+    config.map(Arc::new).map_err(|error: ConfigError| StartError::Join(error.0))
+}
+
+/// Asks one after the other until one answers.
+async fn find(
+    servers: &[(String, u16)],
+    config: &BrokerConfig,
+    clock: &Clock,
+) -> Result<Cluster, StartError> {
+    let deadline_ms = clock.steady_ms() + i64::from(config.initial_broker_registration_timeout_ms);
+    let mut said = false;
+    loop {
+        let mut problem = "there is no server to ask".to_owned();
+        for (host, port) in servers {
+            let address = Address { host: host.as_str().into(), port: *port };
+            let options =
+                PeerOptions { connect_timeout_ms: ANSWER_MS, ..PeerOptions::new("join", clock.clone()) };
+            match ask(&Peer::new(address.clone(), options)).await {
+                Ok(found) => return Ok(found),
+                Err(error) => problem = error,
+            }
+        }
+        if clock.steady_ms() >= deadline_ms {
+            return Err(StartError::Join(problem));
+        }
+        if !said {
+            tracing::warn!("waiting for the cluster: {problem}");
+            said = true;
+        }
+        clock.sleep_until(clock.steady_ms() + ROUND_MS).await;
+    }
+}
+
+async fn ask(peer: &Peer) -> Result<Cluster, String> {
+    let shown = |error: ClientError| error.to_string();
+    let mut cluster = Err(format!("{} does not know its cluster", peer.address()));
+    for endpoint_type in ENDPOINT_TYPES {
+        let request = DescribeClusterRequest::default().with_endpoint_type(endpoint_type);
+        let answer = peer.call(request, 1..=2, ANSWER_MS).await.map_err(shown)?.response;
+        if answer.error_code == 0 {
+            let ids = answer.brokers.iter().map(|broker| broker.broker_id.0).collect::<BTreeSet<_>>();
+            cluster = Ok((answer.cluster_id.to_string(), ids));
+            break;
+        }
+    }
+    let (id, mut node_ids) = cluster?;
+    let partition = PartitionData::default().with_partition_index(0);
+    let topic = TopicData::default()
+        .with_topic_name(TopicName(StrBytes::from_static_str(CLUSTER_METADATA_TOPIC)))
+        .with_partitions(vec![partition]);
+    let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
+    let answer = peer.call(request, 2..=2, ANSWER_MS).await.map_err(shown)?.response;
+    let described = answer.topics.first().and_then(|topic| topic.partitions.first());
+    let described =
+        described.filter(|one| one.error_code == 0 && answer.error_code == 0 && one.leader_id.0 >= 0);
+    let described = described.ok_or_else(|| format!("{} knows no active controller", peer.address()))?;
+    let replicas = described.current_voters.iter().chain(&described.observers);
+    node_ids.extend(replicas.map(|replica| replica.replica_id.0));
+    let endpoint = |node: &Node| node.listeners.first().map(|one| (one.host.to_string(), one.port));
+    let controllers: Vec<_> = answer.nodes.iter().filter_map(endpoint).collect();
+    if controllers.is_empty() {
+        return Err(format!("{} does not say where controllers are", peer.address()));
+    }
+    Ok(Cluster { id, controllers, node_ids })
+}
+
+/// The address by which other machines reach this one: the one that the way to `towards` begins with, or to the rest
+/// of the world. Nothing is sent.
+pub(super) fn own_host(controllers: &Controllers, node_id: i32) -> Option<String> {
+    // A reserved address (RFC 5737): only the way to it is asked for.
+    let world = ("192.0.2.1".to_owned(), 9);
+    let towards = match controllers {
+        Controllers::ThisNode => None,
+        Controllers::Fixed(voters) => {
+            let other = voters.iter().find(|voter| voter.id != node_id);
+            other.map(|voter| (voter.host.clone(), voter.port))
+        }
+        Controllers::Formatted(controllers) => {
+            let other = controllers.iter().map(|one| &one.address).find(|one| one.id != node_id);
+            other.map(|one| (one.host.clone(), one.port))
+        }
+        Controllers::KnownBy(servers) => servers.first().cloned(),
+    };
+    let way = |(host, port): (String, u16)| {
+        let any = if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect((host, port)).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_canonical().to_string())
+    };
+    towards.and_then(way).or_else(|| way(world))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_the_cluster_says_which_address_is_ours() {
+        let near = Controllers::KnownBy(vec![("127.0.0.1".to_owned(), 9)]);
+        assert_eq!(own_host(&near, 1).as_deref(), Some("127.0.0.1"));
+    }
+}
