@@ -347,6 +347,7 @@ async fn open(
 ) -> Result<Arc<BrokerHandles>, StartError> {
     let settings = LogSettings {
         producer_id_expiration_ms: config.producer_id_expiration_ms.into(),
+        replica_lag_time_max_ms: config.replica_lag_time_max_ms,
         ..LogSettings::default()
     };
     let logs = LogManager::open(store.clone(), clock.clone(), settings)?;

@@ -13,7 +13,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::{LogManager, Partition};
 use crate::metadata::{Image, Metadata, PartitionImage};
 use crate::metrics::{Sheet, table};
-use crate::types::Offset;
+use crate::types::{NodeId, Offset};
 
 /// Kafka's `BrokerState` of a broker that serves, and of one that stops.
 const STATE_RUNNING: i64 = 3;
@@ -54,7 +54,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_broker(&sheet, idle, admin.is_ready());
     put_cluster(&sheet, &image);
     put_quorum(&sheet, &admin.metadata).await;
-    put_topics(&sheet, &image, &admin.logs);
+    put_topics(&sheet, &image, &admin.logs, admin.metadata.node_id());
     put_logs(&sheet, &partitions);
     put_cleaner(&sheet, &admin.logs);
     put_groups(&sheet, &admin.groups, &partitions).await;
@@ -148,39 +148,56 @@ async fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
     }
 }
 
-/// What the image says about each partition, and how many of them need attention.
-fn put_topics(sheet: &Sheet, image: &Image, logs: &LogManager) {
-    let (mut partitions, mut under_replicated, mut under_min_isr) = (0, 0, 0);
+/// What the image says about each partition, and how many of those that this broker leads need attention.
+fn put_topics(sheet: &Sheet, image: &Image, logs: &LogManager, node_id: NodeId) {
+    let (mut replicas_here, mut led, mut at_min_isr) = (0, 0, 0);
+    let (mut under_replicated, mut under_min_isr) = (0, 0);
     for topic in image.topics.iter() {
         sheet.put(&table::TOPIC_PARTITIONS, &[&topic.name], topic.partition_count().into());
         for (number, partition) in topic.partitions() {
             let label = number.to_string();
             let labels = [&*topic.name, label.as_str()];
             let (in_sync, replicas) = (count(partition.isr.len()), count(partition.replicas.len()));
+            // Those that a reassignment adds are not missing.
+            let wanted = replicas - count(partition.adding_replicas.len());
             // The log has the topic's configuration at hand. More than there are replicas is never asked for.
             let log = logs.get(topic.id, number);
             let min_isr = log.map_or(1, |log| i64::from(log.config().min_insync_replicas)).min(replicas);
-            partitions += 1;
-            under_replicated += i64::from(in_sync < replicas);
-            under_min_isr += i64::from(in_sync < min_isr);
+            let is_led = partition.leader == node_id;
+            replicas_here += i64::from(partition.replicas.contains(&node_id));
+            led += i64::from(is_led);
+            under_replicated += i64::from(is_led && in_sync < wanted);
+            under_min_isr += i64::from(is_led && in_sync < min_isr);
+            at_min_isr += i64::from(is_led && in_sync == min_isr);
             for (metric, value) in [
-                (&table::UNDER_REPLICATED, (in_sync < replicas).into()),
-                (&table::UNDER_MIN_ISR, (in_sync < min_isr).into()),
-                (&table::AT_MIN_ISR, (in_sync == min_isr).into()),
+                (&table::UNDER_REPLICATED, (is_led && in_sync < wanted).into()),
+                (&table::UNDER_MIN_ISR, (is_led && in_sync < min_isr).into()),
+                (&table::AT_MIN_ISR, (is_led && in_sync == min_isr).into()),
                 (&table::TOPIC_IN_SYNC_REPLICA, in_sync),
                 (&table::TOPIC_REPLICAS, replicas),
                 (&table::TOPIC_LEADER, partition.leader.into()),
                 (&table::TOPIC_LEADER_IS_PREFERRED, is_preferred(partition).into()),
-                (&table::TOPIC_UNDER_REPLICATED, (in_sync < replicas).into()),
+                (&table::TOPIC_UNDER_REPLICATED, (in_sync < wanted).into()),
             ] {
                 sheet.put(metric, &labels, value);
             }
         }
     }
-    sheet.put(&table::PARTITION_COUNT, &[], partitions);
-    sheet.put(&table::LEADER_COUNT, &[], partitions);
-    sheet.put(&table::UNDER_REPLICATED_PARTITIONS, &[], under_replicated);
-    sheet.put(&table::UNDER_MIN_ISR_PARTITION_COUNT, &[], under_min_isr);
+    let changes = logs.isr_changes();
+    let counted = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    for (metric, value) in [
+        (&table::PARTITION_COUNT, replicas_here),
+        (&table::LEADER_COUNT, led),
+        (&table::UNDER_REPLICATED_PARTITIONS, under_replicated),
+        (&table::UNDER_MIN_ISR_PARTITION_COUNT, under_min_isr),
+        (&table::AT_MIN_ISR_PARTITION_COUNT, at_min_isr),
+        (&table::OFFLINE_REPLICA_COUNT, 0),
+        (&table::ISR_SHRINKS_TOTAL, counted(changes.shrinks)),
+        (&table::ISR_EXPANDS_TOTAL, counted(changes.expands)),
+        (&table::FAILED_ISR_UPDATES_TOTAL, counted(changes.failures)),
+    ] {
+        sheet.put(metric, &[], value);
+    }
 }
 
 fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {

@@ -1,4 +1,5 @@
-//! DescribeProducers (61): the idempotent and transactional producers of a partition (KIP-664).
+//! DescribeProducers (61): the idempotent and transactional producers of a partition (KIP-664), as the replica knows
+//! them that is asked.
 
 use kafka_protocol::messages::ProducerId;
 use kafka_protocol::messages::describe_producers_response::{
@@ -7,7 +8,7 @@ use kafka_protocol::messages::describe_producers_response::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::{Context, Disconnect};
-use super::resolve;
+use super::resolve::{self, TopicRef};
 use crate::error::{ApiError, ErrorCode};
 use crate::log::ActiveProducer;
 use crate::metadata::Image;
@@ -44,7 +45,8 @@ fn producers(
     if let Some(reason) = resolve::invalid_topic_name(topic) {
         return Err(ApiError::with(ErrorCode::InvalidTopicException, reason));
     }
-    Ok(resolve::named_partition(&context.broker, image, topic, index)?.producers())
+    let topic = resolve::topic(image, TopicRef::Name(topic))?;
+    Ok(resolve::replica(&context.broker, topic, index)?.producers())
 }
 
 fn state(producer: ActiveProducer) -> ProducerState {

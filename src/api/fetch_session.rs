@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::error::ErrorCode;
 use crate::log::{Partition, ReadUpTo, Watch};
-use crate::types::{LeaderEpoch, Offset, TimestampMs};
+use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs};
 
 /// The session id of a request or a response outside of any session.
 pub(crate) const NO_SESSION: i32 = 0;
@@ -46,6 +46,10 @@ pub(crate) struct Wanted {
     pub(crate) fetch_offset: Offset,
     pub(crate) bytes_max: i32,
     pub(crate) current_leader_epoch: LeaderEpoch,
+    /// The epoch of the last record that a follower has, -1 where it does not say.
+    pub(crate) last_fetched_epoch: LeaderEpoch,
+    /// Where a follower's log starts, -1 where it does not say.
+    pub(crate) log_start: Offset,
 }
 
 /// What a partition was answered with, as far as it decides whether it is told again.
@@ -80,12 +84,23 @@ pub(crate) struct Resolver<'a> {
     pub(crate) resolve: &'a dyn Fn(&PartitionKey) -> Resolved,
 }
 
+/// What a partition may be answered with in place of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instead {
+    /// The follower has other records than the leader: where the epoch of its last one, or the one before, ends here.
+    Diverging(LeaderEpoch, Offset),
+    /// The consumer had better read from this broker (KIP-392).
+    Prefer(NodeId),
+}
+
 /// A partition that a fetch reads.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) key: PartitionKey,
     pub(crate) wanted: Wanted,
     pub(crate) partition: Resolved,
+    /// What is answered in place of records.
+    pub(crate) instead: Option<Instead>,
     /// Under which it is watched.
     number: u32,
 }
@@ -117,7 +132,7 @@ impl FetchContext {
     fn new(wanted: Vec<(PartitionKey, Wanted)>, resolver: &Resolver<'_>, kind: Kind) -> Self {
         let target = |(number, (key, wanted)): (u32, (PartitionKey, Wanted))| {
             let partition = (resolver.resolve)(&key);
-            Target { key, wanted, partition, number }
+            Target { key, wanted, partition, instead: None, number }
         };
         Self { targets: (0..).zip(wanted).map(target).collect(), kind, watch: None }
     }
@@ -129,7 +144,7 @@ impl FetchContext {
 
     /// What tells of changes of the partitions. The second value is whether they are watched from now on only: what
     /// changed between the last read and this call was not seen then.
-    pub(crate) fn watch(&mut self) -> (Arc<Watch>, bool) {
+    pub(crate) fn watch(&mut self, upto: ReadUpTo) -> (Arc<Watch>, bool) {
         if let Kind::Incremental { session, .. } = &self.kind {
             return (Arc::clone(&session.lock().watch), false);
         }
@@ -138,7 +153,12 @@ impl FetchContext {
         if is_new {
             for target in &self.targets {
                 if let Ok(partition) = &target.partition {
-                    partition.watch(&watch, target.number);
+                    match upto {
+                        ReadUpTo::LogEnd => partition.watch_end(&watch, target.number),
+                        ReadUpTo::HighWatermark | ReadUpTo::LastStable => {
+                            partition.watch(&watch, target.number);
+                        }
+                    }
                 }
             }
         }
@@ -370,7 +390,7 @@ impl Session {
 impl Cached {
     fn target(&self, number: u32) -> Target {
         let (key, partition) = (self.key.clone(), self.partition.clone());
-        Target { key, wanted: self.wanted, partition, number }
+        Target { key, wanted: self.wanted, partition, instead: None, number }
     }
 }
 
@@ -557,7 +577,16 @@ mod tests {
     }
 
     fn wanted(partition: i32) -> (PartitionKey, Wanted) {
-        (key(partition), Wanted { fetch_offset: 0, bytes_max: 100, current_leader_epoch: -1 })
+        (
+            key(partition),
+            Wanted {
+                fetch_offset: 0,
+                bytes_max: 100,
+                current_leader_epoch: -1,
+                last_fetched_epoch: -1,
+                log_start: -1,
+            },
+        )
     }
 
     const QUIET: Told =

@@ -4,6 +4,8 @@
 //!   start on local disk (8), -5 the end in remote storage (9), -6 the first offset to go there (11). One that the
 //!   version does not have yet is UNSUPPORTED_VERSION.
 //! - Nothing found is no error: offset and timestamp are -1.
+//! - After a change of leader, until followers have told how far they are, the end is not known: OFFSET_NOT_AVAILABLE,
+//!   before version 5 LEADER_NOT_AVAILABLE. Brokers that ask see everything up to the end of the log.
 //! - A partition that is named twice is answered once, with INVALID_REQUEST.
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +16,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 
 use super::context::{Context, Disconnect};
-use super::resolve;
+use super::resolve::{self, TopicRef};
 use crate::error::ErrorCode;
 use crate::log::{FoundOffset, Isolation, OffsetQuery, Partition};
 use crate::metadata::Image;
@@ -22,6 +24,11 @@ use crate::protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 /// The special times, each with the first version that has it.
 const SPECIAL: [(i64, i16); 6] = [(-1, 0), (-2, 0), (-3, 7), (-4, 8), (-5, 9), (-6, 11)];
+/// The replica id of consumers, and the one of tools that may ask any replica.
+const CONSUMER: i32 = -1;
+const DEBUGGER: i32 = -2;
+/// The first version that knows OFFSET_NOT_AVAILABLE.
+const NOT_AVAILABLE_FROM: i16 = 5;
 /// The first version that tells the leader epoch of an offset.
 const LEADER_EPOCH_FROM: i16 = 4;
 
@@ -32,10 +39,11 @@ pub(super) async fn handle(
 ) -> Result<ListOffsetsResponse, Disconnect> {
     let image = context.broker.metadata.image();
     // Who is no consumer sees the whole log (`ListOffsetsRequest.CONSUMER_REPLICA_ID`).
-    let isolation = (request.replica_id == -1).then_some(match request.isolation_level {
+    let isolation = (request.replica_id == CONSUMER).then_some(match request.isolation_level {
         1 => Isolation::ReadCommitted,
         _ => Isolation::ReadUncommitted,
     });
+    let asker = Asker { isolation, any_replica: request.replica_id == DEBUGGER };
     let mut named = HashMap::<_, usize>::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
@@ -54,7 +62,7 @@ pub(super) async fn handle(
             let found = if named.get(&key).is_some_and(|times| *times > 1) {
                 Err(ErrorCode::InvalidRequest)
             } else {
-                find(context, &image, &topic.name, partition, isolation, version)
+                find(context, &image, &topic.name, partition, asker, version)
             };
             partitions.push(answer(partition.partition_index, found, version));
         }
@@ -66,28 +74,51 @@ pub(super) async fn handle(
     Ok(response)
 }
 
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Asker {
+    /// How a consumer reads; `None` for others, who see the whole log.
+    isolation: Option<Isolation>,
+    any_replica: bool,
+}
+
 fn find(
     context: &Context,
     image: &Image,
     topic: &str,
     wanted: &ListOffsetsPartition,
-    isolation: Option<Isolation>,
+    asker: Asker,
     version: i16,
 ) -> Result<Option<FoundOffset>, ErrorCode> {
+    let isolation = asker.isolation;
     let query = query(wanted.timestamp, isolation, version)?;
-    let partition = resolve::named_partition(&context.broker, image, topic, wanted.partition_index)?;
+    let topic = resolve::topic(image, TopicRef::Name(topic))?;
+    let resolve = if asker.any_replica { resolve::replica } else { resolve::partition };
+    let partition = resolve(&context.broker, topic, wanted.partition_index)?;
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
+    let not_available = if version >= NOT_AVAILABLE_FROM {
+        ErrorCode::OffsetNotAvailable
+    } else {
+        ErrorCode::LeaderNotAvailable
+    };
+    let lags = isolation.is_some() && partition.lags_behind_epoch();
+    if lags && matches!(query, OffsetQuery::Latest(_)) {
+        return Err(not_available);
+    }
     let found = partition.offset_for(query).map_err(|error| error.code)?;
     let hidden = |found: &FoundOffset| found.offset >= end(&partition, isolation);
-    Ok(match query {
-        OffsetQuery::Timestamp(_) | OffsetQuery::MaxTimestamp => found.filter(|found| !hidden(found)),
+    match query {
+        OffsetQuery::Timestamp(_) | OffsetQuery::MaxTimestamp => {
+            let found = found.filter(|found| !hidden(found));
+            if found.is_none() && lags { Err(not_available) } else { Ok(found) }
+        }
         OffsetQuery::Latest(_)
         | OffsetQuery::LogEnd
         | OffsetQuery::Earliest
         | OffsetQuery::EarliestLocal
         | OffsetQuery::LatestTiered
-        | OffsetQuery::EarliestPendingUpload => found,
-    })
+        | OffsetQuery::EarliestPendingUpload => Ok(found),
+    }
 }
 
 fn query(timestamp: i64, isolation: Option<Isolation>, version: i16) -> Result<OffsetQuery, ErrorCode> {

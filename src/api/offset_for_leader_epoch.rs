@@ -1,5 +1,5 @@
 //! OffsetForLeaderEpoch (23): where a leader epoch ends. Consumers ask after a change of leader whether the records
-//! that they have read are still the ones of the log (KIP-320).
+//! that they have read are still the ones of the log (KIP-320); followers of older versions before they fetch.
 
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{

@@ -52,6 +52,22 @@ pub(crate) fn partition(
     broker.logs.get(topic.id, index).ok_or(ErrorCode::NotLeaderOrFollower)
 }
 
+/// The log of a partition that this broker has a replica of.
+///
+/// # Errors
+/// As [`partition`]'s, with any broker that has a replica in place of the leader.
+pub(crate) fn replica(
+    broker: &BrokerHandles,
+    topic: &TopicImage,
+    index: i32,
+) -> Result<Arc<Partition>, ErrorCode> {
+    let placed = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if !placed.replicas.contains(&broker.node_id) {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    broker.logs.get(topic.id, index).ok_or(ErrorCode::NotLeaderOrFollower)
+}
+
 /// The log of a partition by the name of its topic.
 ///
 /// # Errors

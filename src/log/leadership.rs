@@ -269,6 +269,11 @@ impl Leadership {
         }
     }
 
+    /// The leader: this node.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
     /// The epoch of the leadership.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch

@@ -102,6 +102,7 @@ impl LogManager {
             brokers: ArcSwap::default(),
             lag_time_max_ms: settings.replica_lag_time_max_ms,
             joins: Joins::default(),
+            isr_changes: Mutex::default(),
             truncations: OnceLock::new(),
         });
         let config = Arc::new(TopicConfig::default());

@@ -55,7 +55,7 @@ pub use leadership::{
 };
 pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
-pub use role::Following;
+pub use role::{Following, IsrChanges, ReplicaFetch};
 pub use transactions::{AbortedTransaction, Marker};
 pub use truncate::TruncationListener;
 pub use types::{

@@ -16,7 +16,7 @@ use super::batch::{BatchView, LEADER_EPOCH_AT};
 use super::epochs::{EpochChanges, Epochs};
 use super::leadership::{Brokers, Terms};
 use super::producers::{Producers, Verdict};
-use super::role::{Joins, Role};
+use super::role::{IsrChanges, Joins, Role};
 use super::settings::LogConfig;
 use super::state::{PartitionState, Segment};
 use super::tail::{Tail, Tails};
@@ -51,6 +51,7 @@ pub(super) struct Shared {
     pub(super) lag_time_max_ms: i64,
     /// Led partitions that a follower asks to be in sync with.
     pub(super) joins: Joins,
+    pub(super) isr_changes: Mutex<IsrChanges>,
     /// Who hears that the end of a log is taken back.
     pub(super) truncations: OnceLock<Weak<dyn TruncationListener>>,
 }
@@ -275,24 +276,11 @@ impl Partition {
         self.append_with(batch, (origin, Acks::Leader), extra, None)
     }
 
-    /// The same for who waits for [`PendingAppend::committed`].
-    ///
-    /// # Errors
-    /// Likewise; `NOT_ENOUGH_REPLICAS` where fewer replicas are in sync than `min.insync.replicas`.
-    pub fn append_in_sync(
-        self: &Arc<Self>,
-        batch: Bytes,
-        origin: Origin,
-        extra: Ops,
-    ) -> Result<PendingAppend, AppendError> {
-        self.append_with(batch, (origin, Acks::InSync), extra, None)
-    }
-
     /// The same for a batch of a client or coordinator that may have had to be verified: it may begin a transaction
     /// here then.
     ///
     /// # Errors
-    /// Likewise; `INVALID_TXN_STATE` where its transaction was ended meanwhile.
+    /// Likewise; `NOT_ENOUGH_REPLICAS` where fewer replicas are in sync than `min.insync.replicas` and all are asked for; `INVALID_TXN_STATE` where its transaction was ended meanwhile.
     pub fn append_with(
         self: &Arc<Self>,
         batch: Bytes,
@@ -328,6 +316,8 @@ impl Partition {
         let bytes = batch.len() as u64;
         let mut inner = self.inner.lock();
         self.check_writable(&inner, self.purpose(origin))?;
+        // Coordinators answer when all replicas in sync have it.
+        let acks = if matches!(origin, Origin::Coordinator { .. }) { Acks::InSync } else { acks };
         inner.role.check_append(acks, config.min_insync_replicas, &self.name)?;
         if let Origin::Coordinator { leader_epoch } = origin
             && leader_epoch != inner.leader_epoch
@@ -540,6 +530,11 @@ impl Partition {
         }
     }
 
+    /// Where what is stored ends, which is what replicas may read.
+    pub fn stored_end(&self) -> Offset {
+        self.inner.lock().stored_end
+    }
+
     /// The log's offsets.
     pub fn offsets(&self) -> Offsets {
         self.inner.lock().offsets()
@@ -550,15 +545,7 @@ impl Partition {
     /// # Errors
     /// `FENCED_LEADER_EPOCH` for an older one, `UNKNOWN_LEADER_EPOCH` for a newer one.
     pub fn check_leader_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
-        if current_leader_epoch < 0 {
-            return Ok(());
-        }
-        let ours = self.leader_epoch();
-        match current_leader_epoch {
-            epoch if epoch < ours => Err(ErrorCode::FencedLeaderEpoch),
-            epoch if epoch > ours => Err(ErrorCode::UnknownLeaderEpoch),
-            _ => Ok(()),
-        }
+        compare_epochs(current_leader_epoch, self.leader_epoch())
     }
 
     /// The epoch under which this broker leads the partition.
@@ -628,6 +615,16 @@ impl Partition {
     /// Tells it no more.
     pub fn unwatch(&self, watch: &Arc<Watch>) {
         self.inner.lock().watchers.remove(watch);
+    }
+}
+
+/// Compares the leader epoch that somebody knows with ours; -1 is not compared.
+pub(super) fn compare_epochs(theirs: LeaderEpoch, ours: LeaderEpoch) -> Result<(), ErrorCode> {
+    match theirs {
+        ..0 => Ok(()),
+        epoch if epoch < ours => Err(ErrorCode::FencedLeaderEpoch),
+        epoch if epoch > ours => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
     }
 }
 

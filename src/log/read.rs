@@ -74,7 +74,7 @@ impl Partition {
             ReadUpTo::LogEnd => stored_end,
         };
         let aborted = (upto == ReadUpTo::LastStable).then(Vec::new);
-        let mut read = Read { batches: Vec::new(), offsets, aborted };
+        let mut read = Read { batches: Vec::new(), offsets, stored_end, aborted };
         if offset >= end || budget.is_spent() {
             return Ok(Some(read));
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::partition::{Inner, Partition, put_epochs};
 use super::state::Segment;
+use super::types::Acks;
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::storage::{Committed, Durability, Key, KeyPrefix, Ops, Purpose};
 use crate::types::{Offset, TimestampMs};
@@ -47,6 +48,7 @@ impl Partition {
         }
         let mut inner = self.inner.lock();
         self.check_writable(&inner, Purpose::Metadata).map_err(ApiError::from)?;
+        inner.role.check_append(Acks::Leader, 1, self.name()).map_err(ApiError::from)?;
         let before = if before == HIGH_WATERMARK { inner.high_watermark } else { before };
         if before < 0 || before > inner.high_watermark {
             let message = format!(

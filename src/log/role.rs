@@ -10,7 +10,7 @@ use super::leadership::{
     Brokers, FollowerFetch, IsrAccepted, IsrOutcome, IsrProposal, Leadership, Leading, Terms,
 };
 use super::manager::LogManager;
-use super::partition::{Inner, Partition, put_epochs};
+use super::partition::{Inner, Partition, compare_epochs, put_epochs};
 use super::state::PartitionState;
 use super::types::{Acks, AppendError};
 use super::watch::Watch;
@@ -27,6 +27,23 @@ pub struct Following {
     pub leader_epoch: LeaderEpoch,
     /// Counts every change of the partition's registration.
     pub partition_epoch: i32,
+}
+
+/// A follower's fetch, as its request has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaFetch {
+    /// Which follower.
+    pub replica: NodeId,
+    /// The epoch of its registration, [`ANY_BROKER_EPOCH`](super::ANY_BROKER_EPOCH) where it does not say.
+    pub broker_epoch: i64,
+    /// Where its log ends.
+    pub offset: Offset,
+    /// Where its log starts, -1 where it does not say.
+    pub log_start: Offset,
+    /// The leader epoch that it knows, -1 where it does not say.
+    pub current_leader_epoch: LeaderEpoch,
+    /// The epoch of its last record, -1 where it does not say, or has none.
+    pub last_fetched_epoch: LeaderEpoch,
 }
 
 /// The state of a follower.
@@ -128,7 +145,23 @@ pub(super) struct Joins {
     asked: Notify,
 }
 
+/// How often the replicas in sync changed, over all partitions that this node led.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IsrChanges {
+    /// Replicas were added.
+    pub expands: u64,
+    /// Replicas were removed.
+    pub shrinks: u64,
+    /// The controller did not do as it was asked.
+    pub failures: u64,
+}
+
 impl LogManager {
+    /// How often the replicas in sync changed.
+    pub fn isr_changes(&self) -> IsrChanges {
+        *self.shared().isr_changes.lock()
+    }
+
     /// Takes note of the registered brokers, which decide who may be in sync.
     pub fn set_brokers(&self, brokers: Brokers) {
         self.shared().brokers.store(Arc::new(brokers));
@@ -242,7 +275,7 @@ impl Partition {
 
     /// Whether this node leads it.
     pub fn is_leader(&self) -> bool {
-        self.inner.lock().role.leadership().is_some()
+        matches!(self.inner.lock().role, Role::Leader(_))
     }
 
     /// Who leads, where this node follows.
@@ -251,6 +284,13 @@ impl Partition {
             Role::Follower(follower) => follower.leader,
             Role::Leader(_) | Role::Quorum { .. } | Role::Offline => None,
         }
+    }
+
+    /// Whether what was committed under earlier leaders is not known to be committed yet: where consumers end may be
+    /// below what they have seen.
+    pub fn lags_behind_epoch(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.role.leadership().is_some_and(|leadership| leadership.epoch_start() > inner.high_watermark)
     }
 
     /// The latest leader epoch that has records here, or has begun here; `None` in an empty log.
@@ -266,17 +306,45 @@ impl Partition {
     }
 
     /// Takes note of a follower's fetch, which may move the high watermark and the low watermark, and may have the
-    /// follower ask to be in sync.
+    /// follower ask to be in sync. Answers where the follower's log goes another way than this one, where it does:
+    /// the end here of the epoch of its last record, or of the one before. Nothing is noted then.
     ///
     /// # Errors
-    /// `NOT_LEADER_OR_FOLLOWER` where this node does not lead, or the follower's broker has registered again since;
-    /// `UNKNOWN_LEADER_EPOCH` for one that is no replica as far as is known here.
-    pub fn follower_fetched(self: &Arc<Self>, fetch: &FollowerFetch) -> Result<(), ErrorCode> {
+    /// Those of [`Self::check_leader_epoch`]; `NOT_LEADER_OR_FOLLOWER` where this node does not lead, or the follower's
+    /// broker has registered again since; `UNKNOWN_LEADER_EPOCH` for one that is no replica as far as is known here;
+    /// `OFFSET_OUT_OF_RANGE` for an offset that this log does not have.
+    pub fn replica_fetch(
+        self: &Arc<Self>,
+        fetch: &ReplicaFetch,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
         let mut inner = self.inner.lock();
+        compare_epochs(fetch.current_leader_epoch, inner.leader_epoch)?;
         let brokers = self.shared.brokers.load();
-        let (high_watermark, log_start) = (inner.high_watermark, inner.log_start);
+        let Inner { high_watermark, log_start, log_end, stored_end, .. } = *inner;
+        let ends =
+            (fetch.last_fetched_epoch >= 0).then(|| inner.epochs.end_of(fetch.last_fetched_epoch, log_end));
         let Role::Leader(leadership) = &mut inner.role else { return Err(ErrorCode::NotLeaderOrFollower) };
-        let asks_in = leadership.fetched(fetch, high_watermark, &self.terms(&brokers))?;
+        if !leadership.has_follower(fetch.replica) {
+            // Without an epoch it can not be said who of the two is behind.
+            let is_old = fetch.current_leader_epoch < 0;
+            return Err(if is_old { ErrorCode::NotLeaderOrFollower } else { ErrorCode::UnknownLeaderEpoch });
+        }
+        let offset = fetch.offset;
+        match ends {
+            Some((-1, _) | (_, -1)) => return Err(ErrorCode::OffsetOutOfRange),
+            Some(_) if offset < log_start => return Err(ErrorCode::OffsetOutOfRange),
+            Some((epoch, end)) if epoch < fetch.last_fetched_epoch || end < offset => {
+                return Ok(Some((epoch, end)));
+            }
+            Some(_) | None => {}
+        }
+        if offset < log_start || offset > log_end {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let &ReplicaFetch { replica, broker_epoch, log_start: replica_start, .. } = fetch;
+        let noted =
+            FollowerFetch { replica, broker_epoch, offset, log_start: replica_start, leader_end: stored_end };
+        let asks_in = leadership.fetched(&noted, high_watermark, &self.terms(&brokers))?;
         let low_watermark = leadership.low_watermark(log_start, &brokers);
         self.advance(&mut inner);
         if !inner.deletions.is_empty() {
@@ -287,19 +355,21 @@ impl Partition {
             self.shared.joins.partitions.lock().push(Arc::clone(self));
             self.shared.joins.asked.notify_one();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What the controller has to be asked to make the ISR, if anything. Nothing more is proposed until
     /// [`Self::isr_answered`].
     pub fn isr_proposal(&self) -> Option<IsrProposal> {
         let mut inner = self.inner.lock();
+        if !inner.role.leadership().is_some_and(Leadership::has_followers) {
+            return None;
+        }
+        // One that was waited for may have been silent for too long.
+        self.advance(&mut inner);
         let (high_watermark, stored_end) = (inner.high_watermark, inner.stored_end);
         let brokers = self.shared.brokers.load();
         let Role::Leader(leadership) = &mut inner.role else { return None };
-        if !leadership.has_followers() {
-            return None;
-        }
         leadership.proposal(high_watermark, stored_end, &self.terms(&brokers))
     }
 
@@ -308,6 +378,14 @@ impl Partition {
         let mut inner = self.inner.lock();
         let Role::Leader(leadership) = &mut inner.role else { return IsrOutcome::Stale };
         let outcome = leadership.answered(proposal, answer);
+        let mut changes = self.shared.isr_changes.lock();
+        match outcome {
+            IsrOutcome::Changed if proposal.is_expansion => changes.expands += 1,
+            IsrOutcome::Changed => changes.shrinks += 1,
+            IsrOutcome::Refused | IsrOutcome::Retry => changes.failures += 1,
+            IsrOutcome::Stale => {}
+        }
+        drop(changes);
         // Fewer may have to be waited for.
         self.advance(&mut inner);
         outcome

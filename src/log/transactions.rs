@@ -248,7 +248,7 @@ impl Partition {
         let check = |producers: &Producers, _: &BatchView| {
             producers.check_marker(marker, self.name()).map(|()| Verdict::Append)
         };
-        let terms = (origin, Acks::Leader);
+        let terms = (origin, Acks::InSync);
         self.enqueue(Valid { batch, log_append_time }, terms, extra, &config, now_ms, check)
     }
 

@@ -115,6 +115,8 @@ pub struct Read {
     pub batches: Vec<Bytes>,
     /// The offsets at the time of the read.
     pub offsets: Offsets,
+    /// Where what was stored ended then, which is where replicas end.
+    pub stored_end: Offset,
     /// The aborted transactions within what was read, by producer id and first offset; `None`
     /// where the read did not ask for committed records only.
     pub aborted: Option<Vec<(ProducerId, Offset)>>,

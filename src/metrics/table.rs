@@ -39,6 +39,8 @@ metrics! {
     Counter MESSAGES_IN_TOTAL = "kafka_server_brokertopicmetrics_messagesin_total" ["topic"], "Records appended by producers.";
     Counter BYTES_IN_TOTAL = "kafka_server_brokertopicmetrics_bytesin_total" ["topic"], "Bytes of record batches appended by producers.";
     Counter BYTES_OUT_TOTAL = "kafka_server_brokertopicmetrics_bytesout_total" ["topic"], "Bytes of record batches sent to consumers.";
+    Counter REPLICATION_BYTES_IN_TOTAL = "kafka_server_brokertopicmetrics_replicationbytesin_total" ["topic"], "Bytes of record batches fetched from leaders.";
+    Counter REPLICATION_BYTES_OUT_TOTAL = "kafka_server_brokertopicmetrics_replicationbytesout_total" ["topic"], "Bytes of record batches sent to followers.";
     Counter TOTAL_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalproducerequests_total" ["topic"], "Produce requests, once per partition in them.";
     Counter TOTAL_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalfetchrequests_total" ["topic"], "Fetch requests, once per partition in them; quiet partitions of a session are not counted.";
     Counter FAILED_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedproducerequests_total" ["topic"], "Produce requests that a partition refused.";
@@ -63,6 +65,11 @@ metrics! {
     Gauge LEADER_COUNT = "kafka_server_replicamanager_leadercount" [], "Partitions that this broker leads.";
     Gauge UNDER_REPLICATED_PARTITIONS = "kafka_server_replicamanager_underreplicatedpartitions" [], "Led partitions with fewer in-sync replicas than replicas.";
     Gauge UNDER_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_underminisrpartitioncount" [], "Led partitions with fewer in-sync replicas than min.insync.replicas.";
+    Gauge AT_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_atminisrpartitioncount" [], "Led partitions with exactly min.insync.replicas in sync.";
+    Gauge OFFLINE_REPLICA_COUNT = "kafka_server_replicamanager_offlinereplicacount" [], "Replicas on this broker in a directory that failed: 0, as a broker with a failed directory stops.";
+    Counter ISR_SHRINKS_TOTAL = "kafka_server_replicamanager_isrshrinks_total" [], "Times that a replica fell out of sync with a partition led here.";
+    Counter ISR_EXPANDS_TOTAL = "kafka_server_replicamanager_isrexpands_total" [], "Times that a replica came back in sync with a partition led here.";
+    Counter FAILED_ISR_UPDATES_TOTAL = "kafka_server_replicamanager_failedisrupdates_total" [], "Changes of in-sync replicas that the controller refused.";
     Gauge ACTIVE_CONTROLLER_COUNT = "kafka_controller_kafkacontroller_activecontrollercount" [], "1 where this node is the active controller.";
     Gauge OFFLINE_PARTITIONS_COUNT = "kafka_controller_kafkacontroller_offlinepartitionscount" [], "Partitions without a leader.";
     Gauge PREFERRED_REPLICA_IMBALANCE_COUNT = "kafka_controller_kafkacontroller_preferredreplicaimbalancecount" [], "Partitions that are not led by their first replica.";

@@ -28,6 +28,10 @@ pub struct TopicMetrics {
     pub bytes_in: Count,
     /// Bytes of record batches that were sent to consumers.
     pub bytes_out: Count,
+    /// Bytes of record batches that were sent to followers.
+    pub replication_bytes_out: Count,
+    /// Bytes of record batches that leaders sent.
+    pub replication_bytes_in: Count,
     /// Produce requests, counted once per partition that they name.
     pub produce_requests: Count,
     /// Fetch requests, counted once per partition that was looked at.
@@ -44,6 +48,8 @@ impl TopicMetrics {
             (&table::MESSAGES_IN_TOTAL, &self.messages_in),
             (&table::BYTES_IN_TOTAL, &self.bytes_in),
             (&table::BYTES_OUT_TOTAL, &self.bytes_out),
+            (&table::REPLICATION_BYTES_OUT_TOTAL, &self.replication_bytes_out),
+            (&table::REPLICATION_BYTES_IN_TOTAL, &self.replication_bytes_in),
             (&table::TOTAL_PRODUCE_REQUESTS_TOTAL, &self.produce_requests),
             (&table::TOTAL_FETCH_REQUESTS_TOTAL, &self.fetch_requests),
             (&table::FAILED_PRODUCE_REQUESTS_TOTAL, &self.failed_produce_requests),

@@ -6,7 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{Answer, PartitionAnswer, TopicAnswer};
 use crate::api::context::Disconnect;
-use crate::api::fetch_session::TopicKey;
+use crate::api::fetch_session::{Instead, TopicKey};
 use crate::api::nodes::Node;
 use crate::api::request::Encoded;
 use crate::protocol::header::{RequestHeader, encode_response_header};
@@ -102,22 +102,39 @@ impl Writer {
             }
         }
         if self.version >= 11 {
-            // The preferred read replica: this broker.
-            self.bytes.put_i32(-1);
+            let preferred = match partition.instead {
+                Some(Instead::Prefer(id)) => id,
+                Some(Instead::Diverging(..)) | None => -1,
+            };
+            self.bytes.put_i32(preferred);
         }
         // Never null, as librdkafka does not read that.
         self.count(partition.records_bytes());
         for records in &partition.records {
             self.records(records);
         }
-        match partition.leader.filter(|_| self.flexible()) {
-            None => self.no_tags(),
-            Some(leader) => {
-                self.bytes.put_slice(&[1, 1, 9]);
-                self.bytes.put_i32(leader.id);
-                self.bytes.put_i32(leader.epoch);
-                self.bytes.put_u8(0);
-            }
+        if self.flexible() {
+            self.partition_tags(partition);
+        }
+    }
+
+    fn partition_tags(&mut self, partition: &PartitionAnswer) {
+        let diverging = match partition.instead {
+            Some(Instead::Diverging(epoch, end)) => Some((epoch, end)),
+            Some(Instead::Prefer(_)) | None => None,
+        };
+        self.uvarint(usize::from(diverging.is_some()) + usize::from(partition.leader.is_some()));
+        if let Some((epoch, end)) = diverging {
+            self.bytes.put_slice(&[0, 13]);
+            self.bytes.put_i32(epoch);
+            self.bytes.put_i64(end);
+            self.bytes.put_u8(0);
+        }
+        if let Some(leader) = partition.leader {
+            self.bytes.put_slice(&[1, 9]);
+            self.bytes.put_i32(leader.id);
+            self.bytes.put_i32(leader.epoch);
+            self.bytes.put_u8(0);
         }
     }
 
@@ -219,7 +236,8 @@ mod tests {
 
     use kafka_protocol::messages::TopicName;
     use kafka_protocol::messages::fetch_response::{
-        AbortedTransaction, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+        AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+        PartitionData,
     };
     use kafka_protocol::protocol::StrBytes;
     use uuid::Uuid;
@@ -243,6 +261,12 @@ mod tests {
             records: records.iter().map(|bytes| Bytes::from(vec![0x55; *bytes])).collect(),
             is_at_end: false,
             leader: (index == 2).then_some(CurrentLeader { id: 5, epoch: 6 }),
+            instead: match index {
+                1 => Some(Instead::Prefer(4)),
+                2 | 3 => Some(Instead::Diverging(3, 1_234)),
+                _ => None,
+            },
+            stored_end: 10,
         };
         let rack = [None, Some("a".into())];
         let node = |id: i32| Node {
@@ -291,6 +315,12 @@ mod tests {
                 .with_log_start_offset(partition.log_start_offset)
                 .with_aborted_transactions(aborted)
                 .with_records(Some(partition.records.concat().into()));
+            let data = match partition.instead {
+                Some(Instead::Prefer(id)) if version >= 11 => data.with_preferred_read_replica(id.into()),
+                Some(Instead::Diverging(epoch, end)) if version >= FLEXIBLE_FROM => data
+                    .with_diverging_epoch(EpochEndOffset::default().with_epoch(epoch).with_end_offset(end)),
+                Some(_) | None => data,
+            };
             match partition.leader.filter(|_| version >= FLEXIBLE_FROM) {
                 Some(leader) => data.with_current_leader(
                     LeaderIdAndEpoch::default()

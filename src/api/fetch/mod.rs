@@ -5,15 +5,18 @@
 //!   gets on (KIP-74). Only whole batches are returned, the first one from before the offset that was asked for if
 //!   that lies inside of it.
 //! - Sessions are in [`fetch_session`](super::fetch_session) (KIP-227). Version 13 names topics by id.
-//! - Version 16 tells the leader of partitions that moved (KIP-951). `preferred_read_replica` is always -1, and
-//!   `diverging_epoch` is never set: this broker has no followers. A fetch that says it comes from one is answered
-//!   with NOT_LEADER_OR_FOLLOWER, as Kafka answers a replica that is not assigned.
+//! - Version 16 tells the leader of partitions that moved (KIP-951).
+//! - Who fetches decides what is read ([`replica`]): followers get what is stored and tell how far they are; where
+//!   their log is another one, `diverging_epoch` says from where on. They get no sessions, as each of their fetches
+//!   counts for all of their partitions. Consumers may read from followers too, up to what those know to be
+//!   committed, and are sent to one in their rack if `replica.selector.class` says so (KIP-392).
 //! - What is in memory is read by the connection's own task; what may have to come from the disk is read elsewhere, by
 //!   a few fetches at a time. A fetch that waits reads again only the partitions that changed. Responses together are
 //!   bounded (`bounds`): one may hold less than its client would take.
 
 mod bounds;
 mod encode;
+mod replica;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,16 +24,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use self::bounds::{FetchBounds, HeldBytes};
+use self::replica::Reader;
 use super::context::{Context, Disconnect};
 use super::fetch_session::{
-    FetchContext, NO_SESSION, PartitionKey, Resolved, Resolver, SessionRequest, Target, Told, TopicKey,
-    Wanted,
+    FetchContext, Instead, NO_SESSION, PartitionKey, Resolved, Resolver, SessionRequest, Target, Told,
+    TopicKey, Wanted,
 };
 use super::nodes::{self, Node};
 use super::request::Encoded;
 use super::resolve::{self, CurrentLeader, TopicRef};
 use crate::error::ErrorCode;
-use crate::log::{Offsets, Read, ReadUpTo};
+use crate::log::{Offsets, Partition, Read, ReadUpTo};
 use crate::metadata::Image;
 use crate::metrics::TopicMetrics;
 use crate::protocol::header::RequestHeader;
@@ -73,6 +77,9 @@ struct PartitionAnswer {
     /// Whether there is nothing more to read.
     is_at_end: bool,
     leader: Option<CurrentLeader>,
+    instead: Option<Instead>,
+    /// Where what is stored ended.
+    stored_end: Offset,
 }
 
 impl PartitionAnswer {
@@ -87,13 +94,29 @@ impl PartitionAnswer {
             records: Vec::new(),
             is_at_end: false,
             leader: None,
+            instead: None,
+            stored_end: -1,
+        }
+    }
+
+    /// Without records.
+    fn instead(index: i32, instead: Instead, partition: &Partition) -> Self {
+        let Offsets { log_start, high_watermark, last_stable, .. } = partition.offsets();
+        Self {
+            error_code: 0,
+            high_watermark,
+            last_stable_offset: last_stable,
+            log_start_offset: log_start,
+            instead: Some(instead),
+            ..Self::error(index, ErrorCode::UnknownServerError)
         }
     }
 
     fn read(target: &Target, limits: &Limits, read: Read) -> Self {
         let end = match limits.upto {
             ReadUpTo::LastStable => read.offsets.last_stable,
-            ReadUpTo::HighWatermark | ReadUpTo::LogEnd => read.offsets.high_watermark,
+            ReadUpTo::HighWatermark => read.offsets.high_watermark,
+            ReadUpTo::LogEnd => read.stored_end,
         };
         Self {
             index: target.key.partition,
@@ -105,7 +128,14 @@ impl PartitionAnswer {
             is_at_end: read.batches.is_empty() && target.wanted.fetch_offset >= end,
             records: read.batches,
             leader: None,
+            instead: None,
+            stored_end: read.stored_end,
         }
+    }
+
+    /// Whether it has to be told at once.
+    fn is_urgent(&self) -> bool {
+        self.error_code != 0 || self.instead.is_some()
     }
 
     fn records_bytes(&self) -> usize {
@@ -117,7 +147,7 @@ impl PartitionAnswer {
             high_watermark: self.high_watermark,
             log_start: self.log_start_offset,
             has_records: !self.records.is_empty(),
-            has_error: self.error_code != 0,
+            has_error: self.is_urgent(),
             is_at_end: self.is_at_end,
         }
     }
@@ -133,7 +163,8 @@ pub(super) async fn handle(
     let mut limits = Limits::of(context, &request, version);
     // What is read is kept while more is waited for.
     limits.min_bytes = limits.min_bytes.min(context.broker.fetch_bounds.response_bytes_max());
-    let mut fetch = match begin(context, session_request(request, version, limits.upto), &limits) {
+    let rack = request.rack_id.clone();
+    let mut fetch = match begin(context, session_request(request, version, &limits), &limits, &rack) {
         Ok(fetch) => fetch,
         Err(code) => {
             let answer = Answer { error_code: code.code(), session_id: NO_SESSION, ..Answer::default() };
@@ -142,19 +173,25 @@ pub(super) async fn handle(
     };
     let reads = read_or_wait(context, &mut fetch, &limits).await?;
     let held = context.broker.fetch_bounds.hold(reads.bytes);
-    count_fetch(context, &fetch, &reads);
+    count_fetch(context, &fetch, &reads, limits.reader);
     Ok(encode::response(header, &answer(context, &fetch, reads, version))?.holding(held))
 }
 
-fn begin(context: &Context, request: SessionRequest, limits: &Limits) -> Result<FetchContext, ErrorCode> {
+fn begin(
+    context: &Context,
+    request: SessionRequest,
+    limits: &Limits,
+    rack: &str,
+) -> Result<FetchContext, ErrorCode> {
     let image = context.broker.metadata.image();
     let resolve = |key: &PartitionKey| -> Resolved {
-        let found = resolve::topic(&image, topic_ref(&key.topic))
-            .and_then(|topic| resolve::partition(&context.broker, topic, key.partition));
-        if limits.from_follower && found.is_ok() { Err(ErrorCode::NotLeaderOrFollower) } else { found }
+        resolve::topic(&image, topic_ref(&key.topic))
+            .and_then(|topic| limits.reader.resolve(&context.broker, topic, key.partition))
     };
     let resolver = Resolver { image_offset: image.offset, resolve: &resolve };
-    context.broker.fetch_sessions.begin(request, &resolver, context.broker.clock.now_ms())
+    let mut fetch = context.broker.fetch_sessions.begin(request, &resolver, context.broker.clock.now_ms())?;
+    replica::prepare(context, &image, &mut fetch, (limits.reader, rack));
+    Ok(fetch)
 }
 
 /// What of the request holds for all partitions.
@@ -164,25 +201,19 @@ struct Limits {
     bytes_max: usize,
     wait_ms_max: i64,
     upto: ReadUpTo,
-    from_follower: bool,
+    reader: Reader,
 }
 
 impl Limits {
     fn of(context: &Context, request: &FetchRequest, version: i16) -> Self {
-        let replica_id =
-            if version >= 15 { request.replica_state.replica_id.0 } else { request.replica_id.0 };
+        let reader = Reader::of(request, version);
         let bytes_max = request.max_bytes.min(context.broker.metadata.broker_config().fetch_max_bytes);
-        let upto = match (replica_id, request.isolation_level) {
-            (0.., _) => ReadUpTo::LogEnd,
-            (_, 1) => ReadUpTo::LastStable,
-            _ => ReadUpTo::HighWatermark,
-        };
         Self {
             min_bytes: usize::try_from(request.min_bytes.min(bytes_max)).unwrap_or(0),
             bytes_max: usize::try_from(bytes_max).unwrap_or(0),
             wait_ms_max: request.max_wait_ms.into(),
-            upto,
-            from_follower: replica_id >= 0,
+            upto: reader.upto(),
+            reader,
         }
     }
 }
@@ -198,7 +229,7 @@ impl Limits {
     }
 }
 
-fn session_request(request: FetchRequest, version: i16, upto: ReadUpTo) -> SessionRequest {
+fn session_request(request: FetchRequest, version: i16, limits: &Limits) -> SessionRequest {
     let uses_topic_ids = version >= TOPIC_IDS_FROM;
     let topic_key =
         |name: &str, id| if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name.into()) };
@@ -210,6 +241,8 @@ fn session_request(request: FetchRequest, version: i16, upto: ReadUpTo) -> Sessi
                 fetch_offset: partition.fetch_offset,
                 bytes_max: partition.partition_max_bytes,
                 current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+                log_start: partition.log_start_offset,
             };
             (PartitionKey { topic: key.clone(), partition: partition.partition }, want)
         }));
@@ -221,8 +254,10 @@ fn session_request(request: FetchRequest, version: i16, upto: ReadUpTo) -> Sessi
         forgotten.extend(partitions.map(|partition| PartitionKey { topic: key.clone(), partition }));
     }
     // Before there were sessions, every request stood alone.
+    let upto = limits.upto;
+    let has_session = version >= SESSIONS_FROM && upto != ReadUpTo::LogEnd;
     let (session_id, epoch) =
-        if version >= SESSIONS_FROM { (request.session_id, request.session_epoch) } else { (NO_SESSION, -1) };
+        if has_session { (request.session_id, request.session_epoch) } else { (NO_SESSION, -1) };
     SessionRequest { session_id, epoch, uses_topic_ids, wanted, forgotten, upto }
 }
 
@@ -238,14 +273,15 @@ fn topic_ref(topic: &TopicKey) -> TopicRef<'_> {
 struct Reads {
     answers: Vec<PartitionAnswer>,
     bytes: usize,
-    errors: usize,
+    /// How many answers have to be told at once.
+    urgent: usize,
     /// In order.
     todo: VecDeque<usize>,
 }
 
 impl Reads {
     fn is_enough(&self, limits: &Limits) -> bool {
-        self.errors > 0 || self.bytes >= limits.min_bytes
+        self.urgent > 0 || self.bytes >= limits.min_bytes
     }
 
     /// Reads what is to be read, until that would mean to wait for the disk where it must not. `bytes_max`: over all.
@@ -265,12 +301,12 @@ impl Reads {
 
     fn put(&mut self, place: usize, answer: PartitionAnswer) {
         self.bytes += answer.records_bytes();
-        self.errors += usize::from(answer.error_code != 0);
+        self.urgent += usize::from(answer.is_urgent());
         match self.answers.get_mut(place) {
             Some(before) => {
                 let before = std::mem::replace(before, answer);
                 self.bytes -= before.records_bytes();
-                self.errors -= usize::from(before.error_code != 0);
+                self.urgent -= usize::from(before.is_urgent());
             }
             // In order: a place is that of the next answer, or of one that is there.
             None => self.answers.push(answer),
@@ -295,6 +331,9 @@ fn read_one(
     if let Err(code) = partition.check_leader_epoch(wanted.current_leader_epoch) {
         let code = if partition.is_deleted() { ErrorCode::UnknownTopicOrPartition } else { code };
         return failed(code);
+    }
+    if let Some(instead) = target.instead {
+        return Some(PartitionAnswer::instead(target.key.partition, instead, partition));
     }
     let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(bytes_left);
     let read = if may_block {
@@ -350,10 +389,10 @@ async fn read_or_wait(
     let clock = &context.broker.clock;
     let mut deadline =
         std::pin::pin!(clock.sleep_until(clock.steady_ms().saturating_add(limits.wait_ms_max)));
-    let (watch, is_new) = fetch.watch();
+    let (watch, is_new) = fetch.watch(limits.upto);
     if is_new {
         // What happened between the read and now was not seen; what happens from now on is.
-        let moved: Vec<usize> = all.filter(|place| has_moved(fetch, &reads, *place)).collect();
+        let moved: Vec<usize> = all.filter(|place| has_moved(fetch, &reads, *place, limits.upto)).collect();
         reads = read_some(context, fetch, reads, moved, limits).await?;
     }
     let mut is_over = false;
@@ -370,7 +409,7 @@ async fn read_or_wait(
 }
 
 /// Whether a partition is not as it was when it was read.
-fn has_moved(fetch: &FetchContext, reads: &Reads, place: usize) -> bool {
+fn has_moved(fetch: &FetchContext, reads: &Reads, place: usize, upto: ReadUpTo) -> bool {
     let (Some(target), Some(answer)) = (fetch.targets.get(place), reads.answers.get(place)) else {
         return true;
     };
@@ -380,11 +419,12 @@ fn has_moved(fetch: &FetchContext, reads: &Reads, place: usize) -> bool {
         != (answer.log_start_offset, answer.high_watermark, answer.last_stable_offset)
         || partition.check_leader_epoch(target.wanted.current_leader_epoch).is_err()
         || partition.is_deleted()
+        || (upto == ReadUpTo::LogEnd && partition.stored_end() != answer.stored_end)
 }
 
 /// Counts what each topic was asked for and what was read of it. Partitions of a session that were not looked at, as
 /// nothing changed, do not count.
-fn count_fetch(context: &Context, fetch: &FetchContext, reads: &Reads) {
+fn count_fetch(context: &Context, fetch: &FetchContext, reads: &Reads, reader: Reader) {
     let metrics = &context.broker.metrics;
     let image = context.broker.metadata.image();
     let mut last: Option<(&TopicKey, Arc<TopicMetrics>)> = None;
@@ -400,7 +440,9 @@ fn count_fetch(context: &Context, fetch: &FetchContext, reads: &Reads) {
         let bytes = answer.records_bytes() as u64;
         for counts in [&**of_topic, metrics.all_topics()] {
             counts.fetch_requests.increment(1);
-            counts.bytes_out.increment(bytes);
+            let bytes_out =
+                if reader.is_follower() { &counts.replication_bytes_out } else { &counts.bytes_out };
+            bytes_out.increment(bytes);
             if answer.error_code != 0 {
                 counts.failed_fetch_requests.increment(1);
             }
