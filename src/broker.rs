@@ -5,6 +5,7 @@
 
 mod groups;
 mod join;
+mod lifecycle;
 mod transactions;
 
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::net::admission::RequestMemory;
 use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::replication::manager::{ReplicaManager, ReplicaOptions};
+use crate::replication::registration::BrokerLifecycle;
 use crate::storage::{Store, StoreOptions};
 use transactions::Transactions;
 
@@ -101,6 +103,9 @@ pub enum StartError {
     /// The cluster that this node is to join can not be found.
     #[error("the cluster can not be joined: {0}")]
     Join(String),
+    /// No controller took this broker in.
+    #[error("the broker could not register with a controller within initial.broker.registration.timeout.ms")]
+    Registration,
     /// No temporary directory can be made.
     #[error("no temporary directory can be made: {0}")]
     Temporary(std::io::Error),
@@ -125,6 +130,8 @@ pub struct Broker {
     started_in: Duration,
     /// Kept for the channels to the controller, which know it weakly.
     _own_controller: Arc<OwnController>,
+    /// This broker's place in the cluster, and the channel by which it keeps it.
+    lifecycle: (Arc<BrokerLifecycle>, Arc<ControllerChannel>),
 }
 
 impl Broker {
@@ -177,16 +184,25 @@ impl Broker {
         run_retention(&handles, &config, &tasks);
         run_cleaner(&handles, &tasks);
         run_metrics_upkeep(&handles, &tasks);
-        Ok(Self {
+        let channel = controller_channel(&handles, &own_controller);
+        let lifecycle = lifecycle::start(&handles, Arc::clone(&channel), &tasks);
+        let mut broker = Self {
             handles,
             kafka,
             admin,
             data,
             temporary,
             tasks,
-            started_in: began.elapsed(),
+            started_in: Duration::ZERO,
             _own_controller: own_controller,
-        })
+            lifecycle: (lifecycle, channel),
+        };
+        if !lifecycle::joined(&broker.lifecycle.0).await {
+            broker.shutdown().await;
+            return Err(StartError::Registration);
+        }
+        broker.started_in = began.elapsed();
+        Ok(broker)
     }
 
     /// Where Kafka clients connect to: the first listener that serves them; a controller's first one.
@@ -212,10 +228,13 @@ impl Broker {
         format!("klamm ready: kafka={kafka}{admin} data={data} in {milliseconds} ms")
     }
 
-    /// Stops accepting, answers what is in flight, closes, and removes what is temporary.
+    /// Has others take over what this broker leads, stops accepting, answers what is in flight, closes, and removes what
+    /// is temporary.
     pub async fn shutdown(self) {
+        let (lifecycle, channel) = &self.lifecycle;
+        lifecycle::leave(&self.handles, lifecycle, channel).await;
         self.handles.stopping.cancel();
-        self.handles.replicas.stop();
+        self.handles.replicas.stop().await;
         self.handles.transactions.stop();
         self.handles.groups.stop();
         self.tasks.close();

@@ -141,7 +141,7 @@ pub struct Metadata {
     mailbox: mpsc::Sender<Job>,
     progress: watch::Receiver<Progress>,
     settings: Settings,
-    incarnation_id: Uuid,
+    registration: Registration,
     directory_id: Uuid,
 }
 
@@ -180,6 +180,7 @@ impl Metadata {
         let following = progress.subscribe();
         let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
         let (opened, first) = oneshot::channel();
+        let registration = registration(&options, &settings, &node, &boot);
         let active = Active {
             quorum: Arc::clone(&quorum),
             store: options.store.clone(),
@@ -187,7 +188,7 @@ impl Metadata {
             random,
             settings: settings.clone(),
             node: node.clone(),
-            registration: Some(registration(&options, &settings, &node, &boot)),
+            registration: Some(registration.clone()),
             clock: options.clock.clone(),
             leading: None,
         };
@@ -219,14 +220,14 @@ impl Metadata {
             cluster = %settings.cluster_id,
             "metadata loaded"
         );
-        let (incarnation_id, directory_id) = (node.incarnation_id, key.directory_id);
+        let directory_id = key.directory_id;
         Ok(Arc::new(Self {
             shared,
             quorum,
             mailbox,
             progress: following,
             settings,
-            incarnation_id,
+            registration,
             directory_id,
         }))
     }
@@ -263,7 +264,12 @@ impl Metadata {
 
     /// The id of this life of the process, with which the node registers.
     pub fn incarnation_id(&self) -> Uuid {
-        self.incarnation_id
+        self.registration.incarnation_id
+    }
+
+    /// What this node's broker says of itself.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
     }
 
     /// The id of this broker's data directory.

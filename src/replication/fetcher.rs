@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI16, AtomicI64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::follower::{Do, FetchFrom, Fetched, Follower, FollowerLog, Want};
 use super::leader::{self, Asker, FetchAnswer, FetchLimits, OffsetsWanted, PartitionAnswer};
@@ -37,6 +38,8 @@ pub(super) struct Environment {
     /// The level of `metadata.version` in the published image.
     pub(super) metadata_version: AtomicI16,
     pub(super) stopping: CancellationToken,
+    /// What has to end before the logs may be closed.
+    pub(super) tasks: TaskTracker,
 }
 
 impl Environment {
@@ -123,7 +126,7 @@ impl Fetcher {
             changed: Notify::new(),
             stopping: environment.stopping.child_token(),
         });
-        tokio::spawn(Arc::clone(&fetcher).run());
+        environment.tasks.spawn(Arc::clone(&fetcher).run());
         fetcher
     }
 

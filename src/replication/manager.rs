@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI16, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::fetcher::{Environment, Fetcher};
@@ -77,6 +78,7 @@ impl ReplicaManager {
             broker_epoch: AtomicI64::new(-1),
             metadata_version: AtomicI16::new(0),
             stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         };
         Arc::new(Self {
             environment: Arc::new(environment),
@@ -92,9 +94,12 @@ impl ReplicaManager {
         stopping.run_until_cancelled(isr::run(Arc::clone(&self.environment), channel)).await;
     }
 
-    /// Fetches and asks no more.
-    pub fn stop(&self) {
+    /// Fetches and asks no more, and holds no log any more.
+    pub async fn stop(&self) {
         self.environment.stopping.cancel();
+        self.environment.tasks.close();
+        self.environment.tasks.wait().await;
+        *self.state.lock() = State::default();
     }
 
     /// How the followers are.

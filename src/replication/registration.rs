@@ -59,7 +59,7 @@ pub struct LifecycleOptions {
     pub metadata_offset: Box<dyn Fn() -> Offset + Send + Sync>,
 }
 
-/// The life of this broker in its cluster. Dropping the last handle ends the heartbeats.
+/// The life of this broker in its cluster.
 pub struct BrokerLifecycle {
     core: Mutex<Lifecycle>,
     clock: Clock,
@@ -69,8 +69,9 @@ pub struct BrokerLifecycle {
 }
 
 impl BrokerLifecycle {
-    /// Begins to register, or to send heartbeats where that is done already. Must be called on a tokio runtime.
-    pub fn start(options: LifecycleOptions) -> Arc<Self> {
+    /// A broker, and what registers it and sends its heartbeats as long as it is polled. That ends when the broker may
+    /// stop.
+    pub fn new(options: LifecycleOptions) -> (Arc<Self>, impl Future<Output = ()> + Send + use<>) {
         let now_ms = options.clock.steady_ms();
         let core = match options.joined {
             Some(broker_epoch) => Lifecycle::running(options.settings, broker_epoch, now_ms),
@@ -83,13 +84,11 @@ impl BrokerLifecycle {
             clock: options.clock.clone(),
             changed: Notify::new(),
         });
-        let weak = Arc::downgrade(&lifecycle);
-        tokio::spawn(async move {
-            while let Some(communication) = next(&weak, &options).await {
-                communicate(&weak, &options, communication).await;
+        (Arc::clone(&lifecycle), async move {
+            while let Some(communication) = lifecycle.next(&options).await {
+                lifecycle.communicate(&options, communication).await;
             }
-        });
-        lifecycle
+        })
     }
 
     /// The epoch of the last registration; -1 before the first one.
@@ -144,50 +143,40 @@ impl BrokerLifecycle {
             moved
         });
     }
-}
 
-/// Waits until there is something to send; `None` when the broker may stop, or nobody holds it any more.
-async fn next(
-    lifecycle: &std::sync::Weak<BrokerLifecycle>,
-    options: &LifecycleOptions,
-) -> Option<Communication> {
-    loop {
-        let lifecycle = lifecycle.upgrade()?;
-        let deadline_ms = {
-            let mut core = lifecycle.core.lock();
-            let communication = core.next(options.clock.steady_ms(), (options.metadata_offset)());
-            lifecycle.tell(&core);
-            if communication.is_some() {
-                return communication;
+    /// Waits until there is something to send; `None` when the broker may stop.
+    async fn next(&self, options: &LifecycleOptions) -> Option<Communication> {
+        loop {
+            let deadline_ms = {
+                let mut core = self.core.lock();
+                let communication = core.next(self.clock.steady_ms(), (options.metadata_offset)());
+                self.tell(&core);
+                if communication.is_some() {
+                    return communication;
+                }
+                core.deadline_ms()?
+            };
+            tokio::select! {
+                () = self.clock.sleep_until(deadline_ms) => {}
+                () = self.changed.notified() => {}
             }
-            core.deadline_ms()?
-        };
-        tokio::select! {
-            () = options.clock.sleep_until(deadline_ms) => {}
-            () = lifecycle.changed.notified() => {}
         }
     }
-}
 
-async fn communicate(
-    lifecycle: &std::sync::Weak<BrokerLifecycle>,
-    options: &LifecycleOptions,
-    communication: Communication,
-) {
-    match communication {
-        Communication::Register => {
-            let answer = register(options).await;
-            let Some(lifecycle) = lifecycle.upgrade() else { return };
-            let mut core = lifecycle.core.lock();
-            core.registered(options.clock.steady_ms(), answer);
-            lifecycle.tell(&core);
-        }
-        Communication::Heartbeat(heartbeat) => {
-            let answer = beat(options, heartbeat).await;
-            let Some(lifecycle) = lifecycle.upgrade() else { return };
-            let mut core = lifecycle.core.lock();
-            core.heartbeat_answered(options.clock.steady_ms(), answer);
-            lifecycle.tell(&core);
+    async fn communicate(&self, options: &LifecycleOptions, communication: Communication) {
+        match communication {
+            Communication::Register => {
+                let answer = register(options).await;
+                let mut core = self.core.lock();
+                core.registered(self.clock.steady_ms(), answer);
+                self.tell(&core);
+            }
+            Communication::Heartbeat(heartbeat) => {
+                let answer = beat(options, heartbeat).await;
+                let mut core = self.core.lock();
+                core.heartbeat_answered(self.clock.steady_ms(), answer);
+                self.tell(&core);
+            }
         }
     }
 }
