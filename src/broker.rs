@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
+use crate::api::broker_heartbeat::look_after_brokers;
 use crate::api::fetch_session::FetchSessions;
 use crate::api::local::OwnController;
 use crate::api::{BrokerHandles, FetchBounds, Listener};
@@ -184,6 +185,7 @@ impl Broker {
         run_retention(&handles, &config, &tasks);
         run_cleaner(&handles, &tasks);
         run_metrics_upkeep(&handles, &tasks);
+        run_lookout(&handles, &tasks);
         let channel = controller_channel(&handles, &own_controller);
         let lifecycle = lifecycle::start(&handles, Arc::clone(&channel), &tasks);
         let mut broker = Self {
@@ -482,6 +484,14 @@ fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &Ta
     });
     tasks.spawn(async move {
         syncing.run_until_cancelled(syncs.run_syncs()).await;
+    });
+}
+
+/// Finds brokers whose process is gone, when this node becomes the active controller.
+fn run_lookout(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
+    let (lookout, stopping) = (look_after_brokers(Arc::clone(handles)), handles.stopping.clone());
+    tasks.spawn(async move {
+        stopping.run_until_cancelled(lookout).await;
     });
 }
 

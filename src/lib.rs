@@ -83,6 +83,4 @@ pub mod types;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
-mod sim;
-#[cfg(test)]
 mod tidy;

@@ -79,8 +79,6 @@ const EDGES: &[(&str, &[&str])] = &[
             "types",
         ],
     ),
-    // The simulation: the real cores in a world that is made up.
-    ("sim", &["config", "error", "log", "metadata", "quorum", "replication", "types"]),
     ("cli", &["config", "error", "types"]),
 ];
 

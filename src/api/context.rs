@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::FetchBounds;
@@ -100,12 +101,24 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// Name and version of the client's library, once it has told them (KIP-511).
     pub(crate) software: OnceLock<(String, String)>,
+    /// The broker whose heartbeats come over this connection, with its epoch.
+    heartbeats_of: Mutex<Option<(NodeId, i64)>>,
 }
 
 impl Connection {
     /// A connection over `listener` between our address `local` and the client's `peer`.
     pub(crate) fn new(listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
-        Self { listener, local, peer, software: OnceLock::new() }
+        Self { listener, local, peer, software: OnceLock::new(), heartbeats_of: Mutex::new(None) }
+    }
+
+    /// A broker with this epoch sent a heartbeat.
+    pub(super) fn heard_of(&self, id: NodeId, broker_epoch: i64) {
+        *self.heartbeats_of.lock() = Some((id, broker_epoch));
+    }
+
+    /// The broker whose heartbeats come over this connection, with its epoch.
+    pub(super) fn heartbeats_of(&self) -> Option<(NodeId, i64)> {
+        *self.heartbeats_of.lock()
     }
 
     /// Host and port that the client is told to connect to.

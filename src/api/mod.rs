@@ -13,7 +13,7 @@ mod api_versions;
 mod assign_replicas_to_dirs;
 pub(crate) mod authorized;
 pub(crate) mod auto_create;
-mod broker_heartbeat;
+pub(crate) mod broker_heartbeat;
 mod broker_registration;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
