@@ -392,10 +392,10 @@ async fn open(
     })
     .await?;
     let groups = groups::open(&metadata, Arc::clone(&logs), clock.clone(), config);
-    let transactions = Transactions::new(clock.clone(), &logs, &metadata, &groups, config);
-    let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let peers = PeerOptions::new(&config.node_id.to_string(), clock.clone());
-    let controller = ControllerChannel::new(metadata.active_controller(), peers);
+    let controller = Arc::new(ControllerChannel::new(metadata.active_controller(), peers));
+    let transactions = Transactions::new(&clock, &logs, &metadata, &groups, &controller, config);
+    let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     Ok(Arc::new(BrokerHandles {
         node_id: config.node_id,
         cluster_id: Arc::clone(metadata.cluster_id()),
@@ -407,6 +407,7 @@ async fn open(
         groups,
         transactions: transactions.coordinator,
         markers: transactions.markers,
+        verifier: transactions.verifier,
         metrics: Metrics::new(),
         clock,
         fetch_sessions: FetchSessions::new(sessions),

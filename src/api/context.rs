@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
+use super::verification::Verifier;
 use crate::client::ControllerChannel;
 use crate::clock::Clock;
 use crate::config::listener::ListenerKind;
@@ -30,14 +31,16 @@ pub(crate) struct BrokerHandles {
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: Arc<Metadata>,
     /// The way of forwarded requests to the active controller.
-    pub(crate) controller: ControllerChannel,
+    pub(crate) controller: Arc<ControllerChannel>,
     pub(crate) logs: Arc<LogManager>,
     /// How this broker's replicas follow their leaders.
     pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
-    /// Where markers of transactions are written.
+    /// Where the markers go that other brokers write: the partitions of this one.
     pub(crate) markers: Arc<dyn MarkerSink>,
+    /// Asks the coordinators of transactions.
+    pub(crate) verifier: Verifier,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) fetch_sessions: FetchSessions,

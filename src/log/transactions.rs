@@ -27,7 +27,7 @@ const MARKER_VERSION: i16 = 0;
 const INDEX_VERSION: u8 = 1;
 
 /// How a producer's transaction ended (`EndTransactionMarker`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Marker {
     pub producer_id: ProducerId,
     pub producer_epoch: ProducerEpoch,
