@@ -45,7 +45,7 @@ impl MarkerSink for OwnPartitions {
         let topic_id = image.topics.get(&partition.topic).map(|topic| topic.id).unwrap_or_default();
         let log = self.logs.get(topic_id, partition.partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let pending = log.append_marker(marker, Origin::Internal, Ops::new()).map_err(|error| error.code)?;
-        Ok(Box::pin(async move { pending.await.map(drop).map_err(|error| error.code) }))
+        Ok(Box::pin(async move { pending.committed().await.map(drop).map_err(|error| error.code) }))
     }
 }
 
