@@ -17,6 +17,8 @@ endif
 ARGS ?=
 # How often torture-kill kills the broker.
 KILLS ?= 2000
+# For how long torture does harm to a cluster.
+MINUTES ?= 10
 # What `make bench` does less or more than usual: QUICK=1, FULL=1, ONLY=names of workloads or their beginnings, ROUNDS=3.
 QUICK ?=
 FULL ?=
@@ -92,9 +94,24 @@ fuzz: setup ## Fuzz the decoding of requests until stopped, with nightly Rust. F
 	mkdir -p $(TARGET_DIR) && cd protocol-tests/fuzz && rustc --edition 2024 -o $(TARGET_DIR)/fuzz-seeds seeds.rs && $(TARGET_DIR)/fuzz-seeds
 	cd protocol-tests && cargo +nightly fuzz run requests -- $(FUZZ_ARGS)
 
+# Simulation of the cluster: how many seeds, or one alone with its trace; the worlds are those of src/sim.
+SEEDS ?= 2000
+SEED ?=
+WORLD ?=
+# Optimised, but without the slow linking of what is released.
+.PHONY: sim
+sim: setup rocksdb ## The cluster in a world of its own, from SEEDS=2000 seeds, and its mutants. WORLD=quorum SEED=7 repeats one, with its trace
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	KLAMM_SIM_SEEDS=$(SEEDS) $(if $(SEED),KLAMM_SIM_SEED=$(SEED)) \
+	  cargo test --release --locked --lib sim::tests::$(if $(SEED),$(WORLD)_survives) -- --nocapture --test-threads 1
+
 .PHONY: torture-kill
 torture-kill: test-build ## Kill the broker under load again and again and look for every acknowledged record. KILLS=2000
 	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_KILLS=$(KILLS) $(CARGO_TEST) --test kill -- --nocapture
+
+.PHONY: torture
+torture: test-build ## Kill, freeze and cut off the nodes of a cluster under load, and look for every acknowledged record. MINUTES=10
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_TORTURE_MINUTES=$(MINUTES) $(CARGO_TEST) --test cluster_torture -- --nocapture
 
 # Results of a part, or of a quick run, do not replace the report that is kept with the sources.
 BENCH_REPORT := $(if $(ONLY)$(QUICK),$(TARGET_DIR)/bench/BENCHMARKS.md,BENCHMARKS.md)
@@ -103,6 +120,10 @@ bench: build setup-bench ## klamm and Apache Kafka under the same load, in turn;
 	mkdir -p $(TARGET_DIR)/bench
 	ulimit -n "$$(ulimit -Hn)"; KLAMM_BIN=$(TARGET_DIR)/release/klamm cargo run --release --locked -p bench -- compare \
 	  --scratch $(TARGET_DIR)/bench --report $(BENCH_REPORT) $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: bench-recovery
+bench-recovery: build setup-bench ## How long three nodes of klamm and of Apache Kafka need after a failure; writes RECOVERY.md
+	KLAMM_BIN=$(TARGET_DIR)/release/klamm cargo run --release --locked -p bench -- recovery --report RECOVERY.md --rounds $(or $(ROUNDS),3)
 
 .PHONY: setup-bench
 setup-bench:

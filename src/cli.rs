@@ -155,7 +155,7 @@ pub struct ClusterOptions {
     /// How many nodes, each broker and controller
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: u16,
-    /// The port of the first node; the others get the next ones, and 0 means any that are free
+    /// The port of the first node; the others get the next ones, and 0 means any that are free (with --ephemeral)
     #[arg(long, value_name = "PORT", default_value_t = 9092)]
     pub port: u16,
 }

@@ -83,4 +83,6 @@ pub mod types;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tidy;

@@ -79,6 +79,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "types",
         ],
     ),
+    // The simulation: the real cores in a world that is made up.
+    ("sim", &["config", "error", "log", "metadata", "quorum", "replication", "types"]),
     ("cli", &["config", "error", "types"]),
 ];
 

@@ -30,6 +30,9 @@ pub enum ClusterError {
         /// How many nodes.
         nodes: u16,
     },
+    /// The nodes of a directory that stays are found again by their ports.
+    #[error("--port 0 needs --ephemeral: nodes that are started again find each other by their ports")]
+    NoPort,
     /// A node did not come to serve.
     #[error("node {id} ended before it served: {status}")]
     NotServing {
@@ -118,6 +121,9 @@ impl Options {
     /// One sentence; no node runs then.
     pub async fn run_cluster(&self, cluster: &ClusterOptions) -> Result<(), ClusterError> {
         let began = Instant::now();
+        if cluster.port == 0 && !self.ephemeral {
+            return Err(ClusterError::NoPort);
+        }
         let kept = if self.ephemeral { None } else { Some(self.cluster_directory(cluster)?) };
         let temporary = tempfile::Builder::new().prefix("klamm-cluster-").tempdir()?;
         let directory = kept.unwrap_or_else(|| temporary.path().to_owned());

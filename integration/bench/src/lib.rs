@@ -4,6 +4,7 @@ pub mod batch;
 pub mod compare;
 pub mod load;
 pub mod process;
+pub mod recovery;
 pub mod server;
 pub mod stats;
 pub mod topic;

@@ -15,6 +15,7 @@ use bench::load::latency::Latency;
 use bench::load::produce::Produce;
 use bench::load::requests::Requests;
 use bench::load::{Broker, Limit, Shown};
+use bench::recovery::{RecoveryOptions, recovery};
 use bench::server::Registry;
 use bench::topic::Topic;
 use clap::{Args, Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Command {
     Load(Load),
     /// klamm and Apache Kafka in turn, and a report
     Compare(Options),
+    /// How long three nodes of either need after one of them failed
+    Recovery(RecoveryOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -256,6 +259,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Load(one) => load(one).map(|shown| print!("{shown}")),
+        Command::Recovery(options) => recovery(options).map(|report| print!("{report}")),
         Command::Compare(options) => {
             let registry = Registry::default();
             clean_when_interrupted(registry.clone());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_quorum_response::PartitionData as QuorumDescription;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -119,16 +120,27 @@ impl Routes {
     /// The quorum's epoch and who leads in it.
     #[must_use]
     pub fn quorum_epoch(&self) -> Option<(i32, i32)> {
+        self.quorum().map(|found| (found.leader_epoch, found.leader_id.0))
+    }
+
+    /// Who votes.
+    #[must_use]
+    pub fn voters(&self) -> Option<Vec<i32>> {
+        self.quorum().map(|found| found.current_voters.iter().map(|voter| voter.replica_id.0).collect())
+    }
+
+    fn quorum(&self) -> Option<QuorumDescription> {
         let partition = PartitionData::default().with_partition_index(0);
         let topic =
             TopicData::default().with_topic_name(name("__cluster_metadata")).with_partitions(vec![partition]);
         let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
         self.ask(|connection| {
             let response = connection.call(1, &request)?;
-            let found = response.topics.first().and_then(|topic| topic.partitions.first());
-            let found = found.filter(|found| response.error_code == 0 && found.error_code == 0);
-            let found = found.ok_or_else(|| io::Error::other("no answer about the quorum"))?;
-            Ok((found.leader_epoch, found.leader_id.0))
+            let error_code = response.error_code;
+            let found =
+                response.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+            let found = found.filter(|found| error_code == 0 && found.error_code == 0);
+            found.ok_or_else(|| io::Error::other("no answer about the quorum"))
         })
     }
 

@@ -441,13 +441,18 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.id == id).unwrap_or_else(|| panic!("there is no node {id}"))
     }
 
-    /// The network between isolated nodes.
-    ///
-    /// # Panics
-    /// When they are not isolated.
-    #[must_use]
-    pub fn network(&self) -> &Network {
-        self.network.as_ref().expect("the layout asks for isolated nodes")
+    fn namespace(&self, id: i32) -> &Namespace {
+        self.node(id).namespace.as_ref().expect("the layout asks for isolated nodes")
+    }
+
+    /// Loses what one isolated node sends to another one; what comes back still arrives.
+    pub fn cut(&self, from: i32, to: i32) {
+        self.namespace(from).cut(self.namespace(to));
+    }
+
+    /// Undoes [`Self::cut`].
+    pub fn heal(&self, from: i32, to: i32) {
+        self.namespace(from).heal(self.namespace(to));
     }
 
     /// Waits until the brokers that run are all in the metadata that each of them gives.

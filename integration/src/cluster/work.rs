@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Cluster;
 use super::client::{Reader, Routes, Writer, commit, committed};
 use super::ledger::Ledger;
-use super::{Cluster, PATIENCE};
 use crate::load::Shape;
 
 const GROUP: &str = "workers";
@@ -268,21 +268,4 @@ fn compare_replicas(cluster: &mut Cluster, ledger: &Ledger, shape: &Shape) -> u6
         }
     }
     compared
-}
-
-/// How long the acknowledgement of one record takes from now on, tried again and again at whoever leads.
-///
-/// # Panics
-/// When there is none within [`PATIENCE`].
-#[must_use]
-pub fn time_to_write(routes: &Routes, shape: &Shape) -> Duration {
-    let began = Instant::now();
-    let mut routes = routes.clone().patient_for(Duration::from_millis(400));
-    crate::until("a record to be acknowledged", PATIENCE, || {
-        let first = crate::load::Identity { producer: 0, count: 0 };
-        let mut connection = routes.leader(&shape.topic, 0).ok()?;
-        let (code, _) = crate::load::produce(&mut connection, shape, 0, first).ok()?;
-        (code == 0).then_some(())
-    });
-    began.elapsed()
 }

@@ -160,8 +160,12 @@ impl QuorumCore {
             Role::Unattached(role) => free(role.leader, role.voted),
             Role::Prospective(role) => free(role.leader, role.voted),
             Role::Candidate(_) | Role::Resigned(_) => pre_vote && up_to_date,
-            // Who hears from its leader does not help to depose it.
-            Role::Follower(role) => pre_vote && up_to_date && !role.has_fetched,
+            // Who hears from its leader does not help to depose it. An observer that no longer does stays a follower, and
+            // may be needed: others know already that it votes now (Kafka's never helps again).
+            Role::Follower(role) => {
+                let hears = role.has_fetched && self.now_ms < role.fetch_until_ms;
+                pre_vote && up_to_date && !hears
+            }
             Role::Leader(_) => false,
         }
     }

@@ -183,12 +183,13 @@ impl QuorumCore {
 
     /// What is written before this offset is committed, changes of the voters among it.
     pub(super) fn voters_committed(&mut self, high_watermark: Offset) {
-        let is_voter = self.is_voter();
+        let (is_voter, named_at) = (self.is_voter(), self.membership.voters_offset());
         let Role::Leader(leader) = &mut self.role else { return };
         let done = |offset: Offset| offset < high_watermark;
+        // A leader that does not vote has led until that was committed, whether or not anybody still waits for it
+        // (Kafka's goes on leading when the request has timed out).
+        leader.resigning |= !is_voter && named_at.is_some_and(done);
         if let Some(Removing { token, .. }) = leader.removing.take_if(|removing| done(removing.offset)) {
-            // A leader that does not vote has led until this was committed.
-            leader.resigning |= !is_voter;
             self.actions.push(Action::Reply(token, Response::RemoveVoter(Ok(()))));
         }
         if leader.adding.as_ref().is_some_and(|adding| adding.offset.is_some_and(done)) {
