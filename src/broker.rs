@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
+use crate::api::broker_heartbeat::look_after_brokers;
 use crate::api::fetch_session::FetchSessions;
 use crate::api::local::OwnController;
 use crate::api::{BrokerHandles, FetchBounds, Listener};
@@ -184,6 +185,7 @@ impl Broker {
         run_retention(&handles, &config, &tasks);
         run_cleaner(&handles, &tasks);
         run_metrics_upkeep(&handles, &tasks);
+        run_lookout(&handles, &tasks);
         let channel = controller_channel(&handles, &own_controller);
         let lifecycle = lifecycle::start(&handles, Arc::clone(&channel), &tasks);
         let mut broker = Self {
@@ -390,10 +392,10 @@ async fn open(
     })
     .await?;
     let groups = groups::open(&metadata, Arc::clone(&logs), clock.clone(), config);
-    let transactions = Transactions::new(clock.clone(), &logs, &metadata, &groups, config);
-    let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let peers = PeerOptions::new(&config.node_id.to_string(), clock.clone());
-    let controller = ControllerChannel::new(metadata.active_controller(), peers);
+    let controller = Arc::new(ControllerChannel::new(metadata.active_controller(), peers));
+    let transactions = Transactions::new(&clock, &logs, &metadata, &groups, &controller, config);
+    let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     Ok(Arc::new(BrokerHandles {
         node_id: config.node_id,
         cluster_id: Arc::clone(metadata.cluster_id()),
@@ -405,6 +407,7 @@ async fn open(
         groups,
         transactions: transactions.coordinator,
         markers: transactions.markers,
+        verifier: transactions.verifier,
         metrics: Metrics::new(),
         clock,
         fetch_sessions: FetchSessions::new(sessions),
@@ -482,6 +485,14 @@ fn run_retention(handles: &Arc<BrokerHandles>, config: &BrokerConfig, tasks: &Ta
     });
     tasks.spawn(async move {
         syncing.run_until_cancelled(syncs.run_syncs()).await;
+    });
+}
+
+/// Finds brokers whose process is gone, when this node becomes the active controller.
+fn run_lookout(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
+    let (lookout, stopping) = (look_after_brokers(Arc::clone(handles)), handles.stopping.clone());
+    tasks.spawn(async move {
+        stopping.run_until_cancelled(lookout).await;
     });
 }
 

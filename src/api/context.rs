@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
+use super::verification::Verifier;
 use crate::client::ControllerChannel;
 use crate::clock::Clock;
 use crate::config::listener::ListenerKind;
@@ -29,14 +31,16 @@ pub(crate) struct BrokerHandles {
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: Arc<Metadata>,
     /// The way of forwarded requests to the active controller.
-    pub(crate) controller: ControllerChannel,
+    pub(crate) controller: Arc<ControllerChannel>,
     pub(crate) logs: Arc<LogManager>,
     /// How this broker's replicas follow their leaders.
     pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
-    /// Where markers of transactions are written.
+    /// Where the markers go that other brokers write: the partitions of this one.
     pub(crate) markers: Arc<dyn MarkerSink>,
+    /// Asks the coordinators of transactions.
+    pub(crate) verifier: Verifier,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) fetch_sessions: FetchSessions,
@@ -100,12 +104,24 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// Name and version of the client's library, once it has told them (KIP-511).
     pub(crate) software: OnceLock<(String, String)>,
+    /// The broker whose heartbeats come over this connection, with its epoch.
+    heartbeats_of: Mutex<Option<(NodeId, i64)>>,
 }
 
 impl Connection {
     /// A connection over `listener` between our address `local` and the client's `peer`.
     pub(crate) fn new(listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
-        Self { listener, local, peer, software: OnceLock::new() }
+        Self { listener, local, peer, software: OnceLock::new(), heartbeats_of: Mutex::new(None) }
+    }
+
+    /// A broker with this epoch sent a heartbeat.
+    pub(super) fn heard_of(&self, id: NodeId, broker_epoch: i64) {
+        *self.heartbeats_of.lock() = Some((id, broker_epoch));
+    }
+
+    /// The broker whose heartbeats come over this connection, with its epoch.
+    pub(super) fn heartbeats_of(&self) -> Option<(NodeId, i64)> {
+        *self.heartbeats_of.lock()
     }
 
     /// Host and port that the client is told to connect to.

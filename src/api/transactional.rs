@@ -56,11 +56,7 @@ pub(super) async fn verify(
     let client_version = if supports.epoch_bump() { EPOCH_BUMP_FROM } else { 0 };
     let request =
         InTransaction { transactional_id, producer, partitions: partitions.clone(), client_version };
-    let verified = if supports.epoch_bump() {
-        broker.transactions.add_partitions(request).await.map(|()| Vec::new())
-    } else {
-        broker.transactions.verify_partitions(request).await
-    };
+    let verified = broker.verifier.verify(request, !supports.epoch_bump()).await;
     let told = |code| told_to_clients(code, supports);
     match verified {
         Ok(verified) => {

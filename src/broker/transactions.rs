@@ -7,55 +7,68 @@ use futures_util::future::BoxFuture;
 
 use super::groups::led;
 use crate::api::init_producer_id::ProducerIds;
+use crate::api::markers::{AllPartitions, OwnPartitions};
+use crate::api::peers::Peers;
+use crate::api::verification::Verifier;
+use crate::client::{ControllerChannel, PeerOptions};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
 use crate::group::coordinator::GroupCoordinator;
-use crate::log::{LogManager, Marker, Ops, Origin};
+use crate::log::LogManager;
 use crate::metadata::image::{Delta, TRANSACTION_VERSION};
 use crate::metadata::{Image, ImageListener, Metadata};
 use crate::transaction::coordinator::{ProducerIdSource, TransactionCoordinator};
-use crate::transaction::markers::{MarkerSink, WrittenMarker};
 use crate::transaction::settings::TransactionSettings;
-use crate::types::{CONSUMER_OFFSETS_TOPIC, NodeId, ProducerId, TRANSACTION_STATE_TOPIC, TopicPartition};
+use crate::types::{NodeId, ProducerId, TRANSACTION_STATE_TOPIC};
 
 /// The transaction coordinator with what it needs.
 pub(super) struct Transactions {
     pub(super) coordinator: Arc<TransactionCoordinator>,
-    pub(super) markers: Arc<dyn MarkerSink>,
+    pub(super) markers: Arc<OwnPartitions>,
+    pub(super) verifier: Verifier,
     pub(super) producer_ids: Arc<ProducerIds>,
 }
 
 impl Transactions {
     /// Makes a coordinator that follows the metadata.
     pub(super) fn new(
-        clock: Clock,
+        clock: &Clock,
         logs: &Arc<LogManager>,
         metadata: &Arc<Metadata>,
         groups: &Arc<GroupCoordinator>,
+        controller: &Arc<ControllerChannel>,
         config: &BrokerConfig,
     ) -> Self {
-        let markers: Arc<dyn MarkerSink> = Arc::new(Partitions {
+        let markers = Arc::new(OwnPartitions {
             metadata: Arc::clone(metadata),
             logs: Arc::clone(logs),
             groups: Arc::clone(groups),
         });
-        let producer_ids = Arc::<ProducerIds>::default();
-        let source = Source { metadata: Arc::clone(metadata), producer_ids: Arc::clone(&producer_ids) };
+        let peers = |purpose: &str| {
+            let client_id = format!("broker-{}-{purpose}", config.node_id);
+            Peers::new(config, PeerOptions::new(&client_id, clock.clone()))
+        };
+        let timeout_ms = i64::from(config.request_timeout_ms);
+        let all = AllPartitions::new(Arc::clone(&markers), peers("txn-marker-sender"), timeout_ms);
+        let producer_ids = ProducerIds::new(metadata, controller);
+        let source = Source(Arc::clone(&producer_ids));
         let coordinator = TransactionCoordinator::new(
-            clock,
+            clock.clone(),
             Arc::clone(logs),
             settings(config),
-            Arc::clone(&markers),
+            Arc::new(all),
             Arc::new(source),
         );
+        let verifier =
+            Verifier::new(metadata, &coordinator, clock.clone(), config, peers("add-partitions-to-txn"));
         let followed = Arc::new(TransactionsFollowMetadata {
             node_id: config.node_id,
             transactions: Arc::clone(&coordinator),
         });
         metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
         followed.lead(&metadata.image());
-        Self { coordinator, markers, producer_ids }
+        Self { coordinator, markers, verifier, producer_ids }
     }
 }
 
@@ -72,37 +85,13 @@ fn settings(config: &BrokerConfig) -> TransactionSettings {
     }
 }
 
-/// The partitions of this broker, as far as markers are written to them.
-struct Partitions {
-    metadata: Arc<Metadata>,
-    logs: Arc<LogManager>,
-    groups: Arc<GroupCoordinator>,
-}
-
-impl MarkerSink for Partitions {
-    fn begin(&self, partition: &TopicPartition, marker: &Marker) -> Result<WrittenMarker, ErrorCode> {
-        let image = self.metadata.image();
-        let topic = image.topics.get(&partition.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        topic.partition(partition.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        if &*partition.topic == CONSUMER_OFFSETS_TOPIC {
-            return Ok(Box::pin(self.groups.end_transaction(partition.partition, *marker)?));
-        }
-        let log = self.logs.get(topic.id, partition.partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
-        let pending = log.append_marker(marker, Origin::Internal, Ops::new()).map_err(|error| error.code)?;
-        Ok(Box::pin(async move { pending.await.map(drop).map_err(|error| error.code) }))
-    }
-}
-
 /// The broker's producer ids.
-struct Source {
-    metadata: Arc<Metadata>,
-    producer_ids: Arc<ProducerIds>,
-}
+struct Source(Arc<ProducerIds>);
 
 impl ProducerIdSource for Source {
     fn next(&self) -> BoxFuture<'static, Result<ProducerId, ErrorCode>> {
-        let (metadata, producer_ids) = (Arc::clone(&self.metadata), Arc::clone(&self.producer_ids));
-        Box::pin(async move { producer_ids.next(&metadata).await.map_err(|error| error.code) })
+        let producer_ids = Arc::clone(&self.0);
+        Box::pin(async move { producer_ids.next().await })
     }
 }
 

@@ -46,6 +46,11 @@ struct InFlight {
     answer: oneshot::Sender<Result<(i16, Bytes), ClientError>>,
 }
 
+/// Whether nobody listens there, as the operating system of that machine says. No answer at all says nothing.
+pub async fn is_refused(address: &Address, options: &PeerOptions) -> bool {
+    dial(address, options).await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Opens a socket. Encrypted connections begin here too, once there are some: what stands behind reads and writes any
 /// stream of bytes.
 pub(super) async fn dial(address: &Address, options: &PeerOptions) -> io::Result<TcpStream> {

@@ -17,6 +17,7 @@ mod versions;
 use std::fmt;
 use std::sync::Arc;
 
+pub use connection::is_refused;
 pub use controller::{ActiveController, ControllerAnswer, ControllerChannel, LocalController};
 pub use peer::{Answered, Peer, PeerOptions};
 

@@ -17,7 +17,7 @@ use crate::error::{ErrorCode, StorageError};
 use crate::log::batch::{BatchBuilder, BatchView, TRANSACTIONAL};
 use crate::log::{AppendError, Marker, Origin, Partition, PendingAppend as LogAppend};
 use crate::protocol::wire::EncodeError;
-use crate::shard::{Core, Journal, Loaded, Materialised, PendingAppend, committed, damaged, load};
+use crate::shard::{Core, Journal, Loaded, Materialised, PendingAppend, damaged, load};
 use crate::storage::{Durability, Key, KeyPrefix, Ops, Purpose, Store};
 use crate::types::{LeaderEpoch, ProducerEpoch, ProducerId, TimestampMs};
 
@@ -151,17 +151,16 @@ impl Journal<GroupCore> for GroupJournal {
             }
         }
         let pending = batches.finish()?;
-        let Some(last) = pending.last().map(|pending| pending.expected().last_offset) else {
+        if pending.is_empty() {
             return Ok(None);
-        };
-        let (partition, leader_epoch) = (self.partition.clone(), self.leader_epoch);
+        }
+        let partition = self.partition.clone();
         Ok(Some(Box::pin(async move {
-            let written = try_join_all(pending).await;
-            written.map_err(|error| {
+            let committed = try_join_all(pending.into_iter().map(LogAppend::committed)).await;
+            committed.map(drop).map_err(|error| {
                 error!(partition = partition.name(), %error, "group records could not be written");
                 told_to_clients(error.code)
-            })?;
-            committed(&partition, leader_epoch, last + 1).await.map_err(told_to_clients)
+            })
         })))
     }
 
@@ -276,9 +275,10 @@ impl<'a> Batches<'a> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other codes mean the same to everybody")]
 fn told_to_clients(code: ErrorCode) -> ErrorCode {
     match code {
-        ErrorCode::UnknownTopicOrPartition | ErrorCode::NotEnoughReplicas | ErrorCode::RequestTimedOut => {
-            ErrorCode::CoordinatorNotAvailable
-        }
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
         ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge | ErrorCode::InvalidFetchSize => {
             ErrorCode::UnknownServerError

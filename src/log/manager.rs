@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -103,7 +103,6 @@ impl LogManager {
             lag_time_max_ms: settings.replica_lag_time_max_ms,
             joins: Joins::default(),
             isr_changes: Mutex::default(),
-            truncations: OnceLock::new(),
         });
         let config = Arc::new(TopicConfig::default());
         let mut topics: HashMap<Uuid, Topic> = HashMap::new();

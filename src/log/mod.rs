@@ -57,7 +57,6 @@ pub use manager::{LogManager, LogSettings};
 pub use partition::{Partition, PendingAppend};
 pub use role::{Following, IsrChanges, ReplicaFetch};
 pub use transactions::{AbortedTransaction, Marker};
-pub use truncate::TruncationListener;
 pub use types::{
     Acks, ActiveProducer, AppendError, Appended, FoundOffset, Isolation, OffsetQuery, Offsets, Origin, Read,
     ReadUpTo,

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,6 @@ use super::role::{IsrChanges, Joins, Role};
 use super::settings::LogConfig;
 use super::state::{PartitionState, Segment};
 use super::tail::{Tail, Tails};
-use super::truncate::TruncationListener;
 use super::types::{Acks, ActiveProducer, AppendError, Appended, Offsets, Origin};
 use super::validate::{Valid, into_mut, validate};
 use super::verification::Verification;
@@ -52,8 +51,6 @@ pub(super) struct Shared {
     /// Led partitions that a follower asks to be in sync with.
     pub(super) joins: Joins,
     pub(super) isr_changes: Mutex<IsrChanges>,
-    /// Who hears that the end of a log is taken back.
-    pub(super) truncations: OnceLock<Weak<dyn TruncationListener>>,
 }
 
 impl Shared {
@@ -571,18 +568,38 @@ impl Partition {
     /// # Errors
     /// When the store can not be read.
     pub fn view_end(&self) -> Result<Option<Offset>, StorageError> {
-        let value = self.shared.store.get(&Key::CoordinatorView { partition: self.id })?;
-        let end = value.and_then(|value| Some(Offset::from_be_bytes((*value).try_into().ok()?)));
-        Ok(end.filter(|end| *end <= self.inner.lock().log_end))
+        Ok(self.stored_view_end()?.filter(|end| *end <= self.inner.lock().log_end))
     }
 
-    /// Writes what a coordinator's view has from the log up to here.
+    pub(super) fn stored_view_end(&self) -> Result<Option<Offset>, StorageError> {
+        let value = self.shared.store.get(&Key::CoordinatorView { partition: self.id })?;
+        Ok(value.and_then(|value| Some(Offset::from_be_bytes((*value).try_into().ok()?))))
+    }
+
+    /// Writes what the view of a coordinator that leads in this epoch has from the log up to here. Blocks.
     ///
     /// # Errors
-    /// When the store can not be written.
-    pub fn save_view(&self, mut view: Ops, end: Offset) -> Result<(), StorageError> {
+    /// When the store can not be written, or this node does not lead in this epoch any more.
+    pub fn save_view(
+        &self,
+        mut view: Ops,
+        end: Offset,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<(), StorageError> {
         view_covers(&mut view, self.id, end);
-        self.shared.store.commit_blocking(view, Durability::Process)
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        {
+            // Who follows another leader may have to take back what the view has.
+            let inner = self.inner.lock();
+            if inner.leader_epoch != leader_epoch || inner.role.leadership().is_none() {
+                return Err(StorageError::Write(format!("{} is led by another broker", self.name)));
+            }
+            self.shared.store.commit_then(view, Durability::Process, move |result| {
+                // Whoever gave up waiting does not hear of it.
+                let _ = sender.send(result);
+            });
+        }
+        receiver.recv().unwrap_or_else(|_| Err(closed()))
     }
 
     /// The size of the log in bytes, counted in whole segments as Kafka does.

@@ -79,7 +79,7 @@ impl Role {
         matches!(self, Self::Leader(leadership) if !leadership.has_followers())
     }
 
-    fn leadership(&self) -> Option<&Leadership> {
+    pub(super) fn leadership(&self) -> Option<&Leadership> {
         match self {
             Self::Leader(leadership) => Some(leadership),
             Self::Follower(_) | Self::Quorum { .. } | Self::Offline => None,
@@ -271,6 +271,16 @@ impl Partition {
             self.begin_epoch(&mut inner, epoch);
             inner.wake();
         }
+    }
+
+    /// Whether a batch for all replicas in sync would be taken now.
+    ///
+    /// # Errors
+    /// `NOT_ENOUGH_REPLICAS` where fewer are in sync than `min.insync.replicas`, `NOT_LEADER_OR_FOLLOWER` where this
+    /// node does not lead.
+    pub fn may_append_in_sync(&self) -> Result<(), AppendError> {
+        let min_insync_replicas = self.log_config().min_insync_replicas;
+        self.inner.lock().role.check_append(Acks::InSync, min_insync_replicas, self.name())
     }
 
     /// Whether this node leads it.

@@ -27,7 +27,7 @@ const MARKER_VERSION: i16 = 0;
 const INDEX_VERSION: u8 = 1;
 
 /// How a producer's transaction ended (`EndTransactionMarker`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Marker {
     pub producer_id: ProducerId,
     pub producer_epoch: ProducerEpoch,
@@ -233,7 +233,7 @@ impl Partition {
     ///
     /// # Errors
     /// `INVALID_PRODUCER_EPOCH` for a marker that is late, `TRANSACTION_COORDINATOR_FENCED` for one
-    /// of an older coordinator.
+    /// of an older coordinator, `NOT_ENOUGH_REPLICAS` where fewer are in sync than the topic wants.
     pub fn append_marker(
         self: &Arc<Self>,
         marker: &Marker,
@@ -248,7 +248,12 @@ impl Partition {
         let check = |producers: &Producers, _: &BatchView| {
             producers.check_marker(marker, self.name()).map(|()| Verdict::Append)
         };
-        let terms = (origin, Acks::InSync);
+        let acks = match origin {
+            // It waits by itself, with all that was written before.
+            Origin::Coordinator { .. } => Acks::Leader,
+            Origin::Client | Origin::Internal => Acks::InSync,
+        };
+        let terms = (origin, acks);
         self.enqueue(Valid { batch, log_append_time }, terms, extra, &config, now_ms, check)
     }
 

@@ -6,33 +6,18 @@
 //! of the producers that wrote what is taken back.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::batch::BatchView;
 use super::epochs::Epochs;
-use super::manager::LogManager;
 use super::partition::{Inner, Partition, put_epochs};
 use super::producers::{Producers, Rebuilding};
 use super::state::Segment;
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::storage::{Durability, Key, KeyPrefix, Ops};
 use crate::types::{Offset, ProducerId, TimestampMs};
-
-/// Hears that the end of a log is taken back, or all of it, before that is written. What it adds is written with it.
-pub trait TruncationListener: Send + Sync {
-    /// The log will end at `to`. The partition's lock is held.
-    fn truncates(&self, partition: &Partition, to: Offset, ops: &mut Ops);
-}
-
-impl LogManager {
-    /// Has `listener` told of every log whose end is taken back. There is one listener, and it stays.
-    pub fn on_truncation(&self, listener: Weak<dyn TruncationListener>) {
-        // A second one would be a mistake in the wiring of the broker, and does not replace the first.
-        let _ = self.shared().truncations.set(listener);
-    }
-}
 
 /// What a truncation finds in the log.
 struct Plan {
@@ -371,8 +356,9 @@ impl Partition {
         mut ops: Ops,
         end: Offset,
     ) -> Result<(), StorageError> {
-        if let Some(listener) = self.shared.truncations.get().and_then(Weak::upgrade) {
-            listener.truncates(self, end, &mut ops);
+        if self.stored_view_end()?.is_some_and(|covered| covered > end) {
+            // The coordinator's view has what is taken back; whoever leads next makes another one.
+            ops.delete(&Key::CoordinatorView { partition: self.id() });
         }
         ops.put(&Key::PartitionState { partition: self.id() }, inner.state().encode());
         inner.wake();

@@ -333,11 +333,11 @@ async fn a_decision_larger_than_a_batch_is_a_transaction() {
     node.metadata.decide(|_| controller::Decision { records, reply: () }).await.unwrap();
     let offset = i64::try_from(before).unwrap() + 12_001;
     node.metadata.wait_for(offset).await;
-    assert_eq!(node.metadata.image().configs().count(), 12_000);
+    assert_eq!(node.metadata.image().configs().count(), 12_001, "with that of the cluster");
     let kinds = node.kinds().split_off(before);
     assert_eq!((kinds[0], kinds[12_001], kinds.len()), (23, 24, 12_002));
     node.stop().await;
     let node = Node::start(directory.path()).await;
-    assert_eq!(node.metadata.image().configs().count(), 12_000);
+    assert_eq!(node.metadata.image().configs().count(), 12_001);
     node.stop().await;
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
 use super::connection;
-use crate::api::{BrokerHandles, Connection, Listener};
+use crate::api::{BrokerHandles, Connection, Listener, broker_heartbeat};
 
 /// How long accepting rests after an error that another attempt would meet again (no file descriptors left).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -143,12 +143,16 @@ async fn accept(
         }
     };
     let connection = Arc::new(Connection::new(Arc::clone(listener), local, peer));
-    let task = connection::serve(stream, connection, Arc::clone(broker), options.clone());
+    let task = connection::serve(stream, Arc::clone(&connection), Arc::clone(broker), options.clone());
+    let broker = Arc::clone(broker);
     let open = broker.metrics.connections(&listener.name);
     options.tasks.spawn(async move {
         open.increment(1.0);
         task.await;
         open.decrement(1.0);
         drop(admitted);
+        if !broker.stopping.is_cancelled() {
+            broker_heartbeat::closed(&broker, &connection).await;
+        }
     });
 }

@@ -85,7 +85,7 @@ fn replay<C: Core, J: Materialised<C>>(
     let partition = journal.partition();
     let (mut next, mut batches) = (range.start, 0_u64);
     while next < range.end {
-        if partition.leader_epoch() != journal.leader_epoch() {
+        if partition.leader_epoch() != journal.leader_epoch() || !partition.is_leader() {
             return Err(StorageError::Read(format!("{} is led by another broker", partition.name())));
         }
         let read = partition.read(next, READ_BYTES, true, ReadUpTo::LogEnd);
@@ -104,10 +104,10 @@ fn replay<C: Core, J: Materialised<C>>(
             // Compaction took away the last batches.
             next = range.end;
         }
-        partition.save_view(std::mem::take(&mut view), next)?;
+        partition.save_view(std::mem::take(&mut view), next, journal.leader_epoch())?;
     }
     if !view.is_empty() {
-        partition.save_view(view, range.end)?;
+        partition.save_view(view, range.end, journal.leader_epoch())?;
     }
     if batches > 0 {
         info!(partition = partition.name(), from = range.start, to = range.end, batches, "replayed the log");
@@ -132,7 +132,7 @@ pub async fn committed(
     let check = || {
         let high_watermark = partition.offsets().high_watermark;
         // Read behind the high watermark, which is another log's where the epoch is another one.
-        if partition.leader_epoch() != leader_epoch || partition.is_deleted() {
+        if partition.leader_epoch() != leader_epoch || !partition.is_leader() || partition.is_deleted() {
             return Some(Err(ErrorCode::NotLeaderOrFollower));
         }
         (high_watermark >= end).then_some(Ok(()))

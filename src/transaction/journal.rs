@@ -16,7 +16,7 @@ use super::record::{Record, decode_value, value};
 use super::settings::TransactionSettings;
 use crate::error::{ErrorCode, StorageError};
 use crate::log::batch::{BatchBuilder, BatchView};
-use crate::log::{Origin, Partition, PendingAppend as LogAppend};
+use crate::log::{Acks, Origin, Partition, PendingAppend as LogAppend};
 use crate::shard::{Core, Journal, Loaded, Materialised, PendingAppend, committed, damaged, load};
 use crate::storage::{Key, KeyPrefix, Ops, Purpose, Store};
 use crate::types::{LeaderEpoch, TimestampMs};
@@ -54,7 +54,7 @@ impl TransactionJournal {
 
     fn append_batch(&self, batch: BatchBuilder, view: Ops) -> Result<LogAppend, ErrorCode> {
         let origin = Origin::Coordinator { leader_epoch: self.leader_epoch };
-        self.partition.append(batch.build(), origin, view).map_err(|refused| {
+        self.partition.append_with(batch.build(), (origin, Acks::InSync), view, None).map_err(|refused| {
             let reason = refused.message.unwrap_or_default();
             error!(partition = self.partition.name(), reason, "transaction records were refused");
             told_to_clients(refused.code)
@@ -190,33 +190,41 @@ impl Journal<TransactionCore> for TransactionJournal {
                 coordinator.follow(index, epoch, &generation, number, event);
             }
         };
-        let offsets = self.partition.offsets();
-        let end = match pending.last() {
-            Some(last) => last.expected().last_offset + 1,
-            // What a state that was just loaded wants was decided before.
-            None if offsets.high_watermark < offsets.log_end => offsets.log_end,
-            None => {
+        let partition = Arc::clone(&self.partition);
+        if pending.is_empty() {
+            let offsets = partition.offsets();
+            if offsets.high_watermark >= offsets.log_end {
                 follow();
                 return Ok(None);
             }
-        };
-        let partition = Arc::clone(&self.partition);
+            // What a state that was just loaded wants was decided before.
+            return Ok(Some(Box::pin(async move {
+                committed(&partition, epoch, offsets.log_end).await.map_err(told_to_clients)?;
+                follow();
+                Ok(())
+            })));
+        }
         Ok(Some(Box::pin(async move {
-            try_join_all(pending).await.map_err(|error| {
+            let written = try_join_all(pending.into_iter().map(LogAppend::committed)).await;
+            written.map_err(|error| {
                 error!(partition = partition.name(), %error, "transaction records could not be written");
                 told_to_clients(error.code)
             })?;
-            committed(&partition, epoch, end).await.map_err(told_to_clients)?;
             follow();
             Ok(())
         })))
     }
 
     fn check(&self, events: &[Event]) -> Result<(), ErrorCode> {
-        let writes = events.iter().any(|event| matches!(event, Event::Record(_)));
-        match self.store.refusal(Purpose::State) {
-            Some(_) if writes => Err(told_to_clients(ErrorCode::KafkaStorageError)),
-            Some(_) | None => Ok(()),
+        if !events.iter().any(|event| matches!(event, Event::Record(_))) {
+            return Ok(());
+        }
+        if self.store.refusal(Purpose::State).is_some() {
+            return Err(told_to_clients(ErrorCode::KafkaStorageError));
+        }
+        match self.partition.may_append_in_sync() {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(told_to_clients(refused.code)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How the markers that end a transaction get into its partitions (`TransactionMarkerChannelManager`).
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, try_join_all};
 
 use super::command::EndedTransaction;
 use crate::clock::Clock;
@@ -49,40 +49,41 @@ pub(super) async fn write(
         is_commit: ended.is_commit,
         transaction_version: ended.transaction_version,
     };
-    let mut left: Vec<_> = ended.partitions.clone();
+    // Each partition goes its own way: what one waits for holds up no other.
+    let written =
+        ended.partitions.iter().map(|partition| write_one(ended, partition, &marker, clock, &begin));
+    match try_join_all(written).await {
+        Ok(_) => Written::All,
+        Err(GivenUp) => Written::GivenUp,
+    }
+}
+
+struct GivenUp;
+
+async fn write_one(
+    ended: &EndedTransaction,
+    partition: &TopicPartition,
+    marker: &Marker,
+    clock: &Clock,
+    begin: &impl Fn(&TopicPartition, &Marker) -> Option<Result<WrittenMarker, ErrorCode>>,
+) -> Result<(), GivenUp> {
     loop {
-        let mut begun = Vec::with_capacity(left.len());
-        for partition in left {
-            match begin(&partition, &marker) {
-                Some(writing) => begun.push(async move {
-                    let written = match writing {
-                        Ok(writing) => writing.await,
-                        Err(code) => Err(code),
-                    };
-                    (partition, written)
-                }),
-                None => return Written::GivenUp,
+        let written = match begin(partition, marker) {
+            Some(Ok(writing)) => writing.await,
+            Some(Err(code)) => Err(code),
+            None => return Err(GivenUp),
+        };
+        let id = &ended.transactional_id;
+        match written {
+            // A topic that is gone needs no marker.
+            Ok(()) | Err(ErrorCode::UnknownTopicOrPartition) => return Ok(()),
+            Err(code @ (ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced)) => {
+                tracing::error!(transactional_id = %id, %partition, %code, "a transaction can not be ended");
+                return Err(GivenUp);
             }
-        }
-        left = Vec::new();
-        for (partition, written) in join_all(begun).await {
-            match written {
-                // A topic that is gone needs no marker.
-                Ok(()) | Err(ErrorCode::UnknownTopicOrPartition) => {}
-                Err(code @ (ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced)) => {
-                    let id = &ended.transactional_id;
-                    tracing::error!(transactional_id = %id, %partition, %code, "a transaction can not be ended");
-                    return Written::GivenUp;
-                }
-                Err(code) => {
-                    let id = &ended.transactional_id;
-                    tracing::info!(transactional_id = %id, %partition, %code, "a marker is written again");
-                    left.push(partition);
-                }
+            Err(code) => {
+                tracing::info!(transactional_id = %id, %partition, %code, "a marker is written again");
             }
-        }
-        if left.is_empty() {
-            return Written::All;
         }
         clock.sleep_until(clock.steady_ms().saturating_add(RETRY_MS)).await;
     }

@@ -75,7 +75,7 @@ fn check(context: &Context<'_>, registration: &Registration) -> Result<(), ApiEr
     }
     if let Some(broker) = image.brokers.get(&registration.broker_id)
         && broker.incarnation_id != registration.incarnation_id
-        && soft.heartbeats.has_session(broker.id, broker.epoch, *now_ms)
+        && soft.heartbeats.has_session(broker, *now_ms)
     {
         let text = format!(
             "another broker is registered as {}; if that was this one before it restarted, its session ends soon",
@@ -162,6 +162,25 @@ fn unfenced(context: &Context<'_>, broker_id: NodeId, broker_epoch: i64) -> Vec<
     let mut records = vec![change.into()];
     records.extend(leaders::updates(context, Event::Back(broker_id), |_| false));
     records
+}
+
+/// The connection of a broker's heartbeats has closed; whether it may lead, and so has to be looked for.
+pub fn disconnected(context: &mut Context<'_>, id: NodeId, broker_epoch: i64) -> Decision<bool> {
+    context.soft.heartbeats.disconnected(id, broker_epoch);
+    let broker = context.image.brokers.get(&id).filter(|broker| broker.epoch == broker_epoch);
+    Decision::reply(broker.is_some_and(|broker| !broker.fenced))
+}
+
+/// Nobody listens any more where the broker was: its process has ended. It is fenced at once, unless it was heard of in
+/// the meantime, instead of when its session ends.
+pub fn gone(context: &mut Context<'_>, id: NodeId, broker_epoch: i64) -> Decision<()> {
+    let broker = context.image.brokers.get(&id).filter(|broker| broker.epoch == broker_epoch);
+    match broker {
+        Some(broker) if !broker.fenced && context.soft.heartbeats.is_unsure(id, broker_epoch) => {
+            fence(context, id)
+        }
+        Some(_) | None => Decision::reply(()),
+    }
 }
 
 /// Takes what it leads from a broker, and lets it lead no more.

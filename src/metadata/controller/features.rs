@@ -33,7 +33,7 @@ pub const ELR_VERSION_LATEST: i16 = 1;
 const METADATA_CHANGED_AT: [i16; 9] = [7, 8, 11, 13, 14, 15, 17, 23, 30];
 
 /// The `metadata.version` (4.0-IV1) whose records have eligible leader replicas.
-const ELR_SINCE: i16 = 23;
+pub(super) const ELR_SINCE: i16 = 23;
 
 /// What this version of klamm supports. A feature stands here once all of it is served.
 pub fn supported() -> Vec<FeatureRange> {

@@ -13,6 +13,9 @@ use crate::types::{NodeId, Offset};
 enum Heard {
     /// It registered, and said nothing since.
     Never,
+    /// At this time of the steady clock, in milliseconds, and nothing says that it is still there: its connection has
+    /// closed, or it was another controller that heard of it.
+    Unsure(i64),
     /// At this time of the steady clock, in milliseconds.
     At(i64),
     /// It runs in the controller's own process: as long as somebody could ask, it is there.
@@ -54,7 +57,7 @@ impl Heartbeats {
     /// The heartbeats as a controller begins with them: who is not fenced counts as heard of just now.
     pub fn activate(image: &Image, now_ms: i64, session_timeout_ms: i64) -> Self {
         let contact = |broker: &BrokerImage| Contact {
-            heard: if broker.fenced { Heard::Never } else { Heard::At(now_ms) },
+            heard: if broker.fenced { Heard::Never } else { Heard::Unsure(now_ms) },
             ..Contact::new(broker.epoch, image.offset)
         };
         let contacts = image.brokers.values().map(|broker| (broker.id, contact(broker))).collect();
@@ -110,12 +113,28 @@ impl Heartbeats {
         image.brokers.values().filter(|broker| broker.is_active()).all(|broker| seen(broker))
     }
 
-    /// Whether the broker with this epoch may still be alive.
-    pub(super) fn has_session(&self, id: NodeId, epoch: i64, now_ms: i64) -> bool {
+    /// The connection has closed over which heartbeats came.
+    pub(super) fn disconnected(&mut self, id: NodeId, epoch: i64) {
+        if let Some(contact) = self.contacts.get_mut(&id).filter(|contact| contact.epoch == epoch)
+            && let Heard::At(heard_ms) = contact.heard
+        {
+            contact.heard = Heard::Unsure(heard_ms);
+        }
+    }
+
+    /// Whether nothing says that the broker with this epoch is still there.
+    pub(super) fn is_unsure(&self, id: NodeId, epoch: i64) -> bool {
         let contact = self.contacts.get(&id).filter(|contact| contact.epoch == epoch);
+        contact.is_some_and(|contact| matches!(contact.heard, Heard::Unsure(_)))
+    }
+
+    /// Whether this broker is alive, as far as anybody can know: another process can not be it then. One that was
+    /// fenced, or whose connection has closed, may have restarted (Kafka's waits for the end of its session).
+    pub(super) fn has_session(&self, broker: &BrokerImage, now_ms: i64) -> bool {
+        let contact = self.contacts.get(&broker.id).filter(|contact| contact.epoch == broker.epoch);
         contact.is_some_and(|contact| match contact.heard {
-            Heard::Never => false,
-            Heard::At(heard_ms) => now_ms - heard_ms <= self.session_timeout_ms,
+            Heard::Never | Heard::Unsure(_) => false,
+            Heard::At(heard_ms) => !broker.fenced && now_ms - heard_ms <= self.session_timeout_ms,
             Heard::Always => true,
         })
     }
@@ -135,7 +154,7 @@ impl Heartbeats {
     /// Time in which the controller itself did not run is nobody's silence: everybody has half a session to be heard of.
     pub(super) fn forgive(&mut self, now_ms: i64) {
         for contact in self.contacts.values_mut() {
-            if let Heard::At(heard_ms) = &mut contact.heard {
+            if let Heard::At(heard_ms) | Heard::Unsure(heard_ms) = &mut contact.heard {
                 *heard_ms = (*heard_ms).max(now_ms - self.session_timeout_ms / 2);
             }
         }
@@ -145,10 +164,12 @@ impl Heartbeats {
         self.contacts.iter().filter_map(|(id, contact)| {
             let broker = image.brokers.get(id)?;
             match contact.heard {
-                Heard::At(heard_ms) if !broker.fenced && broker.epoch == contact.epoch => {
+                Heard::At(heard_ms) | Heard::Unsure(heard_ms)
+                    if !broker.fenced && broker.epoch == contact.epoch =>
+                {
                     Some((heard_ms, *id))
                 }
-                Heard::At(_) | Heard::Never | Heard::Always => None,
+                Heard::At(_) | Heard::Unsure(_) | Heard::Never | Heard::Always => None,
             }
         })
     }

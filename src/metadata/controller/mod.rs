@@ -104,6 +104,10 @@ impl<T> Decision<T> {
 pub type Results<T> = Vec<Result<T, ApiError>>;
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod replica_model_tests;
 #[cfg(test)]
 pub(crate) mod tests;

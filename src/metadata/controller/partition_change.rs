@@ -189,7 +189,10 @@ impl<'a> Target<'a> {
         eligible.extend(&self.partition.isr);
         eligible.sort_unstable();
         eligible.dedup();
-        eligible.retain(|id| !self.isr.contains(id) && self.unclean_shutdown != Some(*id));
+        // Kafka's keeps those that a reassignment took away; nobody could elect them, and they would be in the way of the
+        // last leader.
+        let stays = |id: &NodeId| self.replicas.contains(id) && self.unclean_shutdown != Some(*id);
+        eligible.retain(|id| stays(id) && !self.isr.contains(id));
         self.elr = eligible;
     }
 
@@ -245,7 +248,9 @@ impl<'a> Target<'a> {
     /// Who led last, where nobody is left who is known to have everything.
     fn last_leader(&self, rules: &Rules) -> Option<NodeId> {
         match self.partition.last_known_elr.as_slice() {
-            [last] if rules.elr && self.elr.is_empty() && self.isr.is_empty() => Some(*last),
+            [last] if rules.elr && self.elr.is_empty() && self.isr.is_empty() => {
+                Some(*last).filter(|last| self.replicas.contains(last))
+            }
             _ => None,
         }
     }

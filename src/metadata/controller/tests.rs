@@ -25,6 +25,11 @@ pub(crate) struct Model {
 impl Model {
     /// A cluster with the bootstrap records and these active brokers; the first one is the controller.
     pub(crate) fn with_brokers(ids: &[NodeId]) -> Self {
+        Self::at_version(features::METADATA_VERSION_LATEST, ids)
+    }
+
+    /// The same with an older `metadata.version`; before there are any, without eligible leader replicas.
+    pub(crate) fn at_version(metadata_version: i16, ids: &[NodeId]) -> Self {
         let config = BrokerConfig { num_partitions: 3, ..BrokerConfig::default() };
         let settings = Settings {
             node_id: 1,
@@ -42,6 +47,10 @@ impl Model {
         };
         let bootstrap = features::activate(&model.image, false, 1);
         model.replay(bootstrap);
+        if metadata_version < features::METADATA_VERSION_LATEST {
+            model.feature(METADATA_VERSION, metadata_version);
+            model.feature(features::ELR_VERSION, i16::from(metadata_version >= features::ELR_SINCE));
+        }
         for id in ids {
             let epoch = model.run(|context| brokers::register(context, &registration(*id, 1))).unwrap();
             model.run(|context| brokers::unfence(context, *id, epoch)).unwrap();
@@ -63,6 +72,9 @@ impl Model {
 
     fn replay(&mut self, records: Vec<Record>) {
         for record in records {
+            // It can be written at the level that the cluster works at.
+            let metadata_version = self.image.metadata_version().unwrap_or(features::METADATA_VERSION_LATEST);
+            record.encode(record.version_at(metadata_version)).unwrap();
             self.image.apply(&record).unwrap();
             self.image.offset += 1;
             self.log.push(record);
