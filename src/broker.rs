@@ -6,6 +6,8 @@
 mod groups;
 mod join;
 mod lifecycle;
+#[cfg(test)]
+mod replica_tests;
 mod transactions;
 
 use std::net::SocketAddr;
