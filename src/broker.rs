@@ -510,6 +510,7 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         metrics: Arc::clone(&handles.metrics),
         metadata: Arc::clone(&handles.metadata),
         logs: Arc::clone(&handles.logs),
+        replicas: Arc::clone(&handles.replicas),
         groups: Arc::clone(&handles.groups),
         stopping: handles.stopping.clone(),
     }

@@ -55,7 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("net", &["api", "clock", "config", "error", "metrics", "protocol", "types"]),
     // The HTTP side reads the state of all parts when it is scraped.
-    ("admin", &["clock", "config", "error", "group", "log", "metadata", "metrics", "types"]),
+    ("admin", &["clock", "config", "error", "group", "log", "metadata", "metrics", "replication", "types"]),
     (
         "broker",
         &[
@@ -70,6 +70,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metadata",
             "metrics",
             "net",
+            "protocol",
             "quorum",
             "replication",
             // Which partitions of the coordinators' topics are led.

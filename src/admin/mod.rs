@@ -17,6 +17,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::replication::manager::ReplicaManager;
 
 use scrape::Idleness;
 
@@ -28,6 +29,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub metadata: Arc<Metadata>,
     pub logs: Arc<LogManager>,
+    /// How this broker's replicas follow their leaders.
+    pub replicas: Arc<ReplicaManager>,
     pub groups: Arc<GroupCoordinator>,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,

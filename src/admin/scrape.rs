@@ -13,6 +13,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::{LogManager, Partition};
 use crate::metadata::{Image, Metadata, PartitionImage};
 use crate::metrics::{Sheet, table};
+use crate::replication::manager::FollowerState;
 use crate::types::{NodeId, Offset};
 
 /// Kafka's `BrokerState` of a broker that serves, and of one that stops.
@@ -55,6 +56,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_cluster(&sheet, &image);
     put_quorum(&sheet, &admin.metadata).await;
     put_topics(&sheet, &image, &admin.logs, admin.metadata.node_id());
+    put_followers(&sheet, &admin.replicas.followers());
     put_logs(&sheet, &partitions);
     put_cleaner(&sheet, &admin.logs);
     put_groups(&sheet, &admin.groups, &partitions).await;
@@ -198,6 +200,16 @@ fn put_topics(sheet: &Sheet, image: &Image, logs: &LogManager, node_id: NodeId) 
     ] {
         sheet.put(metric, &[], value);
     }
+}
+
+fn put_followers(sheet: &Sheet, followers: &FollowerState) {
+    for (topic, partition, lag) in &followers.lags {
+        sheet.put(&table::FETCHER_LAG, &[topic, &partition.to_string()], lag.unwrap_or(-1));
+    }
+    let max_lag = followers.lags.iter().filter_map(|(_, _, lag)| *lag).max().unwrap_or(0);
+    sheet.put(&table::FETCHER_MAX_LAG, &[], max_lag);
+    let failed = i64::try_from(followers.failed).unwrap_or(i64::MAX);
+    sheet.put(&table::FETCHER_FAILED_PARTITIONS, &[], failed);
 }
 
 fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {

@@ -91,6 +91,8 @@ pub(crate) enum Instead {
     Diverging(LeaderEpoch, Offset),
     /// The consumer had better read from this broker (KIP-392).
     Prefer(NodeId),
+    /// Nothing for now: the follower was sent as much as a throttle lets it.
+    Throttled,
 }
 
 /// A partition that a fetch reads.

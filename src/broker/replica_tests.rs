@@ -135,7 +135,7 @@ impl Follower {
     /// Follows what an image says.
     fn take(&self, image: &Image) {
         let ids: BTreeSet<Uuid> = image.topics.iter().map(|topic| topic.id).collect();
-        self.replicas.roles_change(image, &ids);
+        self.replicas.roles_change(image, &ids, &config(FOLLOWER));
         for topic in image.topics.iter() {
             for (number, partition) in topic.partitions() {
                 let log = self.logs.create(&topic.name, topic.id, number, Arc::default()).unwrap();
@@ -227,6 +227,7 @@ async fn a_follower_has_what_was_acknowledged_and_leaves_and_joins_those_in_sync
     }
     eventually("the logs are the same", || same(&ours, &theirs)).await;
     assert_eq!(follower.replicas.followers().lags, [("t".into(), 0, Some(0))]);
+    drop(ours);
     follower.stop().await;
     // Without it, a write waits until it is no longer in sync.
     let began = Instant::now();
@@ -262,7 +263,7 @@ async fn a_wiped_follower_begins_where_its_leader_does_and_a_stray_end_is_cut_of
     eventually("the follower has everything from the leader's start", || same(&ours, &theirs)).await;
     assert_eq!(ours.offsets().log_start, 4);
     // The follower leads for a while, says a wrong metadata, and appends something of an epoch that nobody knows.
-    follower.replicas.roles_change(&Image::empty(), &BTreeSet::from([id]));
+    follower.replicas.roles_change(&Image::empty(), &BTreeSet::from([id]), &config(FOLLOWER));
     let epoch = theirs.leader_epoch();
     ours.lead(crate::log::Leading {
         node_id: FOLLOWER,

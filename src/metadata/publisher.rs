@@ -23,7 +23,7 @@ pub trait ImageListener: Send + Sync {
 pub trait ReplicaListener: Send + Sync {
     /// The partitions of these topics are about to lead and to follow as the image says. Afterwards nothing is written
     /// to them that comes from a leader which is none any more.
-    fn roles_change(&self, image: &Image, topics: &BTreeSet<Uuid>);
+    fn roles_change(&self, image: &Image, topics: &BTreeSet<Uuid>, config: &BrokerConfig);
 
     /// They do.
     fn roles_changed(&self, image: &Image, topics: &BTreeSet<Uuid>);
@@ -71,7 +71,7 @@ impl Publisher {
         config: &BrokerConfig,
     ) -> Result<(), StorageError> {
         if let Some(replicas) = &self.replicas {
-            replicas.roles_change(image, topics);
+            replicas.roles_change(image, topics, config);
         }
         let mut known = topics.iter().filter_map(|id| image.topics.by_id(*id));
         known.try_for_each(|topic| self.create_missing(image, topic, config))?;

@@ -67,6 +67,9 @@ metrics! {
     Gauge UNDER_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_underminisrpartitioncount" [], "Led partitions with fewer in-sync replicas than min.insync.replicas.";
     Gauge AT_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_atminisrpartitioncount" [], "Led partitions with exactly min.insync.replicas in sync.";
     Gauge OFFLINE_REPLICA_COUNT = "kafka_server_replicamanager_offlinereplicacount" [], "Replicas on this broker in a directory that failed: 0, as a broker with a failed directory stops.";
+    Gauge FETCHER_LAG = "kafka_server_fetcherlagmetrics_consumerlag" ["topic", "partition"], "Committed records that a follower here lacks.";
+    Gauge FETCHER_MAX_LAG = "kafka_server_replicafetchermanager_maxlag" [], "The largest lag of all followers here.";
+    Gauge FETCHER_FAILED_PARTITIONS = "kafka_server_replicafetchermanager_failedpartitionscount" [], "Followers here that wait for another leader, as something went wrong.";
     Counter ISR_SHRINKS_TOTAL = "kafka_server_replicamanager_isrshrinks_total" [], "Times that a replica fell out of sync with a partition led here.";
     Counter ISR_EXPANDS_TOTAL = "kafka_server_replicamanager_isrexpands_total" [], "Times that a replica came back in sync with a partition led here.";
     Counter FAILED_ISR_UPDATES_TOTAL = "kafka_server_replicamanager_failedisrupdates_total" [], "Changes of in-sync replicas that the controller refused.";

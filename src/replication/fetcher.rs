@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::follower::{Do, FetchFrom, Fetched, Follower, FollowerLog, Want};
 use super::leader::{self, Asker, FetchAnswer, FetchLimits, OffsetsWanted, PartitionAnswer};
 use super::session::{FetchSession, SessionPartition};
+use super::throttle::{ReplicationQuota, names};
 use crate::client::{Address, Peer, PeerOptions};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
@@ -27,12 +28,17 @@ use crate::types::{LeaderEpoch, NodeId, Offset, TopicIdPartition};
 /// How often the leader is told where the logs here start, if that has changed.
 const REFRESH_MS: i64 = 500;
 
+/// How soon a partition is looked at again that is held back by a throttle.
+const THROTTLE_MS: i64 = 100;
+
 /// What all fetchers of a broker share.
 pub(super) struct Environment {
     pub(super) node_id: NodeId,
     pub(super) clock: Clock,
     pub(super) logs: Arc<LogManager>,
     pub(super) config: Arc<BrokerConfig>,
+    /// What this broker fetches for its throttled replicas.
+    pub(super) fetched: ReplicationQuota,
     /// The epoch of this broker's registration, as the published image has it.
     pub(super) broker_epoch: AtomicI64,
     /// The level of `metadata.version` in the published image.
@@ -58,6 +64,13 @@ impl Environment {
             response_max_bytes: self.config.replica_fetch_response_max_bytes,
             timeout_ms: self.config.replica_socket_timeout_ms.into(),
         }
+    }
+
+    /// Whether a log is one of those that are not fetched faster than a throttle lets them.
+    fn is_throttled(&self, log: &Partition) -> bool {
+        let named =
+            || names(&log.config().follower_replication_throttled_replicas, log.index(), self.node_id);
+        self.fetched.is_limited() && named()
     }
 
     fn backoff_ms(&self) -> i64 {
@@ -253,14 +266,23 @@ impl Fetcher {
                 state.session.remove(&key);
                 continue;
             };
+            let environment = &self.environment;
             match follower.wants(now_ms) {
+                Some(Want::Fetch(_))
+                    if !follower.is_in_sync()
+                        && environment.is_throttled(log)
+                        && environment.fetched.is_exceeded(now_ms) =>
+                {
+                    state.session.remove(&key);
+                    state.delayed.insert((now_ms + THROTTLE_MS, key));
+                }
                 Some(Want::Fetch(from)) => {
                     let partition = SessionPartition {
                         fetch_offset: from.offset,
                         log_start_offset: log.offsets().log_start,
                         current_leader_epoch: from.current_leader_epoch,
                         last_fetched_epoch: from.last_fetched_epoch,
-                        partition_max_bytes: self.environment.config.replica_fetch_max_bytes,
+                        partition_max_bytes: environment.config.replica_fetch_max_bytes,
                     };
                     state.session.set(key, partition);
                 }
@@ -296,6 +318,9 @@ impl Fetcher {
                 match followed.follower.fetched(asked, answer.fetched, &view, now_ms, backoff_ms) {
                     Do::Nothing => {}
                     Do::Append => {
+                        if self.environment.is_throttled(&followed.log) {
+                            self.environment.fetched.record(answer.records.len() as u64, now_ms);
+                        }
                         appends.extend(followed.append(answer, asked, now_ms, backoff_ms));
                     }
                     cut @ (Do::Truncate(_) | Do::StartAt(_)) => {

@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::fetcher::{Environment, Fetcher};
 use super::isr;
+use super::throttle::{ReplicationQuota, Windows, names};
 use crate::client::{Address, ControllerChannel};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::log::{BrokerStanding, Brokers, LogManager};
+use crate::log::{BrokerStanding, Brokers, LogManager, Partition};
 use crate::metadata::ReplicaListener;
 use crate::metadata::image::{Image, PartitionImage, TopicImage};
 use crate::types::{LeaderEpoch, NodeId, TopicIdPartition};
@@ -39,15 +40,36 @@ pub struct ReplicaManager {
     environment: Arc<Environment>,
     runtime: tokio::runtime::Handle,
     listener: Arc<str>,
+    /// What this broker sends to throttled replicas of others.
+    sent: ReplicationQuota,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     fetchers: HashMap<FetcherKey, Arc<Fetcher>>,
+    /// `num.replica.fetchers`.
+    fetchers_per_leader: i32,
     followed: HashMap<Uuid, HashMap<i32, Place>>,
-    /// Topics with partitions whose leader is not known to listen anywhere.
+    /// Topics with partitions that have to be followed and are not: their leader is not known to listen anywhere.
     unreachable: BTreeSet<Uuid>,
+}
+
+impl State {
+    /// Has this many connections to each leader. Where it was another number, everything is placed anew.
+    fn spread(&mut self, fetchers_per_leader: i32) {
+        if std::mem::replace(&mut self.fetchers_per_leader, fetchers_per_leader) == fetchers_per_leader {
+            return;
+        }
+        for (topic_id, places) in self.followed.drain() {
+            for (partition, place) in places {
+                if let Some(fetcher) = self.fetchers.get(&place.fetcher) {
+                    fetcher.remove(TopicIdPartition { topic_id, partition });
+                }
+            }
+            self.unreachable.insert(topic_id);
+        }
+    }
 }
 
 /// Where a partition is fetched.
@@ -70,7 +92,12 @@ impl ReplicaManager {
     /// No replicas yet. Must be called within a tokio runtime.
     pub fn new(options: ReplicaOptions) -> Arc<Self> {
         let ReplicaOptions { node_id, logs, clock, config, listener } = options;
+        let windows = Windows {
+            count: usize::try_from(config.replication_quota_window_num).unwrap_or(1),
+            length_ms: i64::from(config.replication_quota_window_size_seconds) * 1_000,
+        };
         let environment = Environment {
+            fetched: ReplicationQuota::new(windows),
             node_id,
             clock,
             logs,
@@ -84,6 +111,7 @@ impl ReplicaManager {
             environment: Arc::new(environment),
             runtime: tokio::runtime::Handle::current(),
             listener,
+            sent: ReplicationQuota::new(windows),
             state: Mutex::default(),
         })
     }
@@ -100,6 +128,29 @@ impl ReplicaManager {
         self.environment.tasks.close();
         self.environment.tasks.wait().await;
         *self.state.lock() = State::default();
+    }
+
+    /// Whether what this broker leads is not sent to a replica now: it is one of those that are throttled, it is not in
+    /// sync, and they were sent as much as they may be.
+    pub fn holds_back(&self, partition: &Partition, replica: NodeId) -> bool {
+        self.is_throttled(partition)
+            && self.sent.is_exceeded(self.environment.clock.steady_ms())
+            && partition.leading(|leadership, _| !leadership.isr().contains(&replica)).unwrap_or_default()
+    }
+
+    /// Takes note of what was sent to a replica.
+    pub fn sent(&self, partition: &Partition, bytes: u64) {
+        if bytes > 0 && self.is_throttled(partition) {
+            self.sent.record(bytes, self.environment.clock.steady_ms());
+        }
+    }
+
+    /// Whether the leader, which this broker is, sends no more than it may of a partition.
+    fn is_throttled(&self, partition: &Partition) -> bool {
+        let node_id = self.environment.node_id;
+        let named =
+            || names(&partition.config().leader_replication_throttled_replicas, partition.index(), node_id);
+        self.sent.is_limited() && named()
     }
 
     /// How the followers are.
@@ -140,8 +191,8 @@ impl ReplicaManager {
         partition.replicas.contains(&node_id) && partition.leader >= 0 && partition.leader != node_id
     }
 
-    fn fetcher_key(&self, topic: &TopicImage, number: i32, leader: NodeId) -> FetcherKey {
-        let count = i64::from(self.environment.config.num_replica_fetchers.max(1));
+    fn fetcher_key(count: i32, topic: &TopicImage, number: i32, leader: NodeId) -> FetcherKey {
+        let count = i64::from(count.max(1));
         let (high, low) = topic.id.as_u64_pair();
         let spread = (high ^ low).wrapping_add(number.unsigned_abs().into()) >> 1;
         let index = i64::try_from(spread).unwrap_or(0) % count;
@@ -159,7 +210,7 @@ impl ReplicaManager {
                 continue;
             };
             let Some(log) = self.environment.logs.get(topic.id, number) else { continue };
-            let key = self.fetcher_key(topic, number, partition.leader);
+            let key = Self::fetcher_key(state.fetchers_per_leader, topic, number, partition.leader);
             let fetcher = state.fetchers.entry(key).or_insert_with(|| {
                 let _entered = self.runtime.enter();
                 Fetcher::start(&self.environment, partition.leader, address)
@@ -177,9 +228,12 @@ impl ReplicaManager {
 
 impl ReplicaListener for ReplicaManager {
     /// Stops to fetch what has another leader, another leader epoch, or no replica here any more.
-    fn roles_change(&self, image: &Image, topics: &BTreeSet<Uuid>) {
+    fn roles_change(&self, image: &Image, topics: &BTreeSet<Uuid>, config: &BrokerConfig) {
         self.take_brokers(image);
+        self.sent.set_rate(config.leader_replication_throttled_rate());
+        self.environment.fetched.set_rate(config.follower_replication_throttled_rate());
         let mut state = self.state.lock();
+        state.spread(config.num_replica_fetchers);
         let State { fetchers, followed, .. } = &mut *state;
         for topic_id in topics {
             let Some(places) = followed.get_mut(topic_id) else { continue };

@@ -7,7 +7,8 @@
 //! These are state machines without clock, network and disk. Around them:
 //! - [`registration`] carries out what the lifecycle says;
 //! - [`manager`] has the logs of this broker follow the leaders that the image names, each over a `fetcher`, and has
-//!   `isr` ask the controller to change who is in sync.
+//!   `isr` ask the controller to change who is in sync;
+//! - [`throttle`] holds back what is copied to replicas that are being moved.
 
 mod fetcher;
 pub mod follower;
@@ -19,3 +20,4 @@ pub mod lifecycle;
 pub mod manager;
 pub mod registration;
 pub mod session;
+pub mod throttle;

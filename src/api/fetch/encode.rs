@@ -104,7 +104,7 @@ impl Writer {
         if self.version >= 11 {
             let preferred = match partition.instead {
                 Some(Instead::Prefer(id)) => id,
-                Some(Instead::Diverging(..)) | None => -1,
+                Some(Instead::Diverging(..) | Instead::Throttled) | None => -1,
             };
             self.bytes.put_i32(preferred);
         }
@@ -121,7 +121,7 @@ impl Writer {
     fn partition_tags(&mut self, partition: &PartitionAnswer) {
         let diverging = match partition.instead {
             Some(Instead::Diverging(epoch, end)) => Some((epoch, end)),
-            Some(Instead::Prefer(_)) | None => None,
+            Some(Instead::Prefer(_) | Instead::Throttled) | None => None,
         };
         self.uvarint(usize::from(diverging.is_some()) + usize::from(partition.leader.is_some()));
         if let Some((epoch, end)) = diverging {

@@ -135,7 +135,7 @@ impl PartitionAnswer {
 
     /// Whether it has to be told at once.
     fn is_urgent(&self) -> bool {
-        self.error_code != 0 || self.instead.is_some()
+        self.error_code != 0 || self.instead.is_some_and(|instead| instead != Instead::Throttled)
     }
 
     fn records_bytes(&self) -> usize {
@@ -438,6 +438,9 @@ fn count_fetch(context: &Context, fetch: &FetchContext, reads: &Reads, reader: R
             }
         };
         let bytes = answer.records_bytes() as u64;
+        if let (true, Ok(partition)) = (reader.is_follower(), &target.partition) {
+            context.broker.replicas.sent(partition, bytes);
+        }
         for counts in [&**of_topic, metrics.all_topics()] {
             counts.fetch_requests.increment(1);
             let bytes_out =

@@ -83,7 +83,7 @@ pub(super) fn prepare(
     match reader {
         Reader::Follower { id, broker_epoch } => {
             for target in &mut fetch.targets {
-                note_follower(target, id, broker_epoch);
+                note_follower(&context.broker, target, id, broker_epoch);
             }
         }
         Reader::Consumer { .. } => {
@@ -100,7 +100,7 @@ pub(super) fn prepare(
     }
 }
 
-fn note_follower(target: &mut Target, replica: NodeId, broker_epoch: i64) {
+fn note_follower(broker: &BrokerHandles, target: &mut Target, replica: NodeId, broker_epoch: i64) {
     let Ok(partition) = &target.partition else { return };
     let wanted = &target.wanted;
     let noted = partition.replica_fetch(&ReplicaFetch {
@@ -113,7 +113,9 @@ fn note_follower(target: &mut Target, replica: NodeId, broker_epoch: i64) {
     });
     match noted {
         Ok(diverging) => {
-            target.instead = diverging.map(|(epoch, end)| Instead::Diverging(epoch, end));
+            let throttled = || broker.replicas.holds_back(partition, replica).then_some(Instead::Throttled);
+            let diverging = diverging.map(|(epoch, end)| Instead::Diverging(epoch, end));
+            target.instead = diverging.or_else(throttled);
         }
         Err(code) => {
             let code = if partition.is_deleted() { ErrorCode::UnknownTopicOrPartition } else { code };
