@@ -170,7 +170,10 @@ impl Broker {
             settings.cluster_id.or_else(|| endpoints.controllers.cluster_id().filter(|_| owner.is_none()));
         let options = StoreOptions { node_id: config.node_id, cluster_id };
         let handles = open(Store::open(&data, &options)?, &config, endpoints, &data, clock).await?;
-        if let Err(error) = create_topics(&handles, settings.topics).await {
+        let leads_alone = handles.metadata.is_active();
+        let mut topics = settings.topics;
+        // Where others may lead, that is known when this node serves.
+        if leads_alone && let Err(error) = create_topics(&handles, std::mem::take(&mut topics)).await {
             handles.metadata.shutdown().await;
             return Err(error);
         }
@@ -188,6 +191,8 @@ impl Broker {
         run_cleaner(&handles, &tasks);
         run_metrics_upkeep(&handles, &tasks);
         run_lookout(&handles, &tasks);
+        // Other nodes elect a leader only if they can reach this one.
+        handles.metadata.loaded().await?;
         let channel = controller_channel(&handles, &own_controller);
         let lifecycle = lifecycle::start(&handles, Arc::clone(&channel), &tasks);
         let mut broker = Self {
@@ -204,6 +209,9 @@ impl Broker {
         if !lifecycle::joined(&broker.lifecycle.0).await {
             broker.shutdown().await;
             return Err(StartError::Registration);
+        }
+        if broker.handles.metadata.is_active() {
+            create_topics(&broker.handles, topics).await?;
         }
         broker.started_in = began.elapsed();
         Ok(broker)

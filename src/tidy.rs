@@ -55,7 +55,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("net", &["api", "clock", "config", "error", "metrics", "protocol", "types"]),
     // The HTTP side reads the state of all parts when it is scraped.
-    ("admin", &["clock", "config", "error", "group", "log", "metadata", "metrics", "replication", "types"]),
+    (
+        "admin",
+        &[
+            "clock",
+            "config",
+            "error",
+            "group",
+            "log",
+            "metadata",
+            "metrics",
+            "quorum",
+            "replication",
+            "types",
+        ],
+    ),
     (
         "broker",
         &[
@@ -180,7 +194,6 @@ fn cores_know_no_runtime_and_no_clock() {
         "src/metadata/controller",
         "src/metadata/image.rs",
         "src/quorum/core",
-        "src/quorum/single.rs",
         "src/replication/follower.rs",
         "src/replication/lifecycle.rs",
         "src/transaction/core.rs",

@@ -13,6 +13,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::{LogManager, Partition};
 use crate::metadata::{Image, Metadata, PartitionImage};
 use crate::metrics::{Sheet, table};
+use crate::quorum::RoleName;
 use crate::replication::manager::FollowerState;
 use crate::types::{NodeId, Offset};
 
@@ -54,7 +55,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_process(&sheet);
     put_broker(&sheet, idle, admin.is_ready());
     put_cluster(&sheet, &image);
-    put_quorum(&sheet, &admin.metadata).await;
+    put_quorum(&sheet, &admin.metadata);
     put_topics(&sheet, &image, &admin.logs, admin.metadata.node_id());
     put_followers(&sheet, &admin.replicas.followers());
     put_logs(&sheet, &partitions);
@@ -133,21 +134,19 @@ fn put_cluster(sheet: &Sheet, image: &Image) {
     }
 }
 
-async fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
-    // A controller that is stopping answers nobody.
-    let Ok(quorum) = metadata.describe_quorum() else { return };
-    let node_id = metadata.node_id();
-    let leads = quorum.leader == node_id;
+fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
+    // A quorum that is stopping says nothing.
+    let Some(quorum) = metadata.quorum().status() else { return };
+    let leads = quorum.role == RoleName::Leader;
     sheet.put(&table::ACTIVE_CONTROLLER_COUNT, &[], leads.into());
-    sheet.put(&table::RAFT_CURRENT_STATE, &[if leads { "leader" } else { "follower" }], 1);
-    sheet.put(&table::RAFT_CURRENT_LEADER, &[], quorum.leader.into());
+    sheet.put(&table::RAFT_CURRENT_STATE, &[quorum.role.as_str()], 1);
+    sheet.put(&table::RAFT_CURRENT_LEADER, &[], quorum.leader.unwrap_or(-1).into());
     sheet.put(&table::RAFT_CURRENT_EPOCH, &[], quorum.epoch.into());
     // Who leads has voted for itself.
-    sheet.put(&table::RAFT_CURRENT_VOTE, &[], if leads { node_id.into() } else { -1 });
-    sheet.put(&table::RAFT_HIGH_WATERMARK, &[], quorum.high_watermark);
-    if let Some(own) = quorum.voters.iter().find(|replica| replica.voter.key.id == node_id) {
-        sheet.put(&table::RAFT_LOG_END_OFFSET, &[], own.log_end);
-    }
+    let voted = if leads { quorum.leader } else { quorum.voted };
+    sheet.put(&table::RAFT_CURRENT_VOTE, &[], voted.unwrap_or(-1).into());
+    sheet.put(&table::RAFT_HIGH_WATERMARK, &[], quorum.high_watermark.unwrap_or(-1));
+    sheet.put(&table::RAFT_LOG_END_OFFSET, &[], quorum.log_end);
 }
 
 /// What the image says about each partition, and how many of those that this broker leads need attention.

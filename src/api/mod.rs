@@ -5,6 +5,7 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod add_raft_voter;
 mod allocate_producer_ids;
 mod alter_configs;
 mod alter_partition;
@@ -13,6 +14,7 @@ mod api_versions;
 mod assign_replicas_to_dirs;
 pub(crate) mod authorized;
 pub(crate) mod auto_create;
+mod begin_quorum_epoch;
 pub(crate) mod broker_heartbeat;
 mod broker_registration;
 mod consumer_group_describe;
@@ -33,10 +35,12 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod elect_leaders;
+mod end_quorum_epoch;
 mod end_txn;
 mod envelope;
 mod fetch;
 pub(crate) mod fetch_session;
+mod fetch_snapshot;
 mod find_coordinator;
 pub(crate) mod forward;
 mod heartbeat;
@@ -60,6 +64,8 @@ mod offset_for_leader_epoch;
 mod outcome;
 pub(crate) mod peers;
 mod produce;
+mod quorum;
+mod remove_raft_voter;
 mod request;
 pub(crate) mod resolve;
 mod sync_group;
@@ -68,7 +74,9 @@ mod transactional;
 mod txn_offset_commit;
 mod unregister_broker;
 mod update_features;
+mod update_raft_voter;
 pub(crate) mod verification;
+mod vote;
 mod write_txn_markers;
 
 use bytes::Bytes;
@@ -239,10 +247,14 @@ apis! {
     45 AlterPartitionReassignments 0..=1, serial alter_partition_reassignments(AlterPartitionReassignmentsRequest) on both => controller;
     46 ListPartitionReassignments 0..=0, serial list_partition_reassignments(ListPartitionReassignmentsRequest) on both => controller;
     47 OffsetDelete 0..=0, serial offset_delete(OffsetDeleteRequest);
+    52 Vote 0..=2, serial vote(VoteRequest) on controller;
+    53 BeginQuorumEpoch 0..=1, serial begin_quorum_epoch(BeginQuorumEpochRequest) on controller;
+    54 EndQuorumEpoch 0..=1, serial end_quorum_epoch(EndQuorumEpochRequest) on controller;
     55 DescribeQuorum 0..=2, serial describe_quorum(DescribeQuorumRequest) on both => controller;
     56 AlterPartition 2..=3, serial alter_partition(AlterPartitionRequest) on controller;
     57 UpdateFeatures 0..=2, serial update_features(UpdateFeaturesRequest) on both => controller;
     58 Envelope 0..=0, pipelined envelope(EnvelopeRequest) on controller;
+    59 FetchSnapshot 0..=1, serial fetch_snapshot(FetchSnapshotRequest) on controller;
     60 DescribeCluster 0..=2, serial describe_cluster(DescribeClusterRequest) on both;
     61 DescribeProducers 0..=0, serial describe_producers(DescribeProducersRequest);
     62 BrokerRegistration 0..=4, serial broker_registration(BrokerRegistrationRequest) on controller;
@@ -257,6 +269,9 @@ apis! {
     73 AssignReplicasToDirs 0..=0, serial assign_replicas_to_dirs(AssignReplicasToDirsRequest) on controller;
     74 ListConfigResources 0..=1, serial list_config_resources(ListConfigResourcesRequest);
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
+    80 AddRaftVoter 0..=1, serial add_raft_voter(AddRaftVoterRequest) on both => controller;
+    81 RemoveRaftVoter 0..=0, serial remove_raft_voter(RemoveRaftVoterRequest) on both => controller;
+    82 UpdateRaftVoter 0..=0, serial update_raft_voter(UpdateRaftVoterRequest) on controller;
 }
 
 /// The keys of Kafka's APIs are below this.

@@ -22,11 +22,11 @@ use super::controller::{
 };
 use super::follow::{Lead, Progress};
 use super::image::Image;
-use super::one_voter::OneVoter;
 use super::record::{AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, Record};
 use super::start::{self, Node};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
+use crate::quorum::Quorum;
 use crate::storage::Store;
 use crate::types::Offset;
 
@@ -59,7 +59,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<Offset, ApiError>) + Send>;
 
 /// The state of the task.
 pub(super) struct Active {
-    pub(super) quorum: Arc<OneVoter>,
+    pub(super) quorum: Arc<Quorum>,
     pub(super) store: Store,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) random: StdRng,
@@ -91,7 +91,7 @@ impl Leading {
     }
 
     /// Appends records in one batch and applies them to the head.
-    fn append(&mut self, quorum: &OneVoter, records: &[Record]) -> Result<(), ApiError> {
+    fn append(&mut self, quorum: &Quorum, records: &[Record]) -> Result<(), ApiError> {
         if records.is_empty() {
             return Ok(());
         }

@@ -16,12 +16,12 @@ use super::controller::Settings;
 use super::handle::Shared;
 use super::image::{Delta, Image};
 use super::loader::Loader;
-use super::one_voter::QuorumEvent;
 use super::publisher::{Publisher, broker_config};
-use crate::client::ActiveController;
+use crate::client::{ActiveController, Address};
 use crate::clock::Clock;
 use crate::error::StorageError;
-use crate::types::{LeaderEpoch, Offset};
+use crate::quorum::{Leadership, QuorumEvent, SnapshotReader};
+use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// How long after a failure the logs are brought in line again.
 const RETRY_MS: i64 = 1_000;
@@ -63,6 +63,7 @@ pub(super) enum First {
 /// The state of the task.
 pub(super) struct Follow {
     pub(super) events: mpsc::Receiver<QuorumEvent>,
+    pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) loader: Loader,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) publisher: Publisher,
@@ -98,6 +99,7 @@ impl Follow {
                         self.take(event);
                     }
                 }
+                Ok(()) = self.leadership.changed() => self.tell_controller(),
                 () = self.clock.sleep_until(retry_ms), if self.behind && publishing.is_none() => {
                     publishing = self.catch_up();
                 }
@@ -112,17 +114,26 @@ impl Follow {
 
     fn take(&mut self, event: QuorumEvent) {
         match event {
-            QuorumEvent::Committed(records) => {
-                for record in records {
+            QuorumEvent::Committed(committed) => {
+                let has_records = !committed.records.is_empty();
+                for record in committed.records {
                     if let Err(error) = self.loader.replay(record.offset, record.epoch, record.value) {
                         self.damaged(&error);
                     }
                 }
-                let committed = self.loader.offset();
+                let committed = committed.end_offset - 1;
                 self.progress.send_modify(|progress| progress.committed = committed);
-                if self.first == First::Led {
+                if self.first == First::Led && has_records {
                     self.first = First::Loaded;
                 }
+            }
+            QuorumEvent::Snapshot(snapshot) => {
+                let end_offset = snapshot.id().end_offset;
+                match load(snapshot) {
+                    Ok(image) => self.loader.reset(image),
+                    Err(error) => self.damaged(&error),
+                }
+                self.progress.send_modify(|progress| progress.committed = end_offset - 1);
             }
             QuorumEvent::Leading { epoch, next_offset } => {
                 if self.first == First::Activated {
@@ -133,11 +144,36 @@ impl Follow {
                 self.progress.send_modify(|progress| progress.lead = Some(lead));
                 self.shared.set_controller(ActiveController::Local);
             }
-            QuorumEvent::Resigned => {
+            QuorumEvent::Resigned { .. } => {
                 self.progress.send_modify(|progress| progress.lead = None);
-                self.shared.set_controller(ActiveController::Unknown);
+                self.tell_controller();
             }
         }
+    }
+
+    /// Who leads is the active controller. This node is it once everything before is loaded.
+    fn tell_controller(&mut self) {
+        let leads = self.progress.borrow().lead.is_some();
+        let Leadership { leader, endpoints, .. } = self.leadership.borrow_and_update().clone();
+        let controller = match (leader, endpoints.first()) {
+            (Some(leader), _) if leader == self.node_id() => {
+                if leads {
+                    ActiveController::Local
+                } else {
+                    ActiveController::Unknown
+                }
+            }
+            (Some(_), Some(endpoint)) => {
+                let host = endpoint.host.as_str().into();
+                ActiveController::Remote(Address { host, port: endpoint.port })
+            }
+            _ => ActiveController::Unknown,
+        };
+        self.shared.set_controller(controller);
+    }
+
+    fn node_id(&self) -> NodeId {
+        self.settings.node_id
     }
 
     /// A record that does not fit is left out, as a node that goes on serves more than one that ends; a node that
@@ -278,4 +314,20 @@ fn tell(old: &Image, new: &Image, delta: &Delta) {
     for (name, level) in new.features().filter(|(name, level)| old.feature(name) != *level) {
         info!(feature = name, level, "feature finalised");
     }
+}
+
+/// The image that a snapshot holds.
+fn load(mut snapshot: SnapshotReader) -> Result<Image, StorageError> {
+    let id = snapshot.id();
+    let mut loader = Loader::new();
+    while let Some(values) = snapshot.next_values()? {
+        for value in values {
+            let replayed = loader.replay(id.end_offset - 1, id.epoch, value);
+            replayed.map_err(|error| StorageError::Damaged(error.to_string()))?;
+        }
+    }
+    let mut image = loader.image().clone();
+    image.offset = id.end_offset - 1;
+    image.epoch = id.epoch;
+    Ok(image)
 }

@@ -21,17 +21,15 @@ use super::controller::{
 use super::follow::{First, Follow, Progress, blocking};
 use super::image::{Delta, Endpoint, Image};
 use super::loader::Loader;
-use super::one_voter::OneVoter;
 use super::publisher::{ImageListener, Publisher, ReplicaListener, topic_config};
-use super::start::{Boot, Node, log_config, voter};
+use super::start::{Boot, Node, log_config, quorum_config};
 use crate::client::ActiveController;
 use crate::clock::Clock;
 use crate::config::cluster::Controllers;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::LogManager;
-use crate::quorum::QuorumOptions;
-use crate::quorum::driver::{QuorumDescription, local_key};
+use crate::quorum::{Quorum, QuorumEvent, QuorumOptions, local_key};
 use crate::storage::Store;
 use crate::types::{
     CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, LeaderEpoch, NodeId, Offset, ProducerId,
@@ -137,13 +135,18 @@ impl Shared {
 /// new partitions exist.
 pub struct Metadata {
     shared: Arc<Shared>,
-    quorum: Arc<OneVoter>,
+    quorum: Arc<Quorum>,
     mailbox: mpsc::Sender<Job>,
     progress: watch::Receiver<Progress>,
     settings: Settings,
     registration: Registration,
     directory_id: Uuid,
+    /// Until the first image is there.
+    loading: Mutex<Option<Loading>>,
 }
+
+/// Who tells of the first image, and what is remembered then.
+type Loading = (oneshot::Receiver<Result<(), StorageError>>, Boot, Store);
 
 impl Metadata {
     /// Reads the metadata log and begins to follow it, and to decide whenever this node leads. The only voter leads at
@@ -178,6 +181,7 @@ impl Metadata {
         };
         let progress = watch::Sender::new(Progress { committed: -1, lead: None });
         let following = progress.subscribe();
+        let leads_alone = quorum.is_only_voter();
         let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
         let (opened, first) = oneshot::channel();
         let registration = registration(&options, &settings, &node, &boot);
@@ -194,6 +198,7 @@ impl Metadata {
         };
         let follow = Follow {
             events,
+            leadership: quorum.leadership(),
             loader: Loader::new(),
             progress,
             publisher: Publisher {
@@ -204,24 +209,14 @@ impl Metadata {
             settings: settings.clone(),
             shared: Arc::clone(&shared),
             clock: options.clock.clone(),
-            first: First::Activated,
+            first: if leads_alone { First::Activated } else { First::Loaded },
             opened: Some(opened),
             behind: false,
         };
         tokio::spawn(active.run(jobs));
         tokio::spawn(follow.run());
-        first.await.map_err(|_| StorageError::Write("the metadata log ended".to_owned()))??;
-        boot.remember(&options.store).await?;
-        let image = shared.image();
-        info!(
-            epoch = image.epoch,
-            offset = image.offset,
-            topics = image.topics.len(),
-            cluster = %settings.cluster_id,
-            "metadata loaded"
-        );
         let directory_id = key.directory_id;
-        Ok(Arc::new(Self {
+        let metadata = Arc::new(Self {
             shared,
             quorum,
             mailbox,
@@ -229,7 +224,32 @@ impl Metadata {
             settings,
             registration,
             directory_id,
-        }))
+            loading: Mutex::new(Some((first, boot, options.store))),
+        });
+        if leads_alone {
+            metadata.loaded().await?;
+        }
+        Ok(metadata)
+    }
+
+    /// Waits until there is a first image. With other voters that is when one of them leads, for which this node has to
+    /// be reachable.
+    ///
+    /// # Errors
+    /// Where the log is damaged, or the store can not be read or written.
+    pub async fn loaded(&self) -> Result<(), StorageError> {
+        let Some((first, boot, store)) = self.loading.lock().take() else { return Ok(()) };
+        first.await.map_err(|_| StorageError::Write("the metadata log ended".to_owned()))??;
+        boot.remember(&store).await?;
+        let image = self.shared.image();
+        info!(
+            epoch = image.epoch,
+            offset = image.offset,
+            topics = image.topics.len(),
+            cluster = %self.settings.cluster_id,
+            "metadata loaded"
+        );
+        Ok(())
     }
 
     /// The image as it is now.
@@ -379,12 +399,9 @@ impl Metadata {
         .await?
     }
 
-    /// How the quorum is.
-    ///
-    /// # Errors
-    /// Where it is closed.
-    pub fn describe_quorum(&self) -> Result<QuorumDescription, ApiError> {
-        self.quorum.describe()
+    /// The quorum that keeps the metadata log.
+    pub fn quorum(&self) -> &Arc<Quorum> {
+        &self.quorum
     }
 
     /// Answers what was asked before and stops, which lets go of the store. Later commands fail.
@@ -394,7 +411,7 @@ impl Metadata {
             // Without an answer it has stopped as well.
             let _ = done.await;
         }
-        self.quorum.close();
+        self.quorum.shutdown().await;
         // It ends when nothing more is published.
         let _ = self.shared.settled(Offset::MAX).await;
     }
@@ -484,7 +501,7 @@ where
 
 async fn open_quorum(
     options: &MetadataOptions,
-) -> Result<(Arc<OneVoter>, mpsc::Receiver<super::one_voter::QuorumEvent>), StorageError> {
+) -> Result<(Arc<Quorum>, mpsc::Receiver<QuorumEvent>), StorageError> {
     let logs = Arc::clone(&options.logs);
     let log = blocking(move || {
         logs.create(CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, 0, Arc::new(log_config()?))
@@ -493,9 +510,10 @@ async fn open_quorum(
         store: options.store.clone(),
         log: log.await?,
         clock: options.clock.clone(),
-        voter: voter(options),
+        cluster_id: options.store.properties().cluster_id.as_str().into(),
+        config: quorum_config(options),
     };
-    OneVoter::open(options).await
+    Quorum::open(options).await
 }
 
 /// How this broker registers.

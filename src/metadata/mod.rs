@@ -17,7 +17,6 @@ mod follow;
 mod handle;
 pub mod image;
 pub mod loader;
-mod one_voter;
 mod publisher;
 pub mod record;
 pub mod snapshot;

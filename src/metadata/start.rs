@@ -12,10 +12,13 @@ use super::follow::Lead;
 use super::handle::MetadataOptions;
 use super::image::{Endpoint, Image};
 use super::record::Record;
+use crate::config::cluster::{Controllers, InitialController};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::quorum::driver::{BATCH_BYTES_MAX, local_key};
-use crate::quorum::{VersionRange, Voter, VoterEndpoint};
+use crate::quorum::{
+    BATCH_BYTES_MAX, Config, InitialVoters, ReplicaKey, Timing, VersionRange, Voter, VoterEndpoint, Voters,
+    local_key,
+};
 use crate::storage::{Durability, Key, Ops, Store};
 use crate::types::Offset;
 
@@ -74,7 +77,7 @@ pub(super) fn log_config() -> Result<TopicConfig, StorageError> {
         .map_err(|error| StorageError::Damaged(error.to_string()))
 }
 
-pub(super) fn voter(options: &MetadataOptions) -> Voter {
+fn voter(options: &MetadataOptions) -> Voter {
     let endpoint = |endpoint: &Endpoint| VoterEndpoint {
         listener: endpoint.listener.to_string(),
         host: endpoint.host.to_string(),
@@ -84,6 +87,59 @@ pub(super) fn voter(options: &MetadataOptions) -> Voter {
         key: local_key(&options.store),
         endpoints: options.controller_endpoints.iter().map(endpoint).collect(),
         kraft_versions: VersionRange::SUPPORTED,
+    }
+}
+
+/// A voter of a new cluster, of which the address is known.
+fn initial_voter(controller: &InitialController, listener: &str) -> Voter {
+    let InitialController { address, directory_id } = controller;
+    let endpoint =
+        VoterEndpoint { listener: listener.to_owned(), host: address.host.clone(), port: address.port };
+    Voter {
+        key: ReplicaKey { id: address.id, directory_id: *directory_id },
+        endpoints: vec![endpoint],
+        kraft_versions: VersionRange::SUPPORTED,
+    }
+}
+
+/// How this node takes part in the quorum.
+pub(super) fn quorum_config(options: &MetadataOptions) -> Config {
+    let config = &options.config;
+    let local = voter(options);
+    let own = local.endpoints.first().map(|endpoint| endpoint.listener.clone());
+    let listener = own.or_else(|| config.controller_listener_names.first().cloned()).unwrap_or_default();
+    let bootstrap = config.quorum_bootstrap_servers();
+    let (initial_voters, bootstrap) = match &options.controllers {
+        Controllers::Fixed(voters) => {
+            let addresses = voters.iter().map(|voter| (voter.id, voter.host.clone(), voter.port));
+            (InitialVoters::Fixed(Voters::fixed(&listener, addresses)), Vec::new())
+        }
+        Controllers::Formatted(controllers) => {
+            let voters = controllers.iter().map(|one| (one.address.id, initial_voter(one, &listener)));
+            (InitialVoters::Formatted(Voters(voters.collect())), bootstrap)
+        }
+        Controllers::ThisNode => (InitialVoters::Formatted(Voters::only(local.clone())), bootstrap),
+        Controllers::KnownBy(servers) => (InitialVoters::Unknown, servers.clone()),
+    };
+    let bytes = |configured: i32| usize::try_from(configured).unwrap_or_default();
+    Config {
+        local,
+        can_vote: config.roles().controller,
+        auto_join: config.controller_quorum_auto_join_enable,
+        listener,
+        bootstrap,
+        initial_voters,
+        timing: Timing {
+            election_timeout_ms: config.controller_quorum_election_timeout_ms.into(),
+            fetch_timeout_ms: config.controller_quorum_fetch_timeout_ms.into(),
+            election_backoff_max_ms: config.controller_quorum_election_backoff_max_ms.into(),
+            request_timeout_ms: config.controller_quorum_request_timeout_ms.into(),
+            retry_backoff_ms: config.controller_quorum_retry_backoff_ms.into(),
+            fetch_bytes_max: bytes(config.controller_quorum_fetch_max_bytes),
+            fetch_snapshot_bytes_max: bytes(config.controller_quorum_fetch_snapshot_max_bytes),
+            ..Timing::default()
+        },
+        seed: options.seed,
     }
 }
 

@@ -14,6 +14,9 @@ const VERSION: i16 = 0;
 /// The `kraft.version` at which the voters stand in the log (KIP-853).
 pub(super) const KRAFT_VERSION: i16 = 1;
 
+/// The feature's name.
+pub(super) const KRAFT_VERSION_FEATURE: &str = "kraft.version";
+
 const LEADER_CHANGE: i16 = 2;
 const SNAPSHOT_HEADER: i16 = 3;
 const SNAPSHOT_FOOTER: i16 = 4;

@@ -1,274 +1,360 @@
-//! Carries out what the [core](super::single) says, against the store and the log.
+//! Carries out what the [core](super::core) says, one action after the other, against the store, the log, the snapshots
+//! and the other nodes.
 
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use bytes::Bytes;
+use tokio::sync::mpsc;
+use tracing::{error, info};
 
-use super::control::ControlRecord;
-use super::election::{ElectionState, ReplicaKey};
-use super::single::{Action, Event, QuorumCore, Remembered};
-use super::voters::{Voter, Voters};
-use crate::clock::Clock;
+use super::core::message::{
+    Action, Destination, Event, Fetched, FetchedSnapshot, Leadership, Progress, Request, Response, RoleName,
+    Token,
+};
+use super::core::{Config, QuorumCore};
+use super::disk::Disk;
+use super::handle::{Answer, Shared, Work};
+use super::wire;
+use crate::client::{Address, Peer, PeerOptions};
 use crate::error::{ApiError, ErrorCode, StorageError};
-use crate::log::batch::{BatchBuilder, BatchView, RecordView};
-use crate::log::{AppendError, Appended, Origin, Partition, PendingAppend, ReadUpTo};
-use crate::storage::{Key, Ops, Store};
-use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs};
+use crate::log::{PendingAppend, ReadUpTo};
+use crate::storage::{Durability, Key, Ops};
+use crate::types::LeaderEpoch;
 
-/// The largest batch of metadata records in bytes (`KafkaRaftClient.MAX_BATCH_SIZE_BYTES`).
-pub const BATCH_BYTES_MAX: usize = 8 << 20;
-/// How much of the log is read at a time when a voter starts.
-const READ_BYTES: usize = 4 << 20;
+/// How often it is looked whether the disk can be written again. The store tries it by the time of the machine, whatever
+/// the clock shows.
+const RETRY: Duration = Duration::from_millis(20);
+/// How many connections are kept: two to each node. Above, those that were needed first are closed.
+const PEERS_MAX: usize = 64;
+/// Requests between nodes are retried by the core; a connection is tried again as soon.
+const RECONNECT_BACKOFF_MAX_MS: i64 = 100;
 
-/// What a voter is started with.
-#[derive(Clone)]
-pub struct QuorumOptions {
-    /// Where the voter keeps its vote.
-    pub store: Store,
-    /// The metadata log; it has to sync every append.
-    pub log: Arc<Partition>,
-    /// Where the timestamps of records come from.
-    pub clock: Clock,
-    /// This voter.
-    pub voter: Voter,
+/// The task that does what the core wants.
+pub(super) struct Executor {
+    shared: Arc<Shared>,
+    disk: Disk,
+    config: Config,
+    cluster_id: Arc<str>,
+    /// By address, one for fetches, which may wait at the other side, and one for everything else.
+    peers: HashMap<(Address, bool), Arc<Peer>>,
+    /// What goes into the next write.
+    extra: Ops,
+    appends: VecDeque<(LeaderEpoch, PendingAppend)>,
+    generation: u64,
 }
 
-/// One record of the metadata log that is not the quorum's own.
-#[derive(Clone, Debug)]
-pub struct LogRecord {
-    /// Where it stands.
-    pub offset: Offset,
-    /// The epoch in which it was written.
-    pub epoch: LeaderEpoch,
-    /// Its value.
-    pub value: Bytes,
+/// What the task hears of.
+enum Heard {
+    Work(Work),
+    Flushed(LeaderEpoch, Result<crate::log::Appended, ApiError>),
+    Time,
 }
 
-/// How the quorum is (`kafka-metadata-quorum describe`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuorumDescription {
-    /// Who leads.
-    pub leader: NodeId,
-    /// In which epoch.
-    pub epoch: LeaderEpoch,
-    /// Everything before it is committed.
-    pub high_watermark: Offset,
-    /// The voters and how far they are.
-    pub voters: Vec<ReplicaDescription>,
-}
-
-/// How far a replica of the metadata log is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaDescription {
-    /// The voter with its endpoints.
-    pub voter: Voter,
-    /// Where its log ends.
-    pub log_end: Offset,
-    /// When it fetched last; for the leader the present.
-    pub last_fetch_ms: TimestampMs,
-    /// When it last had everything; for the leader the present.
-    pub last_caught_up_ms: TimestampMs,
-}
-
-/// A voter that leads.
-pub struct Quorum {
-    core: QuorumCore,
-    log: Arc<Partition>,
-    clock: Clock,
-}
-
-impl Quorum {
-    /// Reads the log, gives every record in it to `replay`, and begins a new epoch. The epoch counts once the returned
-    /// append is done.
-    ///
-    /// # Errors
-    /// Where the store can not be read, the log is damaged, or others vote too.
-    pub fn open(
-        options: QuorumOptions,
-        mut replay: impl FnMut(LogRecord) -> Result<(), StorageError>,
-    ) -> Result<(Self, PendingAppend), StorageError> {
-        let QuorumOptions { store, log, clock, voter } = options;
-        let election = read_election(&store)?;
-        let voters = read_log(&log, &mut replay)?;
-        let log_end = log.offsets().log_end;
-        let remembered = Remembered { election, voters, log_end };
-        let (core, actions) = QuorumCore::start(&voter, &remembered)
-            .map_err(|error| StorageError::Damaged(error.to_string()))?;
-        log.set_leader_epoch(core.epoch());
-        let mut quorum = Self { core, log, clock };
-        let pending = quorum.carry_out(actions).map_err(|error| StorageError::Write(error.to_string()))?;
-        let pending =
-            pending.ok_or_else(|| StorageError::Write("the epoch has no first record".to_owned()))?;
-        Ok((quorum, pending))
-    }
-
-    /// Appends one batch of records. They are committed when what is returned is done and [`Quorum::flushed`] was
-    /// told so.
-    ///
-    /// # Errors
-    /// Where the log refuses them.
-    pub fn append(&mut self, values: Vec<Bytes>) -> Result<PendingAppend, ApiError> {
-        let actions = self.core.step(Event::Append(values));
-        let pending = self.carry_out(actions)?;
-        pending.ok_or_else(|| ApiError::new(ErrorCode::NotLeaderOrFollower))
-    }
-
-    /// Takes in that an append is on the disk. That has to be told in the order of the appends.
-    pub fn flushed(&mut self, appended: Appended) -> Option<Offset> {
-        let actions = self.core.step(Event::Flushed(appended.last_offset + 1));
-        actions.iter().find_map(|action| match action {
-            Action::Committed(offset) => Some(*offset),
-            Action::Persist(_) | Action::AppendControl(..) | Action::AppendRecords(..) => None,
-        })
-    }
-
-    /// The offset that the next record gets.
-    pub fn next_offset(&self) -> Offset {
-        self.log.offsets().log_end
-    }
-
-    /// The epoch that this voter leads.
-    pub fn epoch(&self) -> LeaderEpoch {
-        self.core.epoch()
-    }
-
-    /// How the quorum is.
-    pub fn describe(&self) -> QuorumDescription {
-        let now_ms = self.clock.now_ms();
-        let replica = |voter: &Voter| ReplicaDescription {
-            voter: voter.clone(),
-            log_end: self.core.log_end(voter.key.id).unwrap_or(-1),
-            last_fetch_ms: now_ms,
-            last_caught_up_ms: now_ms,
-        };
-        QuorumDescription {
-            leader: self.core.local().id,
-            epoch: self.core.epoch(),
-            high_watermark: self.core.high_watermark().unwrap_or(-1),
-            voters: self.core.voters().0.values().map(replica).collect(),
+impl Executor {
+    pub(super) fn new(shared: Arc<Shared>, disk: Disk, config: Config, cluster_id: Arc<str>) -> Self {
+        let generation = shared.generation();
+        Self {
+            shared,
+            disk,
+            config,
+            cluster_id,
+            peers: HashMap::new(),
+            extra: Ops::new(),
+            appends: VecDeque::new(),
+            generation,
         }
     }
 
-    /// Does what the core says, in its order. A state that has to be durable goes into the same write as the batch
-    /// that follows it.
-    fn carry_out(&mut self, actions: Vec<Action>) -> Result<Option<PendingAppend>, ApiError> {
-        let (mut with_next, mut pending) = (Ops::new(), None);
-        for action in actions {
-            match action {
-                Action::Persist(state) => with_next.put(&Key::QuorumState, state.to_json()),
-                Action::AppendControl(epoch, records) => {
-                    let batch = self.control_batch(epoch, &records)?;
-                    pending = Some(self.write(batch, std::mem::take(&mut with_next))?);
+    /// Works until it is told to stop.
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Work>) {
+        loop {
+            let done = match self.hear(&mut queue).await {
+                Heard::Work(Work::Do(generation, action)) if generation == self.generation => {
+                    self.carry_out(action).await
                 }
-                Action::AppendRecords(epoch, values) => {
-                    let batch = self.record_batch(epoch, &values)?;
-                    pending = Some(self.write(batch, std::mem::take(&mut with_next))?);
+                Heard::Work(Work::Do(..) | Work::Look) => Ok(()),
+                Heard::Work(Work::Stop) => break,
+                Heard::Flushed(epoch, Ok(appended)) => {
+                    self.shared.step(Event::Flushed(epoch, appended.last_offset + 1));
+                    Ok(())
                 }
-                Action::Committed(_) => {}
+                Heard::Flushed(_, Err(problem)) => Err(problem),
+                Heard::Time => {
+                    self.shared.step(Event::Tick);
+                    Ok(())
+                }
+            };
+            if let Err(problem) = done
+                && !self.begin_anew(&problem, &mut queue).await
+            {
+                break;
             }
         }
-        Ok(pending)
+        self.end().await;
     }
 
-    fn control_batch(&self, epoch: LeaderEpoch, records: &[ControlRecord]) -> Result<Bytes, ApiError> {
-        let now_ms = self.clock.now_ms();
-        let mut builder = BatchBuilder::new().leader_epoch(epoch).control();
-        for record in records {
-            let encoded = record.encode();
-            let (key, value) = encoded.map_err(|error| unexpected(&error.to_string()))?;
-            builder = builder.record(now_ms, Some(&key), Some(&value));
+    /// What comes next: what is written and what the core wants before the time. What has to be durable is written
+    /// before it is waited for anything.
+    async fn hear(&mut self, queue: &mut mpsc::UnboundedReceiver<Work>) -> Heard {
+        if let Ok(work) = queue.try_recv() {
+            return Heard::Work(work);
         }
-        Ok(builder.build())
-    }
-
-    fn record_batch(&self, epoch: LeaderEpoch, values: &[Bytes]) -> Result<Bytes, ApiError> {
-        let now_ms = self.clock.now_ms();
-        let mut builder = BatchBuilder::new().leader_epoch(epoch);
-        for value in values {
-            builder = builder.record(now_ms, None, Some(value));
+        if let Err(problem) = self.write_extra().await {
+            return Heard::Flushed(0, Err(problem));
         }
-        if builder.size_bytes() > BATCH_BYTES_MAX {
-            let text = format!("the change needs more than {BATCH_BYTES_MAX} bytes of metadata");
-            return Err(ApiError::with(ErrorCode::RecordListTooLarge, text));
+        let (clock, deadline) = (self.disk.clock.clone(), self.shared.deadline());
+        tokio::select! {
+            biased;
+            (epoch, appended) = first(&mut self.appends) => Heard::Flushed(epoch, appended),
+            work = queue.recv() => Heard::Work(work.unwrap_or(Work::Stop)),
+            () = clock.sleep_until(deadline.unwrap_or(i64::MAX)), if deadline.is_some() => Heard::Time,
         }
-        Ok(builder.build())
     }
 
-    fn write(&self, batch: Bytes, extra: Ops) -> Result<PendingAppend, ApiError> {
-        let refused = |error: AppendError| ApiError { code: error.code, message: error.message };
-        self.log.append(batch, Origin::Internal, extra).map_err(refused)
-    }
-}
-
-fn unexpected(problem: &str) -> ApiError {
-    ApiError::with(ErrorCode::UnknownServerError, problem)
-}
-
-fn read_election(store: &Store) -> Result<ElectionState, StorageError> {
-    let Some(value) = store.get(&Key::QuorumState)? else { return Ok(ElectionState::default()) };
-    let text = std::str::from_utf8(&value).ok();
-    let state = text.and_then(ElectionState::from_json);
-    state.ok_or_else(|| StorageError::Damaged("the state of the quorum can not be read".to_owned()))
-}
-
-/// Reads the whole log; gives the voters that it names last.
-fn read_log(
-    log: &Partition,
-    replay: &mut impl FnMut(LogRecord) -> Result<(), StorageError>,
-) -> Result<Option<Voters>, StorageError> {
-    let mut voters = None;
-    for_each_batch(log, |batch| {
-        let epoch = batch.leader_epoch();
-        for record in batch.records().map_err(|error| damaged(batch, &error))? {
-            let RecordView { offset, key, value, .. } = record.map_err(|error| damaged(batch, &error))?;
-            let value = value.ok_or_else(|| damaged(batch, &"a record has no value"))?;
-            if batch.is_control() {
-                let key = key.unwrap_or_default();
-                let control = ControlRecord::decode(&key, value).map_err(|error| damaged(batch, &error))?;
-                if let Some(ControlRecord::Voters(named)) = control {
-                    voters = Some(named);
-                }
-            } else {
-                replay(LogRecord { offset, epoch, value })?;
+    async fn carry_out(&mut self, action: Action) -> Result<(), ApiError> {
+        match action {
+            // It goes into the same write as what follows.
+            Action::Persist(state) => {
+                self.extra.put(&Key::QuorumState, state.to_json());
+                return Ok(());
             }
+            Action::Append { epoch, base_offset, records } => {
+                let pending = self.disk.append(epoch, &records, std::mem::take(&mut self.extra))?;
+                if pending.expected().base_offset != base_offset {
+                    let text = format!("the metadata log does not end at {base_offset}");
+                    return Err(ApiError::with(ErrorCode::UnknownServerError, text));
+                }
+                self.appends.push_back((epoch, pending));
+                return Ok(());
+            }
+            Action::Replicate(batches) => {
+                let extra = std::mem::take(&mut self.extra);
+                return self.disk.replicate(&batches, extra).await;
+            }
+            Action::Truncate(_)
+            | Action::DeleteBefore(_)
+            | Action::Send { .. }
+            | Action::Reply(..)
+            | Action::Committed(_)
+            | Action::Role(_)
+            | Action::WriteSnapshot { .. }
+            | Action::InstallSnapshot(_) => {}
+        }
+        self.write_extra().await?;
+        match action {
+            Action::Truncate(end) => {
+                info!(end, "the metadata log is cut to where the leader's agrees");
+                let disk = self.disk.clone();
+                blocking(move || disk.truncate(end)).await?;
+            }
+            Action::DeleteBefore(start) => {
+                let disk = self.disk.clone();
+                let deleted = blocking(move || {
+                    let advanced = disk.log.advance_log_start(start);
+                    advanced.map_err(|problem| StorageError::Write(problem.to_string()))?;
+                    disk.files.delete_before(start)
+                });
+                deleted.await?;
+            }
+            Action::Send { correlation, to, request } => self.send(correlation, &to, request),
+            Action::Reply(token, response) => self.reply(token, response).await,
+            Action::Committed(offset) => {
+                self.disk.log.set_high_watermark(offset);
+                self.shared.progress.send_modify(|progress| progress.committed = offset);
+            }
+            Action::Role(leadership) => self.tell(leadership),
+            Action::WriteSnapshot { id, position, bytes } => {
+                let files = self.disk.files.clone();
+                blocking(move || files.write_bytes(id, position, &bytes)).await?;
+            }
+            Action::InstallSnapshot(id) => {
+                let disk = self.disk.clone();
+                let installed = blocking(move || {
+                    let contents = disk.files.finish(id)?;
+                    if contents.is_some() {
+                        disk.restart_at(id.end_offset)?;
+                        disk.files.delete_before(id.end_offset)?;
+                    }
+                    Ok(contents)
+                });
+                let contents = installed.await?;
+                info!(
+                    end_offset = id.end_offset,
+                    epoch = id.epoch,
+                    whole = contents.is_some(),
+                    "snapshot fetched"
+                );
+                self.shared.step(Event::SnapshotInstalled(id, contents));
+            }
+            Action::Persist(_) | Action::Append { .. } | Action::Replicate(_) => {}
         }
         Ok(())
-    })?;
-    Ok(voters)
-}
+    }
 
-/// Gives every batch of the log to `visit`, in order.
-pub(super) fn for_each_batch(
-    log: &Partition,
-    mut visit: impl FnMut(&BatchView) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
-    let offsets = log.offsets();
-    let mut next = offsets.log_start;
-    while next < offsets.log_end {
-        let read = log.read(next, READ_BYTES, true, ReadUpTo::LogEnd);
-        let read = read.map_err(|error| StorageError::Damaged(format!("the metadata log: {error}")))?;
-        let before = next;
-        for bytes in &read.batches {
-            for batch in BatchView::all(bytes) {
-                let batch =
-                    batch.map_err(|error| StorageError::Damaged(format!("the metadata log: {error}")))?;
-                next = batch.last_offset() + 1;
-                visit(&batch)?;
+    /// Makes durable what nothing was appended with.
+    async fn write_extra(&mut self) -> Result<(), ApiError> {
+        if !self.extra.is_empty() {
+            let extra = std::mem::take(&mut self.extra);
+            self.disk.store.commit(extra, Durability::Disk).await?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, leadership: Leadership) {
+        let Leadership { epoch, leader, role, epoch_start, .. } = &leadership;
+        info!(epoch, leader = leader.unwrap_or(-1), role = role.as_str(), "the quorum");
+        let leading = (*role == RoleName::Leader).then_some((*epoch, *epoch_start));
+        self.shared.progress.send_modify(|progress| progress.leading = leading);
+        self.shared.leadership.send_replace(leadership);
+    }
+
+    fn send(&mut self, correlation: u64, to: &Destination, request: Request) {
+        let waits = matches!(request, Request::Fetch(_));
+        let address = Address { host: to.host.as_str().into(), port: to.port };
+        if self.peers.len() >= PEERS_MAX {
+            self.peers.clear();
+        }
+        let clock = &self.disk.clock;
+        let peer = self.peers.entry((address.clone(), waits)).or_insert_with(|| {
+            let mut options = PeerOptions::new("raft-client", clock.clone());
+            options.reconnect_backoff_ms = self.config.timing.retry_backoff_ms;
+            options.reconnect_backoff_max_ms = RECONNECT_BACKOFF_MAX_MS;
+            Peer::new(address, options)
+        });
+        let (peer, shared, generation) = (Arc::clone(peer), Arc::clone(&self.shared), self.generation);
+        let call = wire::Call {
+            cluster_id: Arc::clone(&self.cluster_id),
+            listener: self.config.listener.clone(),
+            timeout_ms: self.config.timing.request_timeout_ms,
+        };
+        tokio::spawn(async move {
+            let response = call.send(&peer, request).await;
+            shared.step_in(generation, Event::Response(correlation, response));
+        });
+    }
+
+    async fn reply(&self, token: Token, response: Response) {
+        let mut records = Vec::new();
+        let mut response = response;
+        if let Response::Fetch(header, fetched) = &mut response
+            && header.error.is_none()
+        {
+            match self.read(fetched).await {
+                Ok(batches) => records = batches,
+                Err(code) => header.error = Some(code),
             }
         }
-        if next == before {
-            return Err(StorageError::Damaged(format!("the metadata log has nothing at offset {next}")));
+        if let Response::FetchSnapshot(header, piece) = &mut response
+            && header.error.is_none()
+        {
+            header.error = self.read_piece(piece).await.err();
+        }
+        self.shared.answer(token, Answer { response, records });
+    }
+
+    async fn read(&self, fetched: &Fetched) -> Result<Vec<bytes::Bytes>, ErrorCode> {
+        let Progress::Read { from, to, bytes_max } = fetched.progress else { return Ok(Vec::new()) };
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let log = Arc::clone(&self.disk.log);
+        let failed = |problem: ApiError| problem.code;
+        if let Some(read) = log.read_memory(from, bytes_max, true, ReadUpTo::LogEnd).map_err(failed)? {
+            return Ok(read.batches);
+        }
+        let read = tokio::task::spawn_blocking(move || log.read(from, bytes_max, true, ReadUpTo::LogEnd));
+        let read = read.await.map_err(|_| ErrorCode::UnknownServerError)?;
+        read.map(|read| read.batches).map_err(failed)
+    }
+
+    async fn read_piece(&self, piece: &mut FetchedSnapshot) -> Result<(), ErrorCode> {
+        let FetchedSnapshot { id, position, bytes_max, .. } = *piece;
+        let files = self.disk.files.clone();
+        let read = blocking(move || files.piece(id, position, bytes_max)).await;
+        let found = read.map_err(|_| ErrorCode::KafkaStorageError)?;
+        let (size, bytes) = found.ok_or(ErrorCode::SnapshotNotFound)?;
+        if position >= size {
+            return Err(ErrorCode::PositionOutOfRange);
+        }
+        (piece.size, piece.bytes) = (size, bytes);
+        Ok(())
+    }
+
+    /// Something could not be written, so the core is ahead of the disk: once the disk can be written, another core
+    /// begins with what is there. False where it is told to stop before.
+    async fn begin_anew(&mut self, problem: &ApiError, queue: &mut mpsc::UnboundedReceiver<Work>) -> bool {
+        error!(%problem, "the metadata log can not be written");
+        self.shared.replace(None);
+        self.appends.clear();
+        self.extra = Ops::new();
+        let last = self.shared.leadership.borrow().clone();
+        self.tell(Leadership { leader: None, role: RoleName::Unattached, ..last });
+        loop {
+            tokio::time::sleep(RETRY).await;
+            while let Ok(work) = queue.try_recv() {
+                if matches!(work, Work::Stop) {
+                    return false;
+                }
+            }
+            if self.disk.store.failure().is_some() {
+                continue;
+            }
+            let disk = self.disk.clone();
+            match blocking(move || disk.remembered()).await {
+                Ok(remembered) => {
+                    self.config.seed = self.config.seed.wrapping_add(1);
+                    let now_ms = self.disk.clock.steady_ms();
+                    let started = QuorumCore::start(self.config.clone(), remembered, now_ms);
+                    self.shared.replace(Some(started));
+                    self.generation = self.shared.generation();
+                    return true;
+                }
+                Err(problem) => error!(%problem, "the metadata log can not be read"),
+            }
         }
     }
-    Ok(())
+
+    /// Waits for what is being written, and lets nobody wait any more.
+    async fn end(mut self) {
+        // Whoever needs it durable has asked for it before.
+        let _ = self.write_extra().await;
+        while !self.appends.is_empty() {
+            let (epoch, appended) = first(&mut self.appends).await;
+            let Ok(appended) = appended else { break };
+            let now_ms = self.disk.clock.steady_ms();
+            let flushed = Event::Flushed(epoch, appended.last_offset + 1);
+            for action in self.shared.look(|core| core.step(now_ms, flushed)).unwrap_or_default() {
+                if let Action::Committed(offset) = action {
+                    self.disk.log.set_high_watermark(offset);
+                    self.shared.progress.send_modify(|progress| progress.committed = offset);
+                }
+            }
+        }
+        self.shared.replace(None);
+        self.shared.progress.send_modify(|progress| progress.closed = true);
+    }
 }
 
-fn damaged(batch: &BatchView, problem: &dyn std::fmt::Display) -> StorageError {
-    StorageError::Damaged(format!("the metadata log at offset {}: {problem}", batch.base_offset()))
+/// Waits for the first of the appends to be stored; for ever where there is none.
+async fn first(
+    appends: &mut VecDeque<(LeaderEpoch, PendingAppend)>,
+) -> (LeaderEpoch, Result<crate::log::Appended, ApiError>) {
+    let done = std::future::poll_fn(|context| match appends.front_mut() {
+        Some((epoch, pending)) => Pin::new(pending).poll(context).map(|appended| (*epoch, appended)),
+        None => Poll::Pending,
+    });
+    let done = done.await;
+    appends.pop_front();
+    done
 }
 
-/// The key of a voter that is this node.
-pub fn local_key(store: &Store) -> ReplicaKey {
-    let properties = store.properties();
-    ReplicaKey { id: properties.node_id, directory_id: properties.directory_id }
+/// Runs what waits for the disk where waiting harms nobody.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|problem| Err(StorageError::Write(format!("the work was not finished: {problem}"))))
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::driver::for_each_batch;
+use super::disk::for_each_batch;
 use crate::clock::Clock;
 use crate::error::StorageError;
 use crate::log::{LogManager, LogSettings, Partition};

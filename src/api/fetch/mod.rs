@@ -16,6 +16,7 @@
 
 mod bounds;
 mod encode;
+mod quorum;
 mod replica;
 
 use std::collections::VecDeque;
@@ -160,6 +161,9 @@ pub(super) async fn handle(
     header: &RequestHeader,
 ) -> Result<Encoded, Disconnect> {
     let version = header.api_version;
+    if quorum::is_meant(context, &request, version) {
+        return quorum::handle(context, request, header).await;
+    }
     let mut limits = Limits::of(context, &request, version);
     // What is read is kept while more is waited for.
     limits.min_bytes = limits.min_bytes.min(context.broker.fetch_bounds.response_bytes_max());

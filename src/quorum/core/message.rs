@@ -177,6 +177,13 @@ pub struct Leadership {
     pub epoch_start: Offset,
 }
 
+impl Leadership {
+    /// Before anything is known.
+    pub fn unknown() -> Self {
+        Self { epoch: 0, leader: None, endpoints: Vec::new(), role: RoleName::Unattached, epoch_start: -1 }
+    }
+}
+
 /// The roles of a node, named as in Kafka's metric `current-state`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RoleName {
