@@ -478,3 +478,6 @@ impl Leadership {
         alive.map(|follower| follower.log_start).fold(log_start, Offset::min)
     }
 }
+
+#[cfg(test)]
+mod tests;

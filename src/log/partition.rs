@@ -144,7 +144,8 @@ pub(super) struct Stored {
 
 impl From<Stored> for Inner {
     fn from(stored: Stored) -> Self {
-        let Stored { state, epochs, producers, closed, cleaned_to, .. } = stored;
+        let Stored { state, epochs, mut producers, closed, cleaned_to, .. } = stored;
+        producers.transactions.on_high_watermark(state.high_watermark);
         Self {
             log_start: state.log_start,
             log_end: state.log_end,

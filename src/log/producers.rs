@@ -59,6 +59,9 @@ struct Producer {
     transaction_start: Option<Offset>,
     /// Where the first batch or marker stands that is known of it, 0 where that was not kept.
     since: Offset,
+    /// The last transaction that ended: where it starts, and its marker. It starts with an earlier one where that one's
+    /// marker was not below the high watermark yet.
+    ended: Option<(Offset, Offset)>,
     batches: VecDeque<KnownBatch>,
 }
 
@@ -259,6 +262,7 @@ impl Producers {
             last_timestamp: -1,
             transaction_start: None,
             since: offset,
+            ended: None,
             batches: VecDeque::with_capacity(BATCHES),
         });
         if producer.epoch != epoch {
@@ -297,6 +301,8 @@ impl Producers {
         producer.last_timestamp = timestamp;
         // A marker without records before it says nothing to readers.
         if let Some(first_offset) = producer.transaction_start.take() {
+            let earlier = producer.ended.filter(|(first, _)| self.transactions.is_unreplicated(*first));
+            producer.ended = Some((earlier.map_or(first_offset, |(first, _)| first), offset));
             let last_stable = self.transactions.end(first_offset, offset);
             if !marker.is_commit {
                 let producer_id = marker.producer_id;
@@ -313,6 +319,9 @@ impl Producers {
         let producer = decode(value)?;
         if let Some(first_offset) = producer.transaction_start {
             self.transactions.begin(first_offset, id);
+        }
+        if let Some((first_offset, marker)) = producer.ended {
+            self.transactions.load_ended(first_offset, marker);
         }
         self.by_id.insert(id, producer);
         Some(())
@@ -343,6 +352,16 @@ impl Producers {
             epoch: producer.epoch,
         };
         self.by_id.iter().map(|(id, producer)| (*id, last_record(producer))).collect()
+    }
+
+    /// What follows from the log, without what only tells how it came to be.
+    #[cfg(test)]
+    pub(super) fn facts(&self) -> std::collections::BTreeMap<ProducerId, String> {
+        let fact = |(id, producer): (&ProducerId, &Producer)| {
+            let producer = Producer { coordinator_epoch: 0, since: 0, ended: None, ..producer.clone() };
+            (*id, format!("{producer:?}"))
+        };
+        self.by_id.iter().map(fact).collect()
     }
 
     /// What DescribeProducers says.
@@ -389,6 +408,25 @@ impl Rebuilt {
         self.has_batches && self.has_transaction
     }
 
+    /// What is known now. Of what was deleted at the log's start, what was remembered counts.
+    fn into_producer(self) -> Option<Producer> {
+        let (mut producer, remembered) = match (self.producer, self.remembered) {
+            (Some(producer), Some(remembered)) => (producer, remembered),
+            (producer, remembered) => return producer.or(remembered),
+        };
+        if remembered.epoch == producer.epoch {
+            let first = producer.batches.front().map_or(Offset::MAX, |batch| batch.last_offset);
+            let older = remembered.batches.iter().rev().filter(|batch| batch.last_offset < first);
+            for batch in older.take(BATCHES - producer.batches.len()) {
+                producer.batches.push_front(*batch);
+            }
+            if let (Some(start), Some(earlier)) = (producer.transaction_start, remembered.transaction_start) {
+                producer.transaction_start = Some(start.min(earlier));
+            }
+        }
+        Some(producer)
+    }
+
     fn see(&mut self, batch: &BatchView) {
         let (epoch, since, coordinator_epoch) = (batch.producer_epoch(), self.since, self.coordinator_epoch);
         let producer = self.producer.get_or_insert_with(|| Producer {
@@ -397,6 +435,7 @@ impl Rebuilt {
             last_timestamp: batch.max_timestamp(),
             transaction_start: None,
             since,
+            ended: None,
             batches: VecDeque::with_capacity(BATCHES),
         });
         // What was written with an older epoch is not remembered.
@@ -484,10 +523,13 @@ impl Producers {
         partition: PartitionId,
         ops: &mut Ops,
     ) {
+        self.transactions.truncate(end, partition, ops);
         for (producer_id, rebuilt) in rebuilding.producers {
             let key = Key::Producer { partition, producer_id };
-            match rebuilt.producer.or(rebuilt.remembered) {
-                Some(producer) => {
+            let ended = self.by_id.get(&producer_id).and_then(|producer| producer.ended);
+            match rebuilt.into_producer() {
+                Some(mut producer) => {
+                    producer.ended = ended.and_then(|(first, _)| self.transactions.ended(first));
                     ops.put(&key, encode(&producer));
                     self.by_id.insert(producer_id, producer);
                 }
@@ -497,7 +539,6 @@ impl Producers {
                 }
             }
         }
-        self.transactions.truncate(end, partition, ops);
         for (id, producer) in &self.by_id {
             if let Some(first_offset) = producer.transaction_start {
                 self.transactions.begin(first_offset, *id);
@@ -514,17 +555,20 @@ const HEAD_BYTES: usize = 1 + 2 + 4 + 8 + 8;
 const BATCH_BYTES: usize = 4 + 8 + 4 + 8;
 
 /// Value of [`crate::storage::Key::Producer`]: version u8, epoch i16, coordinator epoch i32, last
-/// timestamp i64, start of the open transaction i64 or -1, first offset that is known of it i64 (since version 2), and
-/// for each batch: last sequence i32,
+/// timestamp i64, start of the open transaction i64 or -1, and since version 2 the first offset that is known
+/// of it i64, the last transaction that ended as start i64 and marker i64 or -1; then for each batch: last sequence i32,
 /// last offset i64, offset delta i32, timestamp i64.
 fn encode(producer: &Producer) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD_BYTES + 8 + BATCHES * BATCH_BYTES);
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + 24 + BATCHES * BATCH_BYTES);
     out.put_u8(VERSION);
     out.put_i16(producer.epoch);
     out.put_i32(producer.coordinator_epoch);
     out.put_i64(producer.last_timestamp);
     out.put_i64(producer.transaction_start.unwrap_or(-1));
     out.put_i64(producer.since);
+    let (first, marker) = producer.ended.unwrap_or((-1, -1));
+    out.put_i64(first);
+    out.put_i64(marker);
     for batch in &producer.batches {
         out.put_i32(batch.last_sequence);
         out.put_i64(batch.last_offset);
@@ -544,13 +588,19 @@ fn decode(mut value: &[u8]) -> Option<Producer> {
         coordinator_epoch: value.get_i32(),
         last_timestamp: value.get_i64(),
         transaction_start: Some(value.get_i64()).filter(|offset| *offset >= 0),
-        since: match version {
-            VERSION => value.try_get_i64().ok()?,
-            VERSION_WITHOUT_SINCE => 0,
-            _ => return None,
-        },
+        since: 0,
+        ended: None,
         batches: VecDeque::with_capacity(BATCHES),
     };
+    match version {
+        VERSION => {
+            producer.since = value.try_get_i64().ok()?;
+            let (first, marker) = (value.try_get_i64().ok()?, value.try_get_i64().ok()?);
+            producer.ended = (first >= 0).then_some((first, marker));
+        }
+        VERSION_WITHOUT_SINCE => {}
+        _ => return None,
+    }
     while !value.is_empty() {
         if value.len() < BATCH_BYTES || producer.batches.len() == BATCHES {
             return None;

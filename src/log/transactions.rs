@@ -164,6 +164,21 @@ impl Transactions {
         self.ongoing.first_key_value().map_or(marker + 1, |(first_offset, _)| *first_offset)
     }
 
+    /// Takes note of one that has ended, as it was stored; [`Self::on_high_watermark`] has to follow.
+    pub(super) fn load_ended(&mut self, first_offset: Offset, marker: Offset) {
+        self.unreplicated.insert(first_offset, marker);
+    }
+
+    /// Whether one that has ended starts here, and its marker is not below the high watermark.
+    pub(super) fn is_unreplicated(&self, first_offset: Offset) -> bool {
+        self.unreplicated.contains_key(&first_offset)
+    }
+
+    /// The one that starts here, if it is such a one.
+    pub(super) fn ended(&self, first_offset: Offset) -> Option<(Offset, Offset)> {
+        self.unreplicated.get(&first_offset).map(|marker| (first_offset, *marker))
+    }
+
     /// Everything below is stored for good.
     pub(super) fn on_high_watermark(&mut self, high_watermark: Offset) {
         if !self.unreplicated.is_empty() {

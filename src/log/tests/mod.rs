@@ -7,6 +7,7 @@ mod flips;
 mod full;
 mod model;
 mod read;
+mod replica;
 mod retention;
 mod time;
 mod transactions;
