@@ -3,6 +3,7 @@
 //! The listeners are bound first, so that a second broker on the same port ends before it touches anything, and
 //! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
+mod controllers;
 mod groups;
 mod join;
 mod lifecycle;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
+use crate::api::auto_create;
 use crate::api::broker_heartbeat::look_after_brokers;
 use crate::api::fetch_session::FetchSessions;
 use crate::api::local::OwnController;
@@ -133,8 +135,8 @@ pub struct Broker {
     started_in: Duration,
     /// Kept for the channels to the controller, which know it weakly.
     _own_controller: Arc<OwnController>,
-    /// This broker's place in the cluster, and the channel by which it keeps it.
-    lifecycle: (Arc<BrokerLifecycle>, Arc<ControllerChannel>),
+    /// This broker's place in the cluster, and the channel by which it keeps it; `None` where it is a controller only.
+    lifecycle: Option<(Arc<BrokerLifecycle>, Arc<ControllerChannel>)>,
 }
 
 impl Broker {
@@ -193,8 +195,14 @@ impl Broker {
         run_lookout(&handles, &tasks);
         // Other nodes elect a leader only if they can reach this one.
         handles.metadata.loaded().await?;
-        let channel = controller_channel(&handles, &own_controller);
-        let lifecycle = lifecycle::start(&handles, Arc::clone(&channel), &tasks);
+        let roles = config.roles();
+        if roles.controller {
+            run_controller_registration(&handles, &own_controller, &tasks);
+        }
+        let lifecycle = roles.broker.then(|| {
+            let channel = controller_channel(&handles, &own_controller);
+            (lifecycle::start(&handles, Arc::clone(&channel), &tasks), channel)
+        });
         let mut broker = Self {
             handles,
             kafka,
@@ -204,17 +212,25 @@ impl Broker {
             tasks,
             started_in: Duration::ZERO,
             _own_controller: own_controller,
-            lifecycle: (lifecycle, channel),
+            lifecycle,
         };
-        if !lifecycle::joined(&broker.lifecycle.0).await {
+        if let Err(error) = broker.join(topics).await {
             broker.shutdown().await;
-            return Err(StartError::Registration);
-        }
-        if broker.handles.metadata.is_active() {
-            create_topics(&broker.handles, topics).await?;
+            return Err(error);
         }
         broker.started_in = began.elapsed();
         Ok(broker)
+    }
+
+    /// Waits until this broker is one of the cluster, and creates what is not there.
+    async fn join(&self, topics: Vec<NewTopic>) -> Result<(), StartError> {
+        if let Some((lifecycle, _)) = &self.lifecycle {
+            if !lifecycle::joined(lifecycle).await {
+                return Err(StartError::Registration);
+            }
+            self.handles.metadata.remember_registration(lifecycle.broker_epoch()).await?;
+        }
+        create_topics(&self.handles, topics).await
     }
 
     /// Where Kafka clients connect to: the first listener that serves them; a controller's first one.
@@ -243,8 +259,9 @@ impl Broker {
     /// Has others take over what this broker leads, stops accepting, answers what is in flight, closes, and removes what
     /// is temporary.
     pub async fn shutdown(self) {
-        let (lifecycle, channel) = &self.lifecycle;
-        lifecycle::leave(&self.handles, lifecycle, channel).await;
+        if let Some((lifecycle, channel)) = &self.lifecycle {
+            lifecycle::leave(&self.handles, lifecycle, channel).await;
+        }
         self.handles.stopping.cancel();
         self.handles.replicas.stop().await;
         self.handles.transactions.stop();
@@ -434,7 +451,7 @@ async fn create_topics(handles: &BrokerHandles, mut topics: Vec<NewTopic>) -> Re
         return Ok(());
     }
     let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
-    for (name, created) in names.into_iter().zip(handles.metadata.create_topics(topics, false).await) {
+    for (name, created) in names.into_iter().zip(auto_create::create_topics(handles, topics).await) {
         created.map_err(|error| StartError::Topic { name, error })?;
     }
     Ok(())
@@ -479,6 +496,20 @@ fn controller_channel(
     let own: Weak<OwnController> = Arc::downgrade(own_controller);
     channel.serve_locally(own);
     Arc::new(channel)
+}
+
+fn run_controller_registration(
+    handles: &BrokerHandles,
+    own_controller: &Arc<OwnController>,
+    tasks: &TaskTracker,
+) {
+    let (metadata, stopping) = (Arc::clone(&handles.metadata), handles.stopping.clone());
+    let registering = controllers::keep_registered(
+        metadata,
+        controller_channel(handles, own_controller),
+        handles.clock.clone(),
+    );
+    tasks.spawn(async move { stopping.run_until_cancelled(registering).await });
 }
 
 fn run_isr_changes(handles: &BrokerHandles, own_controller: &Arc<OwnController>, tasks: &TaskTracker) {

@@ -11,7 +11,7 @@ use super::Admin;
 use crate::group::command::{FetchOffsets, GroupFilter};
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::{LogManager, Partition};
-use crate::metadata::{Image, Metadata, PartitionImage};
+use crate::metadata::{Image, Metadata, PartitionImage, Status};
 use crate::metrics::{Sheet, table};
 use crate::quorum::RoleName;
 use crate::replication::manager::FollowerState;
@@ -56,6 +56,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_broker(&sheet, idle, admin.is_ready());
     put_cluster(&sheet, &image);
     put_quorum(&sheet, &admin.metadata);
+    put_metadata(&sheet, &admin.metadata.status());
     put_topics(&sheet, &image, &admin.logs, admin.metadata.node_id());
     put_followers(&sheet, &admin.replicas.followers());
     put_logs(&sheet, &partitions);
@@ -138,7 +139,6 @@ fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
     // A quorum that is stopping says nothing.
     let Some(quorum) = metadata.quorum().status() else { return };
     let leads = quorum.role == RoleName::Leader;
-    sheet.put(&table::ACTIVE_CONTROLLER_COUNT, &[], leads.into());
     sheet.put(&table::RAFT_CURRENT_STATE, &[quorum.role.as_str()], 1);
     sheet.put(&table::RAFT_CURRENT_LEADER, &[], quorum.leader.unwrap_or(-1).into());
     sheet.put(&table::RAFT_CURRENT_EPOCH, &[], quorum.epoch.into());
@@ -147,6 +147,29 @@ fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
     sheet.put(&table::RAFT_CURRENT_VOTE, &[], voted.unwrap_or(-1).into());
     sheet.put(&table::RAFT_HIGH_WATERMARK, &[], quorum.high_watermark.unwrap_or(-1));
     sheet.put(&table::RAFT_LOG_END_OFFSET, &[], quorum.log_end);
+}
+
+/// How far this node has followed the metadata log, and what it does as the controller.
+fn put_metadata(sheet: &Sheet, status: &Status) {
+    for (metric, value) in [
+        (&table::ACTIVE_CONTROLLER_COUNT, status.is_active.into()),
+        (&table::NEW_ACTIVE_CONTROLLERS_COUNT, status.activations),
+        (&table::METADATA_ERROR_COUNT, status.load_errors + status.apply_errors),
+        (&table::LAST_APPLIED_RECORD_OFFSET, status.applied),
+        (&table::LAST_APPLIED_RECORD_TIMESTAMP, status.applied_timestamp_ms),
+        (&table::LAST_APPLIED_RECORD_LAG_MS, status.lag_ms),
+        (&table::EVENT_QUEUE_TIME_MS, status.queue_ms),
+        (&table::BROKER_LAST_APPLIED_RECORD_OFFSET, status.applied),
+        (&table::BROKER_LAST_APPLIED_RECORD_LAG_MS, status.lag_ms),
+        (&table::BROKER_METADATA_LOAD_ERRORS, status.load_errors),
+        (&table::BROKER_METADATA_APPLY_ERRORS, status.apply_errors),
+    ] {
+        sheet.put(metric, &[], value);
+    }
+    if let Some((age_ms, bytes)) = status.snapshot {
+        sheet.put(&table::SNAPSHOT_AGE_MS, &[], age_ms);
+        sheet.put(&table::SNAPSHOT_BYTES, &[], bytes);
+    }
 }
 
 /// What the image says about each partition, and how many of those that this broker leads need attention.

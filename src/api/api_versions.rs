@@ -13,7 +13,6 @@ use super::context::{Context, Disconnect};
 use super::request::{Encoded, Running};
 use super::{ApiEntry, advertised};
 use crate::error::ErrorCode;
-use crate::metadata::controller::features::KRAFT_VERSION_LATEST;
 use crate::metadata::image::KRAFT_VERSION;
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
@@ -40,8 +39,9 @@ pub(super) async fn handle(
         // The first word counts: a client tells once, at the start of its connection.
         let _ = context.connection.software.set((name.to_string(), software_version.to_string()));
     }
-    let response =
-        ApiVersionsResponse::default().with_api_keys(advertised().iter().map(api_version).collect());
+    let listener = context.connection.listener.kind;
+    let served = advertised().iter().filter(|api| listener.serves(api.listeners));
+    let response = ApiVersionsResponse::default().with_api_keys(served.map(api_version).collect());
     Ok(if version >= FEATURES_FROM { with_features(context, response, version) } else { response })
 }
 
@@ -56,8 +56,10 @@ fn with_features(context: &Context, response: ApiVersionsResponse, version: i16)
             .with_min_version(feature.min)
             .with_max_version(feature.max)
     });
-    // The level of kraft.version is no feature record: the quorum has it, and it is that of a new cluster.
-    let finalized = image.features().chain([(KRAFT_VERSION, KRAFT_VERSION_LATEST)]).map(|(name, level)| {
+    // The level of kraft.version is no feature record: the quorum has it.
+    let level = context.broker.metadata.quorum().kraft_version();
+    let kraft_version = (level > 0).then_some((KRAFT_VERSION, level));
+    let finalized = image.features().chain(kraft_version).map(|(name, level)| {
         FinalizedFeatureKey::default()
             .with_name(StrBytes::from_string(name.to_string()))
             .with_min_version_level(level)

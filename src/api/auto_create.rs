@@ -26,12 +26,7 @@ const KNOWN_MS: i64 = 5_000;
 pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap<String, ApiError> {
     let config = broker.metadata.broker_config();
     let topics: Vec<NewTopic> = names.iter().map(|name| topic(&config, name)).collect();
-    let created = if broker.metadata.is_active() {
-        let created = broker.metadata.create_topics(topics, false).await;
-        created.into_iter().map(|created| created.map(|_| ())).collect()
-    } else {
-        create_remotely(broker, &topics).await
-    };
+    let created = create_topics(broker, topics).await;
     let mut failed = BTreeMap::new();
     for (name, created) in names.iter().zip(created) {
         match created {
@@ -45,6 +40,19 @@ pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap
         }
     }
     failed
+}
+
+/// Creates topics, wherever the active controller is.
+pub(crate) async fn create_topics(
+    broker: &BrokerHandles,
+    topics: Vec<NewTopic>,
+) -> Vec<Result<(), ApiError>> {
+    if broker.metadata.is_active() {
+        let created = broker.metadata.create_topics(topics, false).await;
+        created.into_iter().map(|created| created.map(|_| ())).collect()
+    } else {
+        create_remotely(broker, &topics).await
+    }
 }
 
 /// Has the active controller create topics, and waits until this broker knows them.

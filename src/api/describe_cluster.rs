@@ -1,7 +1,9 @@
-//! DescribeCluster (60): the brokers of the cluster (KIP-700).
+//! DescribeCluster (60): the brokers of the cluster, or its controllers (KIP-700).
 //!
-//! Version 1 says whether brokers or controllers are asked for; here are brokers (KIP-919). Version 2 can include
-//! fenced ones (KIP-1073).
+//! Version 1 says whether brokers or controllers are asked for (KIP-919): a listener of controllers answers with
+//! controllers only, one of brokers with brokers. Version 2 can include fenced brokers (KIP-1073).
+
+use std::sync::Arc;
 
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::protocol::StrBytes;
@@ -9,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::context::{Context, Disconnect};
 use super::{authorized, metadata, nodes};
 use crate::error::ErrorCode;
+use crate::metadata::image::ControllerImage;
 use crate::protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 
 /// The kinds of endpoints (`EndpointType`).
@@ -25,16 +28,21 @@ pub(super) async fn handle(
         let message = Some(StrBytes::from_string(message));
         Ok(DescribeClusterResponse::default().with_error_code(code.code()).with_error_message(message))
     };
+    let kind = context.connection.listener.kind;
+    let mismatch = |what: &str, asked: &str| {
+        let message = format!("this is an endpoint of {what}, and {asked} were asked for");
+        refuse(ErrorCode::MismatchedEndpointType, message)
+    };
     match request.endpoint_type {
-        BROKERS => {}
-        CONTROLLERS => {
-            let message = "this is an endpoint of brokers, and controllers were asked for".to_owned();
-            return refuse(ErrorCode::MismatchedEndpointType, message);
-        }
-        other => {
-            return refuse(ErrorCode::UnsupportedEndpointType, format!("unknown endpoint type {other}"));
-        }
+        BROKERS if kind.serves_broker() => Ok(brokers(context, &request)),
+        BROKERS => mismatch("controllers", "brokers"),
+        CONTROLLERS if kind.serves_controller() => Ok(controllers(context, &request)),
+        CONTROLLERS => mismatch("brokers", "controllers"),
+        other => refuse(ErrorCode::UnsupportedEndpointType, format!("unknown endpoint type {other}")),
     }
+}
+
+fn brokers(context: &Context, request: &DescribeClusterRequest) -> DescribeClusterResponse {
     let image = context.broker.metadata.image();
     let alive = nodes::alive(context, &image);
     let shown =
@@ -47,13 +55,42 @@ pub(super) async fn handle(
             .with_rack(node.rack.map(|rack| StrBytes::from_string(rack.to_string())))
             .with_is_fenced(node.fenced)
     };
-    Ok(DescribeClusterResponse::default()
-        .with_endpoint_type(BROKERS)
-        .with_cluster_id(StrBytes::from_string(context.broker.cluster_id.to_string()))
+    response(context, request, BROKERS)
         .with_controller_id(metadata::controller(context, &alive).into())
         .with_brokers(shown.into_iter().map(broker).collect())
+}
+
+/// The registered controllers that have the listener of this connection, and which of them is active.
+fn controllers(context: &Context, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+    let image = context.broker.metadata.image();
+    let listener = &context.connection.listener.name;
+    let node = |controller: &Arc<ControllerImage>| {
+        let endpoint = controller.endpoints.iter().find(|endpoint| *endpoint.listener == **listener)?;
+        Some(
+            DescribeClusterBroker::default()
+                .with_broker_id(controller.id.into())
+                .with_host(StrBytes::from_string(endpoint.host.to_string()))
+                .with_port(endpoint.port.into()),
+        )
+    };
+    let nodes: Vec<_> = image.controllers.values().filter_map(node).collect();
+    let leader = context.broker.metadata.leader();
+    let active = leader.filter(|leader| nodes.iter().any(|node| node.broker_id.0 == *leader));
+    response(context, request, CONTROLLERS)
+        .with_controller_id(active.unwrap_or(-1).into())
+        .with_brokers(nodes)
+}
+
+fn response(
+    context: &Context,
+    request: &DescribeClusterRequest,
+    endpoint_type: i8,
+) -> DescribeClusterResponse {
+    DescribeClusterResponse::default()
+        .with_endpoint_type(endpoint_type)
+        .with_cluster_id(StrBytes::from_string(context.broker.cluster_id.to_string()))
         .with_cluster_authorized_operations(authorized::if_asked(
             request.include_cluster_authorized_operations,
             authorized::CLUSTER,
-        )))
+        ))
 }

@@ -30,7 +30,6 @@ pub(super) fn start(
     let known = image.brokers.get(&handles.node_id);
     let joined =
         known.filter(|broker| broker.incarnation_id == registration.incarnation_id && !broker.fenced);
-    let previous = known.filter(|_| registration.kept_everything);
     let options = LifecycleOptions {
         channel,
         clock: handles.clock.clone(),
@@ -48,7 +47,7 @@ pub(super) fn start(
             features: registration.features.clone(),
             rack: registration.rack.clone(),
             log_dirs: registration.log_dirs.clone(),
-            previous_broker_epoch: previous.map_or(-1, |broker| broker.epoch),
+            previous_broker_epoch: registration.previous_broker_epoch,
         },
         metadata_offset: Box::new(move || metadata.image().offset),
     };

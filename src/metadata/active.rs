@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -21,6 +22,7 @@ use super::controller::{
     Context, Decision, RECORDS_PER_REQUEST_MAX, Settings, SoftState, next_deadline_ms, tick,
 };
 use super::follow::{Lead, Progress};
+use super::handle::Shared;
 use super::image::Image;
 use super::record::{AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, Record};
 use super::start::{self, Node};
@@ -40,8 +42,8 @@ const TRANSACTIONS_SINCE: i16 = 13;
 
 /// What the controller is asked.
 pub(super) enum Job {
-    /// Decide something.
-    Decide(Box<dyn Command>),
+    /// Decide something; when it was asked, on the steady clock.
+    Decide(Box<dyn Command>, i64),
     /// Answer what came before, and end.
     Stop(oneshot::Sender<()>),
 }
@@ -61,6 +63,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<Offset, ApiError>) + Send>;
 pub(super) struct Active {
     pub(super) quorum: Arc<Quorum>,
     pub(super) store: Store,
+    pub(super) shared: Arc<Shared>,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) random: StdRng,
     pub(super) settings: Settings,
@@ -137,7 +140,11 @@ impl Active {
                     Err(_) => break,
                 },
                 job = mailbox.recv(), if stopped.is_none() && waiting < WAITING_MAX => match job {
-                    Some(Job::Decide(command)) => self.take(command),
+                    Some(Job::Decide(command, asked_ms)) => {
+                        let waited_ms = self.clock.steady_ms() - asked_ms;
+                        self.shared.counters.queue_ms.store(waited_ms, Relaxed);
+                        self.take(command);
+                    },
                     Some(Job::Stop(reply)) => stopped = Some(reply),
                     None => break,
                 },
@@ -187,10 +194,12 @@ impl Active {
     fn lead(&mut self, lead: Arc<Lead>) {
         info!(epoch = lead.epoch, next_offset = lead.next_offset, "this controller is active");
         let registration = self.registration.take();
-        let mut soft = match registration {
-            Some(_) => SoftState::starting(&self.settings, self.clock.steady_ms()),
-            None => SoftState::activate(&lead.image, &self.settings, self.clock.steady_ms()),
-        };
+        // No earlier life of this node's own broker is in the way.
+        let mut others = lead.image.clone();
+        if registration.is_some() {
+            others.brokers.remove(&self.settings.node_id);
+        }
+        let mut soft = SoftState::activate(&others, &self.settings, self.clock.steady_ms());
         let activated = start::activate(self, &lead, &mut soft, registration.as_ref());
         self.leading = Some(Leading::new(lead, soft));
         if let Err(error) = activated.and_then(|records| self.append(records)) {

@@ -7,6 +7,7 @@
 //! controller, where it leads, hears of what is committed at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,11 +18,13 @@ use super::handle::Shared;
 use super::image::{Delta, Image};
 use super::loader::Loader;
 use super::publisher::{Publisher, broker_config};
+use super::snapshot::{self, Due};
+use super::status::count;
 use crate::client::{ActiveController, Address};
 use crate::clock::Clock;
 use crate::error::StorageError;
-use crate::quorum::{Leadership, QuorumEvent, SnapshotReader};
-use crate::types::{LeaderEpoch, NodeId, Offset};
+use crate::quorum::{Leadership, Quorum, QuorumEvent, SnapshotId, SnapshotReader, VoterEndpoint};
+use crate::types::{LeaderEpoch, NodeId, Offset, TimestampMs};
 
 /// How long after a failure the logs are brought in line again.
 const RETRY_MS: i64 = 1_000;
@@ -70,6 +73,8 @@ pub(super) struct Follow {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
+    pub(super) quorum: Arc<Quorum>,
+    pub(super) due: Due,
     pub(super) first: First,
     /// Told of the first image, or why there is none.
     pub(super) opened: Option<oneshot::Sender<Result<(), StorageError>>>,
@@ -91,12 +96,13 @@ impl Follow {
                 published = finished(&mut publishing) => {
                     publishing = None;
                     self.published(published);
+                    self.snapshot_if_due();
                 }
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
-                    self.take(event);
+                    self.take(event).await;
                     while let Ok(event) = self.events.try_recv() {
-                        self.take(event);
+                        self.take(event).await;
                     }
                 }
                 Ok(()) = self.leadership.changed() => self.tell_controller(),
@@ -112,7 +118,7 @@ impl Follow {
         self.shared.close();
     }
 
-    fn take(&mut self, event: QuorumEvent) {
+    async fn take(&mut self, event: QuorumEvent) {
         match event {
             QuorumEvent::Committed(committed) => {
                 let has_records = !committed.records.is_empty();
@@ -121,26 +127,23 @@ impl Follow {
                         self.damaged(&error);
                     }
                 }
+                self.loader.reached(committed.end_offset - 1, committed.epoch);
+                self.loaded(committed.timestamp_ms);
+                self.due.loaded(committed.bytes);
                 let committed = committed.end_offset - 1;
                 self.progress.send_modify(|progress| progress.committed = committed);
                 if self.first == First::Led && has_records {
                     self.first = First::Loaded;
                 }
             }
-            QuorumEvent::Snapshot(snapshot) => {
-                let end_offset = snapshot.id().end_offset;
-                match load(snapshot) {
-                    Ok(image) => self.loader.reset(image),
-                    Err(error) => self.damaged(&error),
-                }
-                self.progress.send_modify(|progress| progress.committed = end_offset - 1);
-            }
+            QuorumEvent::Snapshot(snapshot) => self.load_snapshot(snapshot).await,
             QuorumEvent::Leading { epoch, next_offset } => {
                 if self.first == First::Activated {
                     self.first = First::Led;
                 }
                 let (image, in_transaction) = (self.loader.image().clone(), self.loader.in_transaction());
                 let lead = Arc::new(Lead { epoch, next_offset, image, in_transaction });
+                count(&self.shared.counters.activations);
                 self.progress.send_modify(|progress| progress.lead = Some(lead));
                 self.shared.set_controller(ActiveController::Local);
             }
@@ -151,11 +154,65 @@ impl Follow {
         }
     }
 
+    fn loaded(&self, timestamp_ms: TimestampMs) {
+        let counters = &self.shared.counters;
+        counters.loaded.store(self.loader.offset(), Relaxed);
+        counters.last_timestamp_ms.store(timestamp_ms, Relaxed);
+    }
+
+    /// What a snapshot says takes the place of everything before.
+    async fn load_snapshot(&mut self, snapshot: SnapshotReader) {
+        let id = snapshot.id();
+        match blocking(move || load(snapshot)).await {
+            Ok(image) => {
+                info!(end_offset = id.end_offset, epoch = id.epoch, "metadata snapshot loaded");
+                self.loader.reset(image);
+                self.due.taken(self.clock.steady_ms());
+                self.shared.counters.loaded.store(self.loader.offset(), Relaxed);
+            }
+            Err(error) => self.damaged(&error),
+        }
+        self.progress.send_modify(|progress| progress.committed = id.end_offset - 1);
+    }
+
+    /// Writes a snapshot of what is published, where one is due.
+    fn snapshot_if_due(&mut self) {
+        let now_ms = self.clock.steady_ms();
+        let image = self.shared.image();
+        let is_whole = image.offset == self.loader.offset() && !self.loader.in_transaction();
+        if self.first != First::Done || !is_whole || !self.due.is_due(now_ms) {
+            return;
+        }
+        self.due.taken(now_ms);
+        let values = match snapshot::values(&image) {
+            Ok(values) => values,
+            Err(error) => return error!(%error, "the metadata can not be written as a snapshot"),
+        };
+        let id = SnapshotId { end_offset: image.offset + 1, epoch: image.epoch };
+        let (quorum, shared, clock) =
+            (Arc::clone(&self.quorum), Arc::clone(&self.shared), self.clock.clone());
+        let last_timestamp_ms = shared.counters.last_timestamp_ms.load(Relaxed);
+        let bytes: usize = values.iter().map(bytes::Bytes::len).sum();
+        tokio::spawn(async move {
+            match quorum.save_snapshot(id, last_timestamp_ms, values.into_iter()).await {
+                Ok(()) => {
+                    info!(end_offset = id.end_offset, epoch = id.epoch, bytes, "metadata snapshot written");
+                    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                    shared.counters.snapshot_bytes.store(bytes, Relaxed);
+                    shared.counters.snapshot_at_ms.store(clock.now_ms(), Relaxed);
+                }
+                Err(error) => error!(%error, "a metadata snapshot can not be written"),
+            }
+        });
+    }
+
     /// Who leads is the active controller. This node is it once everything before is loaded.
     fn tell_controller(&mut self) {
         let leads = self.progress.borrow().lead.is_some();
         let Leadership { leader, endpoints, .. } = self.leadership.borrow_and_update().clone();
-        let controller = match (leader, endpoints.first()) {
+        let named = |endpoint: &&VoterEndpoint| endpoint.listener == self.quorum.listener();
+        let endpoint = endpoints.iter().find(named).or(endpoints.first());
+        let controller = match (leader, endpoint) {
             (Some(leader), _) if leader == self.node_id() => {
                 if leads {
                     ActiveController::Local
@@ -180,6 +237,7 @@ impl Follow {
     /// starts does not start.
     fn damaged(&mut self, error: &dyn std::fmt::Display) {
         error!(%error, "a committed record of the metadata log can not be applied");
+        count(&self.shared.counters.load_errors);
         if let Some(opened) = self.opened.take() {
             // Whoever asked may have gone.
             let _ = opened.send(Err(StorageError::Damaged(error.to_string())));
@@ -217,6 +275,9 @@ impl Follow {
 
     fn published(&mut self, published: Result<(), StorageError>) {
         let failed = published.is_err();
+        if failed {
+            count(&self.shared.counters.apply_errors);
+        }
         if self.first == First::Loaded {
             self.first = First::Done;
             if let Some(opened) = self.opened.take() {

@@ -22,7 +22,9 @@ use super::follow::{First, Follow, Progress, blocking};
 use super::image::{Delta, Endpoint, Image};
 use super::loader::Loader;
 use super::publisher::{ImageListener, Publisher, ReplicaListener, topic_config};
+use super::snapshot::Due;
 use super::start::{Boot, Node, log_config, quorum_config};
+use super::status::{Counters, Status};
 use crate::client::ActiveController;
 use crate::clock::Clock;
 use crate::config::cluster::Controllers;
@@ -77,6 +79,7 @@ pub(super) struct Shared {
     settled: watch::Sender<Settled>,
     controller: watch::Sender<ActiveController>,
     listeners: Mutex<Vec<Arc<dyn ImageListener>>>,
+    pub(super) counters: Counters,
 }
 
 impl Shared {
@@ -140,13 +143,17 @@ pub struct Metadata {
     progress: watch::Receiver<Progress>,
     settings: Settings,
     registration: Registration,
+    controller_endpoints: Vec<Endpoint>,
+    boot: Boot,
+    store: Store,
+    clock: Clock,
     directory_id: Uuid,
     /// Until the first image is there.
     loading: Mutex<Option<Loading>>,
 }
 
-/// Who tells of the first image, and what is remembered then.
-type Loading = (oneshot::Receiver<Result<(), StorageError>>, Boot, Store);
+/// Who tells of the first image.
+type Loading = oneshot::Receiver<Result<(), StorageError>>;
 
 impl Metadata {
     /// Reads the metadata log and begins to follow it, and to decide whenever this node leads. The only voter leads at
@@ -170,6 +177,7 @@ impl Metadata {
             settled: watch::Sender::new(Settled { offset: -1, failure: None }),
             controller: watch::Sender::new(ActiveController::Unknown),
             listeners: Mutex::new(Vec::new()),
+            counters: Counters::default(),
         });
         let boot = Boot::read(&options.store)?;
         let (quorum, events) = open_quorum(&options).await?;
@@ -188,11 +196,12 @@ impl Metadata {
         let active = Active {
             quorum: Arc::clone(&quorum),
             store: options.store.clone(),
+            shared: Arc::clone(&shared),
             progress: progress.subscribe(),
             random,
             settings: settings.clone(),
             node: node.clone(),
-            registration: Some(registration.clone()),
+            registration: (leads_alone && options.config.roles().broker).then(|| registration.clone()),
             clock: options.clock.clone(),
             leading: None,
         };
@@ -209,6 +218,12 @@ impl Metadata {
             settings: settings.clone(),
             shared: Arc::clone(&shared),
             clock: options.clock.clone(),
+            quorum: Arc::clone(&quorum),
+            due: Due::new(
+                options.config.metadata_log_max_record_bytes_between_snapshots,
+                options.config.metadata_log_max_snapshot_interval_ms,
+                options.clock.steady_ms(),
+            ),
             first: if leads_alone { First::Activated } else { First::Loaded },
             opened: Some(opened),
             behind: false,
@@ -223,11 +238,19 @@ impl Metadata {
             progress: following,
             settings,
             registration,
+            controller_endpoints: node.controller_endpoints,
+            boot,
+            store: options.store,
+            clock: options.clock,
             directory_id,
-            loading: Mutex::new(Some((first, boot, options.store))),
+            loading: Mutex::new(Some(first)),
         });
         if leads_alone {
             metadata.loaded().await?;
+            let own = metadata.image().brokers.get(&key.id).map(|broker| broker.epoch);
+            if let Some(epoch) = own.filter(|_| !metadata.boot.kept_everything()) {
+                metadata.remember_registration(epoch).await?;
+            }
         }
         Ok(metadata)
     }
@@ -238,9 +261,8 @@ impl Metadata {
     /// # Errors
     /// Where the log is damaged, or the store can not be read or written.
     pub async fn loaded(&self) -> Result<(), StorageError> {
-        let Some((first, boot, store)) = self.loading.lock().take() else { return Ok(()) };
+        let Some(first) = self.loading.lock().take() else { return Ok(()) };
         first.await.map_err(|_| StorageError::Write("the metadata log ended".to_owned()))??;
-        boot.remember(&store).await?;
         let image = self.shared.image();
         info!(
             epoch = image.epoch,
@@ -285,6 +307,31 @@ impl Metadata {
     /// The id of this life of the process, with which the node registers.
     pub fn incarnation_id(&self) -> Uuid {
         self.registration.incarnation_id
+    }
+
+    /// Who leads the quorum, if that is known.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.quorum.leadership().borrow().leader
+    }
+
+    /// How the metadata of this node are.
+    pub fn status(&self) -> Status {
+        let applied = self.shared.image().offset;
+        self.shared.counters.status(self.is_active(), applied, self.clock.now_ms())
+    }
+
+    /// Where this node's controller is reached.
+    pub fn controller_endpoints(&self) -> &[Endpoint] {
+        &self.controller_endpoints
+    }
+
+    /// Remembers with which epoch this broker is registered: as long as the operating system runs, the next life of the
+    /// process has everything that this one answers for.
+    ///
+    /// # Errors
+    /// Where it can not be written.
+    pub async fn remember_registration(&self, broker_epoch: i64) -> Result<(), StorageError> {
+        self.boot.remember(&self.store, broker_epoch).await
     }
 
     /// What this node's broker says of itself.
@@ -456,7 +503,10 @@ impl Metadata {
     ) -> Result<(T, Offset), ApiError> {
         let (sender, replied) = oneshot::channel();
         let asked = Asked { decide, sender, records_max };
-        self.mailbox.send(Job::Decide(Box::new(asked))).await.map_err(|_| stopped())?;
+        self.mailbox
+            .send(Job::Decide(Box::new(asked), self.clock.steady_ms()))
+            .await
+            .map_err(|_| stopped())?;
         replied.await.map_err(|_| stopped())?
     }
 }
@@ -526,8 +576,8 @@ fn registration(options: &MetadataOptions, settings: &Settings, node: &Node, boo
         features: settings.features.clone(),
         rack: options.config.broker_rack.as_deref().map(Arc::from),
         log_dirs: vec![options.store.properties().directory_id],
-        previous_broker_epoch: -1,
-        kept_everything: boot.kept_everything,
+        previous_broker_epoch: boot.previous_broker_epoch(),
+        kept_everything: boot.kept_everything(),
     }
 }
 

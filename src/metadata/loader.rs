@@ -78,6 +78,15 @@ impl Loader {
         Ok(())
     }
 
+    /// Takes in that everything up to this offset was given: what is behind the last record is the quorum's own.
+    pub fn reached(&mut self, offset: Offset, epoch: i32) {
+        self.offset = offset;
+        if self.open.is_none() {
+            self.image.offset = offset;
+            self.image.epoch = epoch;
+        }
+    }
+
     /// The image without the transaction that is open, if one is. Its offset is that of the last record that counts.
     pub fn image(&self) -> &Image {
         &self.image
@@ -173,13 +182,17 @@ pub(super) mod tests {
     /// configuration, gave out producer ids, was stopped and started, was killed and started, and was stopped.
     const KAFKA_LOG: &str = include_str!("kafka_log.txt");
 
+    /// The bytes that these hexadecimal digits are.
+    pub(in crate::metadata) fn bytes(digits: &str) -> bytes::Bytes {
+        let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    }
+
     pub(in crate::metadata) fn kafka_image() -> Image {
         let mut loader = Loader::new();
         for line in KAFKA_LOG.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
-            let digits = fields[2].as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-            let value = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
-            loader.replay(fields[0].parse().unwrap(), fields[1].parse().unwrap(), value).unwrap();
+            loader.replay(fields[0].parse().unwrap(), fields[1].parse().unwrap(), bytes(fields[2])).unwrap();
         }
         assert!(!loader.in_transaction());
         loader.image().clone()

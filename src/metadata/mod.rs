@@ -3,7 +3,7 @@
 //! - [`record`]: Kafka's own metadata records, in Kafka's bytes;
 //! - [`image`]: the immutable state that they add up to; [`loader`]: how they do;
 //! - [`command`]: what can be asked of the controller; [`controller`]: what it decides;
-//! - [`snapshot`]: the records of an image;
+//! - [`snapshot`]: the records of an image, and when a snapshot is due;
 //! - `start`: how a node takes its place in the cluster;
 //! - `follow`: the task of every node that follows the committed log and publishes images;
 //! - `active`: the task that decides, writes and answers while this node leads the quorum;
@@ -21,10 +21,12 @@ mod publisher;
 pub mod record;
 pub mod snapshot;
 mod start;
+mod status;
 
 pub use handle::{Metadata, MetadataOptions};
 pub use image::{ConfigResource, Image, PartitionImage, ResourceType, TopicImage};
 pub use publisher::{ImageListener, ReplicaListener};
+pub use status::Status;
 
 #[cfg(test)]
 pub(crate) mod tests;

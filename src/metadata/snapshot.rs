@@ -1,4 +1,5 @@
-//! A snapshot: the records that an image can be made from again, in Kafka's order (`MetadataImage.write`).
+//! A snapshot: the records that an image can be made from again, in Kafka's order (`MetadataImage.write`), and when one
+//! is due (`SnapshotGenerator`).
 
 use bytes::Bytes;
 
@@ -8,6 +9,7 @@ use super::record::{
     TopicRecord,
 };
 use crate::protocol::wire::EncodeError;
+use crate::types::TimestampMs;
 
 /// The levels of `metadata.version` at which records got what older ones have no place for.
 const DIRECTORIES_SINCE: i16 = 17;
@@ -109,6 +111,40 @@ fn topics(image: &Image, level: i16) -> impl Iterator<Item = Record> {
     })
 }
 
+/// When a snapshot is due.
+#[derive(Clone, Debug)]
+pub(super) struct Due {
+    /// How many bytes of records may follow a snapshot (`metadata.log.max.record.bytes.between.snapshots`).
+    pub(super) bytes_max: i64,
+    /// How old a snapshot may get while records follow it (`metadata.log.max.snapshot.interval.ms`); 0 for any age.
+    pub(super) interval_ms_max: i64,
+    bytes: i64,
+    since_ms: TimestampMs,
+}
+
+impl Due {
+    /// Begins to count now, on the steady clock.
+    pub(super) fn new(bytes_max: i64, interval_ms_max: i64, now_ms: TimestampMs) -> Self {
+        Self { bytes_max, interval_ms_max, bytes: 0, since_ms: now_ms }
+    }
+
+    /// Takes in that records of so many bytes were loaded.
+    pub(super) fn loaded(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether a snapshot is due. As in Kafka, nothing is where no record came since the last one.
+    pub(super) fn is_due(&self, now_ms: TimestampMs) -> bool {
+        let late = self.interval_ms_max > 0 && now_ms - self.since_ms >= self.interval_ms_max;
+        self.bytes >= self.bytes_max || (late && self.bytes > 0)
+    }
+
+    /// Begins to count anew.
+    pub(super) fn taken(&mut self, now_ms: TimestampMs) {
+        *self = Self::new(self.bytes_max, self.interval_ms_max, now_ms);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test")]
@@ -144,6 +180,42 @@ mod tests {
         let mut order = kinds.clone();
         order.dedup();
         assert_eq!(order, [12, 0, 27, 2, 3, 4, 15], "{kinds:?}");
+    }
+
+    /// The records that an Apache Kafka 4.3.1 wrote until it took a snapshot, without those that say nothing, and the
+    /// snapshot: topics, configurations, a quota, a credential.
+    const KAFKA_LOG: &str = include_str!("kafka_snapshot_log.txt");
+    const KAFKA_SNAPSHOT: &str = include_str!("kafka_snapshot.txt");
+
+    #[test]
+    fn a_snapshot_has_the_records_of_kafkas_own() {
+        let mut loader = Loader::new();
+        for line in KAFKA_LOG.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let value = super::super::loader::tests::bytes(fields[2]);
+            loader.replay(fields[0].parse().unwrap(), fields[1].parse().unwrap(), value).unwrap();
+        }
+        // Topics are in the order of Kafka's hash maps.
+        let kinds = |values: &[Bytes]| -> Vec<u32> {
+            let kind = |value: &Bytes| Record::decode(value.clone()).unwrap().0.kind();
+            let mut kinds: Vec<u32> = values.iter().map(kind).filter(|kind| *kind != 2).collect();
+            kinds.dedup();
+            kinds
+        };
+        let mut ours = values(loader.image()).unwrap();
+        let mut kafkas: Vec<Bytes> = KAFKA_SNAPSHOT.lines().map(super::super::loader::tests::bytes).collect();
+        assert_eq!(kinds(&ours), kinds(&kafkas));
+        for value in ours.iter_mut().chain(&mut kafkas) {
+            let (mut record, version) = Record::decode(value.clone()).unwrap();
+            if let Record::RegisterBroker(broker) = &mut record {
+                broker.features.sort_by(|one, two| one.name.cmp(&two.name));
+            }
+            *value = record.encode(version).unwrap();
+        }
+        ours.sort();
+        kafkas.sort();
+        assert_eq!(ours, kafkas);
+        assert_eq!(load(kafkas).topics.len(), 2);
     }
 
     #[test]
@@ -189,5 +261,20 @@ mod tests {
             3,
             "what the metadata version has no record for is left out"
         );
+    }
+
+    #[test]
+    fn a_snapshot_is_due_by_bytes_or_by_time_but_never_of_nothing() {
+        let mut due = Due::new(100, 1_000, 5);
+        assert!(!due.is_due(2_000), "nothing was loaded");
+        due.loaded(99);
+        assert!(!due.is_due(1_004) && due.is_due(1_005));
+        due.loaded(1);
+        assert!(due.is_due(6));
+        due.taken(6);
+        assert!(!due.is_due(5_000));
+        let mut never = Due::new(100, 0, 0);
+        never.loaded(1);
+        assert!(!never.is_due(i64::MAX));
     }
 }

@@ -32,27 +32,41 @@ pub(super) struct Node {
     pub(super) controller_endpoints: Vec<Endpoint>,
 }
 
-/// Which run of the operating system the data in a store are from. What was written in this one is there as long as it
-/// runs, however processes end.
+/// Which run of the operating system the data in a store are from, and with which epoch the broker was registered then.
+/// What was written in this run is there as long as it lasts, however processes end.
 #[derive(Clone, Debug)]
 pub(super) struct Boot {
     id: Option<Bytes>,
-    /// Whether everything is there that earlier lives of this broker have answered for.
-    pub(super) kept_everything: bool,
+    /// The epoch of the last registration, where everything is there that the broker answered for under it.
+    kept_epoch: Option<i64>,
 }
 
 impl Boot {
     pub(super) fn read(store: &Store) -> Result<Self, StorageError> {
         let id = boot_id();
-        let kept_everything = id.is_some() && store.get(&Key::BootId)? == id;
-        Ok(Self { id, kept_everything })
+        let stored = store.get(&Key::BootId)?.unwrap_or_default();
+        let (stored_id, epoch) =
+            stored.split_at(stored.iter().position(|b| *b == b' ').unwrap_or(stored.len()));
+        let kept = id.as_deref() == Some(stored_id);
+        let epoch = std::str::from_utf8(epoch).ok().and_then(|epoch| epoch.trim().parse().ok());
+        Ok(Self { id, kept_epoch: kept.then(|| epoch.unwrap_or(-1)) })
     }
 
-    /// Remembers this run, once the cluster knows what was lost in the one before.
-    pub(super) async fn remember(&self, store: &Store) -> Result<(), StorageError> {
-        let Some(id) = self.id.clone().filter(|_| !self.kept_everything) else { return Ok(()) };
+    /// Whether everything is there that earlier lives of this broker have answered for.
+    pub(super) fn kept_everything(&self) -> bool {
+        self.kept_epoch.is_some()
+    }
+
+    /// The epoch under which it was registered last, where it has everything since then; otherwise -1.
+    pub(super) fn previous_broker_epoch(&self) -> i64 {
+        self.kept_epoch.unwrap_or(-1)
+    }
+
+    /// Remembers this run and the registration in it, once the cluster knows what was lost in the one before.
+    pub(super) async fn remember(&self, store: &Store, broker_epoch: i64) -> Result<(), StorageError> {
+        let Some(id) = &self.id else { return Ok(()) };
         let mut ops = Ops::new();
-        ops.put(&Key::BootId, id);
+        ops.put(&Key::BootId, [id, format!(" {broker_epoch}").as_bytes()].concat());
         store.commit(ops, Durability::Process).await
     }
 }
