@@ -68,7 +68,7 @@ pub(super) struct Active {
     pub(super) random: StdRng,
     pub(super) settings: Settings,
     pub(super) node: Node,
-    /// The broker of this node, where it is registered together with the first activation.
+    /// The broker of this node, where it is registered together with the first activation: that of the only voter.
     pub(super) registration: Option<Registration>,
     pub(super) clock: Clock,
     pub(super) leading: Option<Leading>,
@@ -194,12 +194,7 @@ impl Active {
     fn lead(&mut self, lead: Arc<Lead>) {
         info!(epoch = lead.epoch, next_offset = lead.next_offset, "this controller is active");
         let registration = self.registration.take();
-        // No earlier life of this node's own broker is in the way.
-        let mut others = lead.image.clone();
-        if registration.is_some() {
-            others.brokers.remove(&self.settings.node_id);
-        }
-        let mut soft = SoftState::activate(&others, &self.settings, self.clock.steady_ms());
+        let mut soft = SoftState::activate(&lead.image, &self.settings, self.clock.steady_ms());
         let activated = start::activate(self, &lead, &mut soft, registration.as_ref());
         self.leading = Some(Leading::new(lead, soft));
         if let Err(error) = activated.and_then(|records| self.append(records)) {

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::features::ELR_VERSION;
 use super::tests::{Model, registration};
 use super::{
-    brokers, configs, elections, features, next_deadline_ms, partitions, reassignments, tick, topics,
+    SoftState, brokers, configs, elections, features, next_deadline_ms, partitions, reassignments, tick,
+    topics,
 };
 use crate::config::dynamic::ConfigOp;
 use crate::error::{ApiError, ErrorCode};
@@ -160,6 +161,23 @@ fn silent_brokers_are_fenced_one_after_the_other() {
     assert!(model.image.brokers[&2].fenced && model.image.brokers[&3].fenced);
     assert_eq!((partition(&model).leader, partition(&model).isr), (1, vec![1]));
     assert!(model.image.active_broker(1).is_some());
+}
+
+#[test]
+fn a_new_controller_fences_who_is_gone_and_lets_a_new_life_in() {
+    let mut model = Model::with_brokers(&[1, 2, 3]);
+    with_topic(&mut model, &[2, 3, 1], 1);
+    model.now_ms = 100_000;
+    model.soft = SoftState::activate(&model.image, &model.settings, model.now_ms);
+    let epoch = model.image.brokers[&2].epoch;
+    model.run(|context| brokers::gone(context, 2, epoch));
+    assert!(model.image.brokers[&2].fenced, "nobody listens");
+    assert_eq!(partition(&model).leader, 3);
+    assert!(model.run(|context| brokers::register(context, &registration(3, 2))).is_ok());
+    let heartbeat = beat(&model, 3);
+    send(&mut model, &heartbeat);
+    run_until(&mut model, 100_000 + SESSION_MS + 1);
+    assert!(model.image.brokers[&1].fenced, "it was not heard of since");
 }
 
 #[test]

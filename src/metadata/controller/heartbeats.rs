@@ -49,12 +49,8 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Nobody was heard of. A broker that is silent for longer than `session_timeout_ms` is fenced.
-    pub fn new(session_timeout_ms: i64) -> Self {
-        Self { session_timeout_ms, contacts: BTreeMap::new() }
-    }
-
-    /// The heartbeats as a controller begins with them: who is not fenced counts as heard of just now.
+    /// The heartbeats as a controller begins with them: who is not fenced counts as heard of just now. A broker that is
+    /// silent for longer than `session_timeout_ms` is fenced.
     pub fn activate(image: &Image, now_ms: i64, session_timeout_ms: i64) -> Self {
         let contact = |broker: &BrokerImage| Contact {
             heard: if broker.fenced { Heard::Never } else { Heard::Unsure(now_ms) },

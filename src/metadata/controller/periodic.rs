@@ -22,16 +22,9 @@ pub struct SoftState {
 impl SoftState {
     /// The state of a controller that begins to lead with this image.
     pub fn activate(image: &Image, settings: &Settings, now_ms: i64) -> Self {
-        let session_timeout_ms = i64::from(settings.config.broker_session_timeout_ms);
-        let heartbeats = Heartbeats::activate(image, now_ms, session_timeout_ms);
-        Self { heartbeats, ..Self::starting(settings, now_ms) }
-    }
-
-    /// The state of the only node while it takes its own place: no earlier life of it is in the way.
-    pub fn starting(settings: &Settings, now_ms: i64) -> Self {
         let config = &settings.config;
         Self {
-            heartbeats: Heartbeats::new(i64::from(config.broker_session_timeout_ms)),
+            heartbeats: Heartbeats::activate(image, now_ms, config.broker_session_timeout_ms.into()),
             balance_due_ms: config
                 .auto_leader_rebalance_enable
                 .then_some(now_ms + balance_interval_ms(config)),

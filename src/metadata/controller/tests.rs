@@ -39,7 +39,7 @@ impl Model {
         };
         let mut model = Self {
             image: Image::empty(),
-            soft: SoftState::starting(&settings, 0),
+            soft: SoftState::activate(&Image::empty(), &settings, 0),
             settings,
             random: StdRng::seed_from_u64(7),
             now_ms: 0,
