@@ -55,7 +55,7 @@ async fn a_controller_answers_what_is_in_an_envelope() {
 
     let foreign = envelope(&create(&name), 7).with_request_principal(Some(Bytes::from_static(b"\0\x09x")));
     assert_eq!(send(&mut client, &foreign).await.error_code, PRINCIPAL_DESERIALIZATION_FAILURE);
-    let nowhere = envelope(&create(&name), 7).with_client_host_address(Bytes::from_static(b"here"));
+    let nowhere = envelope(&create(&name), 7).with_client_host_address(Bytes::from_static(b"where"));
     assert_eq!(send(&mut client, &nowhere).await.error_code, INVALID_REQUEST);
     let own = envelope(&MetadataRequest::default(), 12);
     assert_eq!(send(&mut client, &own).await.error_code, INVALID_REQUEST);

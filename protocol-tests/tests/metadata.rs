@@ -174,11 +174,13 @@ async fn the_cluster_is_described() {
         assert_eq!(answer.cluster_authorized_operations, CLUSTER_OPERATIONS);
         assert!(!answer.cluster_id.is_empty());
     }
-    for (endpoint_type, code) in [(2, MISMATCHED_ENDPOINT_TYPE), (9, UNSUPPORTED_ENDPOINT_TYPE)] {
+    // Where no listener is the controller's own, the one of the broker answers for both.
+    let controllers = if server.is_klamm() { 0 } else { MISMATCHED_ENDPOINT_TYPE };
+    for (endpoint_type, code) in [(2, controllers), (9, UNSUPPORTED_ENDPOINT_TYPE)] {
         let answer =
             client.call(1, &DescribeClusterRequest::default().with_endpoint_type(endpoint_type)).await;
         assert_eq!(answer.error_code, code);
-        assert!(answer.error_message.is_some());
+        assert_eq!(answer.error_message.is_some(), code != 0);
     }
     server.stop().await;
 }

@@ -74,7 +74,7 @@ async fn answer(context: Context, envelope: EnvelopeRequest) -> Result<Bytes, Er
     let principal = envelope.request_principal.and_then(Principal::read);
     let principal = principal.ok_or(ErrorCode::PrincipalDeserializationFailure)?;
     let address = address(&envelope.client_host_address).ok_or(ErrorCode::InvalidRequest)?;
-    let request = Request::parse(envelope.request_data, ListenerKind::Controller)
+    let request = Request::parse(envelope.request_data, ListenerKind::Both)
         .map_err(|_| ErrorCode::UnsupportedVersion)?;
     if !request.api.forwarded {
         return Err(ErrorCode::InvalidRequest);

@@ -345,3 +345,29 @@ async fn a_decision_larger_than_a_batch_is_a_transaction() {
     assert_eq!(groups(&node), 12_000);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_snapshot_takes_the_place_of_the_log_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let often = [("metadata.log.max.record.bytes.between.snapshots", "2000")];
+    let node = Node::start_with(directory.path(), &often).await;
+    let snapshots = crate::quorum::SnapshotFiles::of(directory.path());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut topics = 0;
+    while node.metadata.status().snapshot.is_none() {
+        assert!(std::time::Instant::now() < end, "no snapshot is written");
+        node.create(&format!("t{topics}"), 3).await;
+        topics += 1;
+    }
+    let id = *snapshots.list().unwrap().last().unwrap();
+    assert!(id.end_offset > 13 && id.end_offset <= node.log().offsets().log_end);
+    let before = node.metadata.image();
+    node.stop().await;
+    let node = Node::start_with(directory.path(), &often).await;
+    let image = node.metadata.image();
+    assert_eq!(image.topics, before.topics);
+    assert_eq!(image.config(&ConfigResource::cluster()), before.config(&ConfigResource::cluster()));
+    assert!(image.active_broker(1).is_some() && image.epoch > before.epoch);
+    node.create("later", 1).await;
+    node.stop().await;
+}
