@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Elections};
 use crate::api::auto_create;
 use crate::api::broker_heartbeat::look_after_brokers;
 use crate::api::fetch_session::FetchSessions;
@@ -550,6 +550,7 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         metadata: Arc::clone(&handles.metadata),
         logs: Arc::clone(&handles.logs),
         replicas: Arc::clone(&handles.replicas),
+        elections: Elections::watch(&handles.metadata),
         groups: Arc::clone(&handles.groups),
         stopping: handles.stopping.clone(),
     }

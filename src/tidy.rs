@@ -96,7 +96,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     // The simulation: the real cores in a world that is made up.
     ("sim", &["config", "error", "log", "metadata", "quorum", "replication", "types"]),
-    ("cli", &["config", "error", "types"]),
+    // `klamm cluster` creates topics once its nodes serve.
+    ("cli", &["client", "clock", "config", "error", "types"]),
 ];
 
 fn root() -> PathBuf {

@@ -1,5 +1,6 @@
 //! The HTTP side: metrics for Prometheus, and whether the broker lives and serves.
 
+mod elections;
 mod scrape;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::replication::manager::ReplicaManager;
 
+pub use elections::Elections;
 use scrape::Idleness;
 
 /// What Prometheus' text format calls itself.
@@ -31,6 +33,7 @@ pub struct Admin {
     pub logs: Arc<LogManager>,
     /// How this broker's replicas follow their leaders.
     pub replicas: Arc<ReplicaManager>,
+    pub elections: Arc<Elections>,
     pub groups: Arc<GroupCoordinator>,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,

@@ -59,6 +59,12 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_metadata(&sheet, &admin.metadata.status());
     put_topics(&sheet, &image, &admin.logs, admin.metadata.node_id());
     put_followers(&sheet, &admin.replicas.followers());
+    let (elections, unclean) = admin.elections.counts();
+    for (metric, count) in
+        [(&table::LEADER_ELECTIONS, elections), (&table::UNCLEAN_LEADER_ELECTIONS_TOTAL, unclean)]
+    {
+        sheet.put(metric, &[], i64::try_from(count).unwrap_or(i64::MAX));
+    }
     put_logs(&sheet, &partitions);
     put_cleaner(&sheet, &admin.logs);
     put_groups(&sheet, &admin.groups, &partitions).await;

@@ -5,18 +5,28 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::topics::{self, SeedTopic};
 use super::{ClusterOptions, LogFormat, Options};
-use crate::config::listener::host_port;
+use crate::client::{Address, Peer, PeerOptions};
+use crate::clock::Clock;
+use crate::config::key::ConfigError;
+use crate::config::listener::{host_port, parse_host_port};
+use crate::error::ErrorCode;
 
 /// How long a node may take to stop before it is killed: longer than what it gives to requests in flight.
 const STOP: Duration = Duration::from_secs(15);
 const HOST: &str = "127.0.0.1";
+/// How long the creation of a topic may take, in milliseconds.
+const TOPIC_MS: i32 = 30_000;
 
 /// Why a cluster on this machine ended.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +43,17 @@ pub enum ClusterError {
     /// The nodes of a directory that stays are found again by their ports.
     #[error("--port 0 needs --ephemeral: nodes that are started again find each other by their ports")]
     NoPort,
+    /// What was asked for can not be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The topics that were asked for are not there.
+    #[error("the topic {name} can not be created: {problem}")]
+    Topic {
+        /// Its name.
+        name: String,
+        /// Why not.
+        problem: String,
+    },
     /// A node did not come to serve.
     #[error("node {id} ended before it served: {status}")]
     NotServing {
@@ -87,9 +108,7 @@ fn plans(options: &Options, cluster: &ClusterOptions, directory: &Path, ports: &
         if options.log_format == LogFormat::Json {
             add("--log-format", "json".to_owned());
         }
-        if id == 1 {
-            options.topics.iter().for_each(|topic| add("--topic", topic.clone()));
-        } else {
+        if id > 1 {
             add("--join", host_port(HOST, first));
         }
         Plan { id, address, arguments }
@@ -130,6 +149,8 @@ impl Options {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let plans = plans(self, cluster, &directory, &ports(cluster)?);
+        let topics: Vec<SeedTopic> =
+            self.topics.iter().map(|topic| topics::parse(topic)).collect::<Result<_, _>>()?;
         let bootstrap: Vec<&str> = plans.iter().map(|plan| plan.address.as_str()).collect();
         let bootstrap = bootstrap.join(",");
         let mut nodes = Nodes::start(&plans)?;
@@ -142,6 +163,7 @@ impl Options {
                     Some(Event::Ready) => {
                         starting -= 1;
                         if starting == 0 {
+                            create_topics(&plans, &topics).await?;
                             let (data, milliseconds) = (directory.display(), began.elapsed().as_millis());
                             say(&format!(
                                 "klamm cluster ready: kafka={bootstrap} data={data} in {milliseconds} ms"
@@ -179,6 +201,36 @@ impl Options {
             .map(|share| share.join("klamm-cluster"))
             .ok_or(ClusterError::NoDirectory { nodes: cluster.nodes })
     }
+}
+
+/// Creates the topics that are missing, once all nodes are there to have their replicas.
+async fn create_topics(plans: &[Plan], topics: &[SeedTopic]) -> Result<(), ClusterError> {
+    let Some((host, port)) = plans.first().and_then(|plan| parse_host_port(&plan.address).ok()) else {
+        return Ok(());
+    };
+    let options = PeerOptions::new("cluster", Clock::system());
+    let node = Peer::new(Address { host: host.into(), port }, options);
+    for SeedTopic { name, partitions, configs } in topics {
+        let refused = |problem: String| ClusterError::Topic { name: name.clone(), problem };
+        let text = |text: &String| StrBytes::from_string(text.clone());
+        let config = |(key, value): (&String, &String)| {
+            CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+        };
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(*partitions)
+            .with_replication_factor(-1)
+            .with_configs(configs.iter().map(config).collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(TOPIC_MS);
+        let answer =
+            node.call(request, 5..=7, TOPIC_MS.into()).await.map_err(|error| refused(error.to_string()))?;
+        let code = answer.response.topics.first().map_or(0, |topic| topic.error_code);
+        if code != 0 && code != ErrorCode::TopicAlreadyExists.code() {
+            let said = answer.response.topics.into_iter().next().and_then(|topic| topic.error_message);
+            return Err(refused(said.map_or_else(|| format!("error {code}"), |said| said.to_string())));
+        }
+    }
+    Ok(())
 }
 
 /// The processes of the nodes. Each has a task that waits for its end.
@@ -291,10 +343,10 @@ mod tests {
 
     #[test]
     fn the_first_node_begins_and_the_others_join_it() {
-        let lines = planned(&["cluster", "--port", "5000", "--topic", "orders:3", "--override", "a=b"]);
+        let lines = planned(&["cluster", "--port", "5000", "--override", "a=b"]);
         assert_eq!(lines.len(), 3);
         assert!(lines[0].starts_with("--data-dir /d/node-1 --listen 127.0.0.1:5000 "), "{}", lines[0]);
-        assert!(lines[0].ends_with("--override node.id=1 --topic orders:3"), "{}", lines[0]);
+        assert!(lines[0].ends_with("--override a=b --override node.id=1"), "{}", lines[0]);
         assert!(
             lines[2].ends_with("--override a=b --override node.id=3 --join 127.0.0.1:5000"),
             "{}",

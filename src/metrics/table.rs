@@ -75,6 +75,8 @@ metrics! {
     Counter FAILED_ISR_UPDATES_TOTAL = "kafka_server_replicamanager_failedisrupdates_total" [], "Changes of in-sync replicas that the controller refused.";
     Gauge ACTIVE_CONTROLLER_COUNT = "kafka_controller_kafkacontroller_activecontrollercount" [], "1 where this node is the active controller.";
     Gauge OFFLINE_PARTITIONS_COUNT = "kafka_controller_kafkacontroller_offlinepartitionscount" [], "Partitions without a leader.";
+    Counter LEADER_ELECTIONS = "kafka_controller_controllerstats_leaderelectionrateandtimems_count" [], "Partitions that got another leader while this node was the active controller.";
+    Counter UNCLEAN_LEADER_ELECTIONS_TOTAL = "kafka_controller_controllerstats_uncleanleaderelections_total" [], "Those of them that got a leader which was not in sync.";
     Gauge PREFERRED_REPLICA_IMBALANCE_COUNT = "kafka_controller_kafkacontroller_preferredreplicaimbalancecount" [], "Partitions that are not led by their first replica.";
     Gauge GLOBAL_TOPIC_COUNT = "kafka_controller_kafkacontroller_globaltopiccount" [], "Topics of the cluster.";
     Gauge GLOBAL_PARTITION_COUNT = "kafka_controller_kafkacontroller_globalpartitioncount" [], "Partitions of the cluster.";

@@ -422,8 +422,9 @@ pub fn commit(connection: &mut Connection, group: &str, topic: &str, offset: i64
     let response = connection.call(9, &request)?;
     match response.topics[0].partitions[0].error_code {
         0 => Ok(true),
-        // The coordinator loads, is elsewhere, or its replicas are not there; the request timed out.
-        7 | 14..=16 => Ok(false),
+        // The coordinator loads, is elsewhere, or its replicas are not there; the request timed out; it does not know
+        // the topic yet.
+        3 | 7 | 14..=16 => Ok(false),
         code => panic!("OffsetCommit answers {code}"),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::features::ELR_VERSION;
 use super::topics::{check_name, config_record};
 use super::{Context, Decision, Results};
-use crate::config::dynamic;
+use crate::config::{BrokerConfig, dynamic};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{ConfigChange, ConfigReplacement};
 use crate::metadata::image::{ConfigResource, ConfigValues, ResourceType};
@@ -25,9 +25,8 @@ pub fn alter_incrementally(
         let before = values_of(context, resource);
         let target = target(resource)?;
         let after = match &target {
-            dynamic::ConfigResource::Broker(_) => {
-                let config = broker_config(context.image, &context.settings.config, context.settings.node_id);
-                dynamic::incremental(&target, &before, changes, &config)?
+            dynamic::ConfigResource::Broker(id) => {
+                dynamic::incremental(&target, &before, changes, &config_of(context, *id))?
             }
             dynamic::ConfigResource::Topic(_)
             | dynamic::ConfigResource::ClientMetrics(_)
@@ -149,11 +148,19 @@ pub(super) fn check(
         check_name(&resource.name)?;
     }
     let target = target(resource)?;
-    if resource.kind == ResourceType::Broker {
-        let config = broker_config(context.image, &context.settings.config, context.settings.node_id);
-        return dynamic::validate(&target, values, &config);
+    if let dynamic::ConfigResource::Broker(id) = &target {
+        return dynamic::validate(&target, values, &config_of(context, *id));
     }
     dynamic::validate(&target, values, &context.settings.config)
+}
+
+/// What changes of a broker's keys are checked against: this node's own file, since only the broker knows its own, and
+/// the dynamic values of the broker that is meant.
+fn config_of(context: &Context<'_>, id: Option<i32>) -> BrokerConfig {
+    let node_id = context.settings.node_id;
+    // A broker that nobody knows is refused as another one than this.
+    let meant = id.filter(|id| context.image.brokers.contains_key(id)).unwrap_or(node_id);
+    BrokerConfig { node_id: meant, ..broker_config(context.image, &context.settings.config, meant) }
 }
 
 fn values_of(context: &Context<'_>, resource: &ConfigResource) -> ConfigValues {
