@@ -275,6 +275,7 @@ fn put_cleaner(sheet: &Sheet, logs: &LogManager) {
 
 /// Groups by state; of each group its members, its committed offsets and how far they are behind.
 async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<Partition>]) {
+    sheet.put(&table::COORDINATED_PARTITIONS, &["active"], count(groups.led_partitions()));
     // A coordinator that is still loading is asked again at the next scrape.
     let Ok(listed) = groups.list(GroupFilter::default()).await else { return };
     let counts = groups.counts().await;

@@ -16,6 +16,10 @@ use crate::types::{CONSUMER_OFFSETS_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_
 
 /// The version of CreateTopics that the controller is asked with.
 const VERSION: i16 = 7;
+/// How many replicas the state of coordinators gets, as far as there are brokers, and how many of them have to be in
+/// sync then, where nothing is configured: Kafka's defaults, which it refuses to do without.
+const REPLICAS_WISHED: usize = 3;
+const MIN_ISR_WISHED: i32 = 2;
 /// How long a topic that another node created may take to be known here.
 const KNOWN_MS: i64 = 5_000;
 
@@ -24,8 +28,9 @@ const KNOWN_MS: i64 = 5_000;
 /// # Errors
 /// For each topic, why it could not be created.
 pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap<String, ApiError> {
-    let config = broker.metadata.broker_config();
-    let topics: Vec<NewTopic> = names.iter().map(|name| topic(&config, name)).collect();
+    let (config, image) = (broker.metadata.broker_config(), broker.metadata.image());
+    let alive = image.brokers.values().filter(|broker| !broker.fenced).count();
+    let topics: Vec<NewTopic> = names.iter().map(|name| topic(&config, alive, name)).collect();
     let created = create_topics(broker, topics).await;
     let mut failed = BTreeMap::new();
     for (name, created) in names.iter().zip(created) {
@@ -104,11 +109,19 @@ fn creatable(topic: &NewTopic) -> CreatableTopic {
 
 /// A topic as its first use creates it: with the broker's defaults, or, where the broker itself keeps state in it,
 /// as its coordinator needs it (`AutoTopicCreationManager`).
-pub(crate) fn topic(config: &BrokerConfig, name: &str) -> NewTopic {
+pub(crate) fn topic(config: &BrokerConfig, alive: usize, name: &str) -> NewTopic {
+    let as_wished = |key: &str| config.layers.get(key).is_some();
+    let spread = alive.clamp(1, REPLICAS_WISHED);
+    let replicas = |key: &str, configured: i16| {
+        if as_wished(key) { configured } else { i16::try_from(spread).unwrap_or(configured) }
+    };
+    let min_isr = |key: &str, configured: i32| {
+        if as_wished(key) || spread < REPLICAS_WISHED { configured } else { MIN_ISR_WISHED }
+    };
     let (partitions, replication_factor, configs) = match name {
         CONSUMER_OFFSETS_TOPIC => (
             config.offsets_topic_num_partitions,
-            config.offsets_topic_replication_factor,
+            replicas("offsets.topic.replication.factor", config.offsets_topic_replication_factor),
             vec![
                 ("cleanup.policy", "compact".to_owned()),
                 ("compression.type", "producer".to_owned()),
@@ -117,22 +130,39 @@ pub(crate) fn topic(config: &BrokerConfig, name: &str) -> NewTopic {
         ),
         TRANSACTION_STATE_TOPIC => (
             config.transaction_state_log_num_partitions,
-            config.transaction_state_log_replication_factor,
+            replicas(
+                "transaction.state.log.replication.factor",
+                config.transaction_state_log_replication_factor,
+            ),
             vec![
                 ("cleanup.policy", "compact".to_owned()),
                 ("compression.type", "uncompressed".to_owned()),
-                ("min.insync.replicas", config.transaction_state_log_min_isr.to_string()),
+                (
+                    "min.insync.replicas",
+                    min_isr("transaction.state.log.min.isr", config.transaction_state_log_min_isr)
+                        .to_string(),
+                ),
                 ("segment.bytes", config.transaction_state_log_segment_bytes.to_string()),
                 ("unclean.leader.election.enable", "false".to_owned()),
             ],
         ),
         SHARE_GROUP_STATE_TOPIC => (
             config.share_coordinator_state_topic_num_partitions,
-            config.share_coordinator_state_topic_replication_factor,
+            replicas(
+                "share.coordinator.state.topic.replication.factor",
+                config.share_coordinator_state_topic_replication_factor,
+            ),
             vec![
                 ("cleanup.policy", "delete".to_owned()),
                 ("compression.type", "producer".to_owned()),
-                ("min.insync.replicas", config.share_coordinator_state_topic_min_isr.to_string()),
+                (
+                    "min.insync.replicas",
+                    min_isr(
+                        "share.coordinator.state.topic.min.isr",
+                        config.share_coordinator_state_topic_min_isr.into(),
+                    )
+                    .to_string(),
+                ),
                 ("retention.ms", "-1".to_owned()),
             ],
         ),
@@ -149,10 +179,29 @@ mod tests {
     #[test]
     fn topics_of_coordinators_are_made_as_they_need_them() {
         let config = BrokerConfig::default();
-        let offsets = topic(&config, CONSUMER_OFFSETS_TOPIC);
+        let offsets = topic(&config, 1, CONSUMER_OFFSETS_TOPIC);
         assert_eq!((offsets.partitions, offsets.replication_factor), (50, 1));
         assert!(offsets.configs.contains(&("cleanup.policy".to_owned(), Some("compact".to_owned()))));
-        let mine = topic(&config, "mine");
+        let mine = topic(&config, 1, "mine");
         assert_eq!((mine.partitions, mine.configs.len()), (-1, 0));
+    }
+
+    #[test]
+    fn topics_of_coordinators_have_the_replicas_that_the_brokers_can_hold() {
+        let config = BrokerConfig::default();
+        let state = |config: &BrokerConfig, alive| {
+            let topic = topic(config, alive, TRANSACTION_STATE_TOPIC);
+            let min_isr = topic.configs.iter().find(|(key, _)| key == "min.insync.replicas");
+            (topic.replication_factor, min_isr.and_then(|(_, value)| value.clone()).unwrap_or_default())
+        };
+        for (alive, want) in [(0, (1, "1")), (1, (1, "1")), (2, (2, "1")), (3, (3, "2")), (9, (3, "2"))] {
+            assert_eq!(state(&config, alive), (want.0, want.1.to_owned()), "{alive} brokers");
+        }
+        let set = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let two = BrokerConfig::from_static(set("transaction.state.log.replication.factor", "2"))
+            .expect("it holds");
+        assert_eq!(state(&two, 9).0, 2);
+        let strict = BrokerConfig::from_static(set("transaction.state.log.min.isr", "3")).expect("it holds");
+        assert_eq!(state(&strict, 3), (3, "3".to_owned()));
     }
 }

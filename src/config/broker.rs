@@ -167,7 +167,7 @@ config_keys! {
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
     "offsets.retention.check.interval.ms" offsets_retention_check_interval_ms: i64 = "600000", ReadOnly, AtLeast(1), High, "How often, in milliseconds, klamm looks for offsets that are too old.";
     "offsets.topic.num.partitions" offsets_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __consumer_offsets is created with.";
-    "offsets.topic.replication.factor" offsets_topic_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __consumer_offsets is created with." differs "3" "a single node can hold one replica";
+    "offsets.topic.replication.factor" offsets_topic_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __consumer_offsets is created with; where it is not set, three, or as many as there are brokers." differs "3" "a single node can hold one replica";
     "offsets.topic.segment.bytes" offsets_topic_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __consumer_offsets is created with.";
 
     // Producers and transactions.
@@ -181,8 +181,8 @@ config_keys! {
     "add.partitions.to.txn.retry.backoff.ms" add_partitions_to_txn_retry_backoff_ms: i32 = "20", ReadOnly, AtLeast(1), High, "How long, in milliseconds, a request waits before it asks again whether the transaction before is complete, unless it is told.";
     "add.partitions.to.txn.retry.backoff.max.ms" add_partitions_to_txn_retry_backoff_max_ms: i32 = "100", ReadOnly, AtLeast(0), High, "How long, in milliseconds, a request waits for the transaction before to be complete.";
     "transaction.state.log.num.partitions" transaction_state_log_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __transaction_state is created with.";
-    "transaction.state.log.replication.factor" transaction_state_log_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __transaction_state is created with." differs "3" "a single node can hold one replica";
-    "transaction.state.log.min.isr" transaction_state_log_min_isr: i32 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __transaction_state is created with." differs "2" "a single node can hold one replica";
+    "transaction.state.log.replication.factor" transaction_state_log_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __transaction_state is created with; where it is not set, three, or as many as there are brokers." differs "3" "a single node can hold one replica";
+    "transaction.state.log.min.isr" transaction_state_log_min_isr: i32 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __transaction_state is created with; where it is not set, 2 as soon as there are three brokers." differs "2" "a single node can hold one replica";
     "transaction.state.log.segment.bytes" transaction_state_log_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __transaction_state is created with.";
 
     // Share groups.

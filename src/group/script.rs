@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use goldenscript::Command as Line;
 use uuid::Uuid;
@@ -21,13 +22,17 @@ use super::command::{
 };
 use super::consumer_script::{self, Consumer};
 use super::core::{Event, GroupCore, Timer};
+use super::journal::GroupJournal;
 use super::kind::Group;
 use super::record::Record;
 use super::settings::GroupSettings;
 use super::transactions::{OffsetKey, TransactionEvent};
 use crate::error::ErrorCode;
 use crate::log::Marker;
+use crate::shard::Core as _;
 use crate::shard::script::{Scripted, run_all};
+use crate::shard::script_log::ScriptLog;
+use crate::types::CONSUMER_OFFSETS_TOPIC;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -564,6 +569,23 @@ impl Scripted for GroupCore {
         out
     }
 
+    fn check_records(fresh: Self, records: &[Event]) {
+        if records.is_empty() {
+            return;
+        }
+        let mut want = fresh.clone();
+        records.iter().for_each(|record| want.replay(record));
+        let log = ScriptLog::new(CONSUMER_OFFSETS_TOPIC);
+        let loaded = log.load(records, |partition, store| {
+            let cluster = Arc::new(ArcSwap::new(fresh.cluster.clone()));
+            GroupJournal::new(partition, 0, store, fresh.settings.clone(), cluster)
+        });
+        for (from, core) in ["the view", "the log", "both"].into_iter().zip(loaded) {
+            core.check();
+            assert_eq!(lasting(&core), lasting(&want), "loaded from {from}: {records:#?}");
+        }
+    }
+
     fn check(&self) {
         for group in self.groups.values() {
             match group {
@@ -572,6 +594,11 @@ impl Scripted for GroupCore {
             }
         }
     }
+}
+
+/// What a restart has to find.
+fn lasting(core: &GroupCore) -> String {
+    format!("{}{:#?}{}", core.show_state(), core.offsets, core.transactional.lasting())
 }
 
 #[test]

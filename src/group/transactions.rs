@@ -285,6 +285,19 @@ impl TransactionalOffsets {
         }
     }
 
+    /// What has to be found again, whatever the numbers are: each offset's commits in their order.
+    #[cfg(test)]
+    pub(super) fn lasting(&self) -> String {
+        let in_order = |pending: &BTreeMap<ProducerId, PendingOffset>| {
+            let mut pending: Vec<_> = pending.iter().collect();
+            pending.sort_by_key(|(_, pending)| pending.number);
+            let commits = pending.into_iter().map(|(producer_id, pending)| (*producer_id, &pending.value));
+            format!("{:?}", commits.collect::<Vec<_>>())
+        };
+        let offsets = self.pending.iter().map(|(key, pending)| format!("{key:?}: {}", in_order(pending)));
+        offsets.collect::<Vec<_>>().join("\n")
+    }
+
     fn remove(&mut self, producer_id: ProducerId, key: &OffsetKey) {
         if let Some(pending) = self.pending.get_mut(key) {
             pending.remove(&producer_id);

@@ -111,6 +111,7 @@ metrics! {
     Gauge CLEANER_DEAD_THREAD_COUNT = "kafka_log_logcleaner_deadthreadcount" [], "Compaction threads that ended: none can, as each compaction is a task of its own.";
     Gauge OFFLINE_LOG_DIRECTORY_COUNT = "kafka_log_logmanager_offlinelogdirectorycount" [], "Data directories that can not be written.";
 
+    Gauge COORDINATED_PARTITIONS = "kafka_server_group_coordinator_metrics_num_partitions" ["state"], "Partitions of __consumer_offsets that this broker leads, whose groups it coordinates.";
     Gauge NUM_GROUPS = "kafka_coordinator_group_groupmetadatamanager_numgroups" [], "Consumer groups.";
     Gauge GROUP_COUNT = "kafka_server_group_coordinator_metrics_group_count" ["protocol"], "Groups by the protocol that they use.";
     Gauge CONSUMER_GROUP_COUNT = "kafka_server_group_coordinator_metrics_consumer_group_count" ["state"], "Groups of the consumer protocol by their state.";

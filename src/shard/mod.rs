@@ -25,6 +25,8 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 #[cfg(test)]
+pub(crate) mod script_log;
+#[cfg(test)]
 mod tests;
 pub mod timers;
 

@@ -3,7 +3,7 @@
 //! The driver stands in for the shell: it decides, replays, keeps held replies and timers, and fires them when a script
 //! moves the time. `config` begins a new world with these settings, `reconfigure` and `restart` keep what is written.
 //! Every script also proves what a shard relies on: that each caller is answered exactly once, and that the records
-//! alone give the state that a restart would find.
+//! alone give the state that a restart would find, whether it finds them in the view, in the log, or in part in either.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -29,7 +29,9 @@ pub(crate) fn run_all<C: Scripted>(directory: &str) {
     paths.sort();
     assert!(!paths.is_empty(), "there are no scripts");
     for path in paths {
-        goldenscript::run(&mut Script::<C>::new(), &path).expect("the script runs");
+        let mut script = Script::<C>::new();
+        goldenscript::run(&mut script, &path).expect("the script runs");
+        script.check_records();
     }
 }
 
@@ -56,6 +58,8 @@ pub(crate) trait Scripted: Core {
     fn show_state(&self) -> String;
     /// Panics where the state can not be.
     fn check(&self);
+    /// Panics where these records, in a log, do not give the state that they give to a `fresh` core.
+    fn check_records(fresh: Self, records: &[Self::Event]);
 }
 
 /// Runs one script.
@@ -144,6 +148,10 @@ impl<C: Scripted> Script<C> {
         self.start(out)
     }
 
+    fn check_records(&self) {
+        C::check_records(C::fresh(&self.memory), &self.records);
+    }
+
     fn call(&mut self, command: &Command, out: &mut String) -> Outcome<()> {
         let caller = command.consume_args().next_pos().unwrap_or_default().to_owned();
         let parsed = C::parse(&mut self.memory, &caller, command)?;
@@ -163,6 +171,7 @@ impl<C: Scripted> Runner for Script<C> {
         let argument = || command.consume_args().next_pos().unwrap_or_default();
         match command.name.as_str() {
             "config" => {
+                self.check_records();
                 *self = Self::new();
                 self.configure(command)?;
                 self.restart(&mut out)?;

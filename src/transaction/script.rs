@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::atomic::AtomicI16;
+use std::sync::{Arc, Weak};
 
 use goldenscript::Command as Line;
 
@@ -14,12 +15,15 @@ use super::command::{
     Command, EndTransaction, InTransaction, InitProducerId, Producer, Refused, Reply, TransactionFilter,
 };
 use super::core::{Event, Timer, TransactionCore};
+use super::journal::TransactionJournal;
 use super::record::Record;
 use super::settings::TransactionSettings;
 use super::state::{NO_EPOCH, NO_PRODUCER_ID, Transaction};
 use crate::error::ErrorCode;
+use crate::shard::Core as _;
 use crate::shard::script::{Scripted, run_all};
-use crate::types::{ProducerId, TopicPartition};
+use crate::shard::script_log::ScriptLog;
+use crate::types::{ProducerId, TRANSACTION_STATE_TOPIC, TopicPartition};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -228,6 +232,24 @@ impl Scripted for TransactionCore {
             let _ = writeln!(out, "{transactional_id} {}", show_transaction(transaction));
         }
         out
+    }
+
+    fn check_records(fresh: Self, records: &[Event]) {
+        if records.is_empty() {
+            return;
+        }
+        let mut want = fresh.clone();
+        records.iter().for_each(|record| want.replay(record));
+        // Records do not have it: nobody asks for the epoch before after a restart.
+        want.transactions.values_mut().for_each(|transaction| transaction.last_producer_epoch = NO_EPOCH);
+        let log = ScriptLog::new(TRANSACTION_STATE_TOPIC);
+        let level = Arc::new(AtomicI16::new(2));
+        let loaded = log.load(records, |partition, store| {
+            TransactionJournal::new(partition, 0, store, Arc::default(), Arc::clone(&level), Weak::new())
+        });
+        for (from, core) in ["the view", "the log", "both"].into_iter().zip(loaded) {
+            assert_eq!(core.transactions, want.transactions, "loaded from {from}");
+        }
     }
 
     fn check(&self) {
