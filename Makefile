@@ -113,6 +113,14 @@ torture-kill: test-build ## Kill the broker under load again and again and look 
 torture: test-build ## Kill, freeze and cut off the nodes of a cluster under load, and look for every acknowledged record. MINUTES=10
 	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_TORTURE_MINUTES=$(MINUTES) $(CARGO_TEST) --test cluster_torture -- --nocapture
 
+.PHONY: interop
+interop: test-build ## klamm and Apache Kafka as brokers, voters and controllers of one cluster
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm $(CARGO_TEST) --test interop -- --nocapture --test-threads 1
+
+.PHONY: migration
+migration: test-build ## Three nodes of Apache Kafka become three of klamm under load; writes MIGRATION.md
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_TRANSCRIPT=$(CURDIR)/MIGRATION.md $(CARGO_TEST) --test interop -- --nocapture a_cluster_of_kafka
+
 # Results of a part, or of a quick run, do not replace the report that is kept with the sources.
 BENCH_REPORT := $(if $(ONLY)$(QUICK),$(TARGET_DIR)/bench/BENCHMARKS.md,BENCHMARKS.md)
 .PHONY: bench

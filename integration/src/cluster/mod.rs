@@ -72,6 +72,8 @@ pub struct Layout {
     pub roles: Vec<&'static str>,
     /// How many of the controllers, from the first on, vote when the cluster begins.
     pub voters_at_first: usize,
+    /// At which levels Apache Kafka finalises features, where not at the latest: `NAME=LEVEL`.
+    pub kafka_features: Vec<&'static str>,
     pub voters: Voters,
     /// Further keys of every node.
     pub config: Vec<(String, String)>,
@@ -100,6 +102,7 @@ impl Layout {
             kinds: vec![kind; 3],
             roles: vec!["broker,controller"; 3],
             voters_at_first: 3,
+            kafka_features: Vec::new(),
             voters,
             config,
             isolated: false,
@@ -311,7 +314,7 @@ pub struct Cluster {
     layout: Layout,
     network: Option<Network>,
     tools: Option<Tools>,
-    _scratch: TempDir,
+    scratch: TempDir,
 }
 
 impl Cluster {
@@ -362,7 +365,7 @@ impl Cluster {
                 }
             })
             .collect();
-        let mut cluster = Self { nodes, layout, network, tools: None, _scratch: scratch };
+        let mut cluster = Self { nodes, layout, network, tools: None, scratch };
         let controllers = cluster.controllers();
         for node in &cluster.nodes {
             node.configure(&cluster.layout, &controllers);
@@ -405,8 +408,18 @@ impl Cluster {
                 let formatted = formatted.expect("klamm can be started");
                 assert!(formatted.status.success(), "klamm {options}: {formatted:?}");
             }
-            Kind::Kafka => drop(self.tools().run(&format!("kafka-storage {options}")).success()),
+            Kind::Kafka => {
+                let features: String =
+                    self.layout.kafka_features.iter().map(|level| format!(" --feature {level}")).collect();
+                drop(self.tools().run(&format!("kafka-storage {options}{features}")).success());
+            }
         }
+    }
+
+    /// Where everything of this cluster is; it vanishes with it.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
     }
 
     /// Where clients connect: every broker.
@@ -554,7 +567,7 @@ impl Cluster {
             port: free_port(),
             controller_port: free_port(),
             admin_port: free_port(),
-            directory: self._scratch.path().join(format!("node{id}")),
+            directory: self.scratch.path().join(format!("node{id}")),
             directory_id: format!("Dx3FQKTfS7Gv1fCdsq{:02}Jw", id + 10),
             namespace,
             child: None,
