@@ -3,6 +3,8 @@
 //! The listeners are bound first, so that a second broker on the same port ends before it touches anything, and
 //! accepted from last, when everything behind them answers. Many brokers can run in one process.
 
+#[cfg(test)]
+mod cluster_tests;
 mod controllers;
 mod groups;
 mod join;
