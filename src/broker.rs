@@ -137,8 +137,8 @@ pub struct Broker {
     started_in: Duration,
     /// Kept for the channels to the controller, which know it weakly.
     _own_controller: Arc<OwnController>,
-    /// This broker's place in the cluster, and the channel by which it keeps it; `None` where it is a controller only.
-    lifecycle: Option<(Arc<BrokerLifecycle>, Arc<ControllerChannel>)>,
+    /// This broker's place in the cluster; `None` where it is a controller only.
+    lifecycle: Option<Arc<BrokerLifecycle>>,
 }
 
 impl Broker {
@@ -203,7 +203,7 @@ impl Broker {
         }
         let lifecycle = roles.broker.then(|| {
             let channel = controller_channel(&handles, &own_controller);
-            (lifecycle::start(&handles, Arc::clone(&channel), &tasks), channel)
+            lifecycle::start(&handles, channel, &tasks)
         });
         let mut broker = Self {
             handles,
@@ -226,7 +226,7 @@ impl Broker {
 
     /// Waits until this broker is one of the cluster, and creates what is not there.
     async fn join(&self, topics: Vec<NewTopic>) -> Result<(), StartError> {
-        if let Some((lifecycle, _)) = &self.lifecycle {
+        if let Some(lifecycle) = &self.lifecycle {
             if !lifecycle::joined(lifecycle).await {
                 return Err(StartError::Registration);
             }
@@ -261,8 +261,8 @@ impl Broker {
     /// Has others take over what this broker leads, stops accepting, answers what is in flight, closes, and removes what
     /// is temporary.
     pub async fn shutdown(self) {
-        if let Some((lifecycle, channel)) = &self.lifecycle {
-            lifecycle::leave(&self.handles, lifecycle, channel).await;
+        if let Some(lifecycle) = &self.lifecycle {
+            lifecycle::leave(&self.handles, lifecycle).await;
         }
         self.handles.stopping.cancel();
         self.handles.replicas.stop().await;

@@ -14,8 +14,8 @@ use crate::types::NodeId;
 
 /// How long a broker that stops waits until its leaderships are moved.
 const LEAVE_MS: i64 = 30_000;
-/// How long it waits for a controller that could move them, where none is known.
-const NO_CONTROLLER_MS: i64 = 3_000;
+/// How long it waits for a controller that could move them, beyond the time between two heartbeats.
+const NO_CONTROLLER_MS: i64 = 1_000;
 
 /// Begins to send heartbeats; registers first, where this node's own controller has not done so already.
 pub(super) fn start(
@@ -65,7 +65,7 @@ pub(super) async fn joined(lifecycle: &BrokerLifecycle) -> bool {
 }
 
 /// Hands the leaderships of this broker over to others, if there are any.
-pub(super) async fn leave(handles: &BrokerHandles, lifecycle: &BrokerLifecycle, channel: &ControllerChannel) {
+pub(super) async fn leave(handles: &BrokerHandles, lifecycle: &BrokerLifecycle) {
     let config = handles.metadata.broker_config();
     if !config.controlled_shutdown_enable || !has_others(&handles.metadata.image(), handles.node_id) {
         return;
@@ -76,7 +76,7 @@ pub(super) async fn leave(handles: &BrokerHandles, lifecycle: &BrokerLifecycle, 
         () = clock.sleep_until(clock.steady_ms() + LEAVE_MS) => {
             tracing::warn!("other brokers have not taken over in time");
         }
-        () = deserted(clock, channel) => tracing::warn!("there is no controller that could have others take over"),
+        () = deserted(clock, lifecycle, config.broker_heartbeat_interval_ms.into()) => tracing::warn!("there is no controller that could have others take over"),
     }
 }
 
@@ -84,13 +84,15 @@ fn has_others(image: &Image, node_id: NodeId) -> bool {
     image.brokers.values().any(|broker| broker.id != node_id && broker.is_active())
 }
 
-/// Waits until no controller has been known for some time.
-async fn deserted(clock: &Clock, channel: &ControllerChannel) {
-    let mut since_ms = clock.steady_ms();
-    while clock.steady_ms() < since_ms + NO_CONTROLLER_MS {
-        if channel.is_known() {
-            since_ms = clock.steady_ms();
+/// Waits until no controller has answered for some time.
+async fn deserted(clock: &Clock, lifecycle: &BrokerLifecycle, interval_ms: i64) {
+    let patience_ms = interval_ms + NO_CONTROLLER_MS;
+    let began_ms = clock.steady_ms();
+    loop {
+        let since_ms = lifecycle.answered_ms().max(began_ms);
+        if clock.steady_ms() >= since_ms + patience_ms {
+            return;
         }
-        clock.sleep_until(clock.steady_ms() + 100).await;
+        clock.sleep_until(since_ms + patience_ms).await;
     }
 }

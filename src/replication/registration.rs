@@ -64,6 +64,8 @@ pub struct BrokerLifecycle {
     core: Mutex<Lifecycle>,
     clock: Clock,
     broker_epoch: AtomicI64,
+    /// When the controller answered last, on the steady clock.
+    answered_ms: AtomicI64,
     state: watch::Sender<BrokerState>,
     changed: Notify,
 }
@@ -79,6 +81,7 @@ impl BrokerLifecycle {
         };
         let lifecycle = Arc::new(Self {
             broker_epoch: AtomicI64::new(core.broker_epoch()),
+            answered_ms: AtomicI64::new(now_ms),
             state: watch::Sender::new(core.state()),
             core: Mutex::new(core),
             clock: options.clock.clone(),
@@ -94,6 +97,11 @@ impl BrokerLifecycle {
     /// The epoch of the last registration; -1 before the first one.
     pub fn broker_epoch(&self) -> i64 {
         self.broker_epoch.load(Ordering::Relaxed)
+    }
+
+    /// When the controller answered last, on the steady clock.
+    pub fn answered_ms(&self) -> i64 {
+        self.answered_ms.load(Ordering::Relaxed)
     }
 
     /// How far the broker is, now and whenever it changes.
@@ -163,16 +171,24 @@ impl BrokerLifecycle {
         }
     }
 
+    fn note(&self, refusal: Option<Refusal>) {
+        if refusal != Some(Refusal::Unanswered) {
+            self.answered_ms.store(self.clock.steady_ms(), Ordering::Relaxed);
+        }
+    }
+
     async fn communicate(&self, options: &LifecycleOptions, communication: Communication) {
         match communication {
             Communication::Register => {
                 let answer = register(options).await;
+                self.note(answer.err());
                 let mut core = self.core.lock();
                 core.registered(self.clock.steady_ms(), answer);
                 self.tell(&core);
             }
             Communication::Heartbeat(heartbeat) => {
                 let answer = beat(options, heartbeat).await;
+                self.note(answer.err());
                 let mut core = self.core.lock();
                 core.heartbeat_answered(self.clock.steady_ms(), answer);
                 self.tell(&core);
