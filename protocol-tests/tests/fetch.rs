@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use klamm::log::batch::BatchView;
 use klamm::protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse};
@@ -12,6 +12,7 @@ use protocol_tests::server::{Client, Server, Topic, batch, unique};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
@@ -324,4 +325,33 @@ async fn sessions_that_do_not_fit_are_errors_of_the_whole_answer() {
         assert_eq!(answer.session_id, 0);
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_that_is_not_one_is_told_so_and_gets_no_session() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let topic = filled(&mut client, &["a"]).await;
+    for version in [4, 12, 13, 14, 15, 16, 17, 18] {
+        for (epoch, code) in
+            [(-1, NOT_LEADER_OR_FOLLOWER), (0, UNKNOWN_LEADER_EPOCH), (9, UNKNOWN_LEADER_EPOCH)]
+        {
+            // Before version 9 there is no epoch.
+            let code = if version < 9 { NOT_LEADER_OR_FOLLOWER } else { code };
+            let epoch = if version < 9 { -1 } else { epoch };
+            let partition = wanted(0, 0).with_current_leader_epoch(epoch);
+            let request = request(version, &topic, vec![partition]).with_max_wait_ms(LONG_MS);
+            let request = if version >= 15 {
+                let state = ReplicaState::default().with_replica_id(7.into()).with_replica_epoch(5);
+                request.with_replica_id((-1).into()).with_replica_state(state)
+            } else {
+                request.with_replica_id(7.into())
+            };
+            let request = if version >= 7 { request.with_session_epoch(0) } else { request };
+            let answer: FetchResponse = client.call(version, &request).await;
+            assert_eq!(answer.session_id, 0, "version {version}");
+            let partition = only(answer);
+            assert_eq!((partition.error_code, partition.high_watermark), (code, -1), "version {version}");
+        }
+    }
 }

@@ -241,7 +241,9 @@ fn put_followers(sheet: &Sheet, followers: &FollowerState) {
 }
 
 fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {
+    let mut replicated = BTreeMap::<&str, u64>::new();
     for partition in partitions {
+        *replicated.entry(partition.topic()).or_default() += partition.replicated_bytes();
         let (number, offsets) = (partition.index().to_string(), partition.offsets());
         for (metric, value) in [
             (&table::LOG_SIZE, i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX)),
@@ -252,6 +254,9 @@ fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {
         ] {
             sheet.put(metric, &[partition.topic(), &number], value);
         }
+    }
+    for (topic, bytes) in replicated {
+        sheet.put(&table::REPLICATION_BYTES_IN_TOTAL, &[topic], i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 

@@ -73,6 +73,7 @@ impl Partition {
         if bytes == 0 {
             return refused.map_or(Ok(None), Err);
         }
+        inner.replicated_bytes += bytes;
         ops.put(&Key::PartitionState { partition: self.id() }, inner.state().encode());
         let appended = Appended {
             base_offset: first_offset,

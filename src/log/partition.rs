@@ -105,6 +105,8 @@ pub(super) struct Inner {
     pub(super) is_truncating: bool,
     /// The bytes of what is stored and not below the high watermark.
     pub(super) uncommitted_bytes: u64,
+    /// The bytes that leaders sent since the start.
+    pub(super) replicated_bytes: u64,
     /// Who waits for the high watermark.
     pub(super) commits: Waiters,
     /// Who waits for the low watermark.
@@ -156,6 +158,7 @@ impl From<Stored> for Inner {
             generation: 0,
             is_truncating: false,
             uncommitted_bytes: 0,
+            replicated_bytes: 0,
             commits: Waiters::default(),
             deletions: Waiters::default(),
             leader_epoch: state.leader_epoch,
@@ -207,6 +210,7 @@ impl Partition {
         restored.deletions = std::mem::take(&mut inner.deletions);
         restored.role = std::mem::replace(&mut inner.role, Role::Offline);
         restored.high_watermark = inner.high_watermark.min(restored.log_end).max(restored.log_start);
+        restored.replicated_bytes = inner.replicated_bytes;
         (restored.tenure, restored.generation) = (inner.tenure, inner.generation + 1);
         // Who waits for the coordinator still does, and no number is given twice.
         restored.producers.verifications = std::mem::take(&mut inner.producers.verifications);
@@ -526,6 +530,11 @@ impl Partition {
             min_insync_replicas: self.config.load().1.min_insync_replicas,
             brokers,
         }
+    }
+
+    /// The bytes of record batches that leaders sent since the start.
+    pub fn replicated_bytes(&self) -> u64 {
+        self.inner.lock().replicated_bytes
     }
 
     /// Where what is stored ends, which is what replicas may read.

@@ -30,8 +30,6 @@ pub struct TopicMetrics {
     pub bytes_out: Count,
     /// Bytes of record batches that were sent to followers.
     pub replication_bytes_out: Count,
-    /// Bytes of record batches that leaders sent.
-    pub replication_bytes_in: Count,
     /// Produce requests, counted once per partition that they name.
     pub produce_requests: Count,
     /// Fetch requests, counted once per partition that was looked at.
@@ -49,7 +47,6 @@ impl TopicMetrics {
             (&table::BYTES_IN_TOTAL, &self.bytes_in),
             (&table::BYTES_OUT_TOTAL, &self.bytes_out),
             (&table::REPLICATION_BYTES_OUT_TOTAL, &self.replication_bytes_out),
-            (&table::REPLICATION_BYTES_IN_TOTAL, &self.replication_bytes_in),
             (&table::TOTAL_PRODUCE_REQUESTS_TOTAL, &self.produce_requests),
             (&table::TOTAL_FETCH_REQUESTS_TOTAL, &self.fetch_requests),
             (&table::FAILED_PRODUCE_REQUESTS_TOTAL, &self.failed_produce_requests),
