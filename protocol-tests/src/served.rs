@@ -70,5 +70,6 @@ pub const SERVED: &[Served] = served! {
     DescribeTopicPartitionsRequest BrokerRegistrationRequest BrokerHeartbeatRequest UnregisterBrokerRequest
     ControllerRegistrationRequest ElectLeadersRequest AlterPartitionReassignmentsRequest
     ListPartitionReassignmentsRequest AlterPartitionRequest AllocateProducerIdsRequest
-    AssignReplicasToDirsRequest EnvelopeRequest
+    AssignReplicasToDirsRequest EnvelopeRequest VoteRequest BeginQuorumEpochRequest EndQuorumEpochRequest
+    FetchSnapshotRequest AddRaftVoterRequest RemoveRaftVoterRequest UpdateRaftVoterRequest
 };

@@ -118,10 +118,14 @@ async fn what_is_advertised_is_what_apache_kafka_advertises() {
         (45, 0, 1),
         (46, 0, 0),
         (47, 0, 0),
+        (52, 0, 2),
+        (53, 0, 1),
+        (54, 0, 1),
         (55, 0, 2),
         (56, 2, 3),
         (57, 0, 2),
         (58, 0, 0),
+        (59, 0, 1),
         (60, 0, 2),
         (61, 0, 0),
         (62, 0, 4),
@@ -136,6 +140,9 @@ async fn what_is_advertised_is_what_apache_kafka_advertises() {
         (73, 0, 0),
         (74, 0, 1),
         (75, 0, 0),
+        (80, 0, 1),
+        (81, 0, 0),
+        (82, 0, 0),
     ];
     let shown: Vec<_> =
         answer.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
