@@ -19,7 +19,7 @@ use super::controller::{
     Context, Decision, RECORDS_PER_REQUEST_MAX, Results, Settings, configs, features, producer_ids, topics,
 };
 use super::follow::{First, Follow, Progress, blocking};
-use super::image::{Delta, Endpoint, Image};
+use super::image::{Delta, Endpoint, Image, KRAFT_VERSION};
 use super::loader::Loader;
 use super::publisher::{ImageListener, Publisher, ReplicaListener, topic_config};
 use super::snapshot::Due;
@@ -31,6 +31,7 @@ use crate::config::cluster::Controllers;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::LogManager;
+use crate::quorum::message::{self, UpgradeRequest};
 use crate::quorum::{Quorum, QuorumEvent, QuorumOptions, local_key};
 use crate::storage::Store;
 use crate::types::{
@@ -430,7 +431,24 @@ impl Metadata {
         updates: Vec<FeatureUpdate>,
         validate_only: bool,
     ) -> Result<(), ApiError> {
-        self.ask(move |context| features::update(context, &updates, validate_only)).await?
+        let kraft_version =
+            updates.iter().find(|update| update.name == KRAFT_VERSION).map(|update| update.level);
+        self.ask(move |context| features::update(context, &updates, validate_only)).await??;
+        match kraft_version {
+            Some(level) => self.upgrade_kraft_version(level, validate_only).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The quorum keeps this level by itself, in its control records.
+    async fn upgrade_kraft_version(&self, level: i16, validate_only: bool) -> Result<(), ApiError> {
+        let epoch = self.active_epoch().ok_or_else(stopped)?;
+        let upgrade = UpgradeRequest { epoch, level, validate_only };
+        let answer = self.quorum.ask(message::Request::UpgradeKraftVersion(upgrade)).await?;
+        if let message::Response::UpgradeKraftVersion(Err((code, message))) = answer.response {
+            return Err(ApiError { code, message });
+        }
+        Ok(())
     }
 
     /// Takes the next block of producer ids for this broker. No id is ever given out twice.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use uuid::Uuid;
 
 use super::core::message::{
     Action, Event, Leadership, QuorumState, Request, Response, RoleName, SnapshotContents, SnapshotId, Token,
@@ -362,14 +361,6 @@ impl Quorum {
     /// The level of `kraft.version`.
     pub fn kraft_version(&self) -> i16 {
         self.shared.look(|core| core.membership().level()).unwrap_or(0)
-    }
-
-    /// The directories of the voters, by their log; for who wants to know who votes without leading.
-    pub fn voters(&self) -> Vec<(i32, Uuid)> {
-        let keys = |core: &mut QuorumCore| {
-            core.membership().voters().keys().map(|key| (key.id, key.directory_id)).collect()
-        };
-        self.shared.look(keys).unwrap_or_default()
     }
 
     /// Keeps a snapshot of everything before an offset that an event [`Committed`] ended at. The log that the snapshot

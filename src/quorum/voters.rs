@@ -134,13 +134,6 @@ impl Voters {
         voters.insert(voter.key.id, voter);
         Self(voters)
     }
-
-    /// The largest offset that more than half of the voters have reached.
-    pub fn majority(&self, reached: &BTreeMap<NodeId, i64>) -> Option<i64> {
-        let mut ends: Vec<i64> = self.0.keys().map(|id| reached.get(id).copied().unwrap_or(0)).collect();
-        ends.sort_unstable_by(|one, two| two.cmp(one));
-        ends.get(ends.len() / 2).copied()
-    }
 }
 
 #[cfg(test)]
@@ -152,19 +145,6 @@ mod tests {
     fn voter(id: NodeId, directory: u128) -> Voter {
         let key = ReplicaKey { id, directory_id: Uuid::from_u128(directory) };
         Voter { key, endpoints: vec![], kraft_versions: VersionRange::SUPPORTED }
-    }
-
-    #[test]
-    fn a_majority_is_more_than_half() {
-        let majority = |ends: &[i64]| {
-            let reached: BTreeMap<NodeId, i64> = (1..).zip(ends.iter().copied()).collect();
-            Voters(reached.keys().map(|id| (*id, voter(*id, 1))).collect()).majority(&reached)
-        };
-        assert_eq!(majority(&[]), None);
-        assert_eq!(majority(&[7]), Some(7));
-        assert_eq!(majority(&[7, 3]), Some(3));
-        assert_eq!(majority(&[7, 3, 5]), Some(5));
-        assert_eq!(majority(&[7, 3, 5, 1]), Some(3));
     }
 
     #[test]

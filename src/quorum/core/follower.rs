@@ -118,8 +118,11 @@ impl QuorumCore {
     }
 
     pub(super) fn fetch_answered(&mut self, header: &Header, fetched: Fetched) -> bool {
+        let known = (self.epoch, self.leader());
         if let Some(handled) = self.common(header) {
-            return handled;
+            // Who has nothing to say is not asked again at once (Kafka asks as fast as it is answered).
+            let is_news = known != (self.epoch, self.leader());
+            return handled && (header.error.is_none() || is_news);
         }
         let is_leaders = matches!(&self.role, Role::Follower(role) if header.leader == Some(role.leader));
         if header.error.is_some() || !is_leaders {

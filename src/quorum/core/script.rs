@@ -1,6 +1,80 @@
-//! Actions as the tests show them.
+//! Golden scripts: nodes that talk to one another, and everything that they do.
+//!
+//! `voters COUNT` begins a new world, `run MS` lets time go by, `append NODE VALUE`, `kill NODE`, `start NODE`,
+//! `stop NODE`, `cut ONE OTHER` and `heal` do what they say; `observer NODE` adds a node that finds the first one,
+//! `add NODE` and `remove NODE` ask the leader to change the voters, `snapshot NODE` makes one of what is committed,
+//! `wipe NODE` empties its disk. With `quiet`, only what changes a disk or a role is shown.
 
-use super::message::{Action, Header, NewRecords, Progress, Request, Response};
+use std::error::Error;
+
+use goldenscript::{Command, Context, Runner};
+
+use super::InitialVoters;
+use super::message::{Action, AddVoterRequest, Event, Header, NewRecords, Progress, Request, Response};
+use super::world::{Disk, World, voter};
+use crate::types::NodeId;
+
+#[test]
+fn scripts() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/quorum/scripts");
+    for name in ["election", "divergence", "membership", "snapshot"] {
+        goldenscript::run(&mut Script { world: World::of(1) }, directory.join(name))
+            .expect("the script runs");
+    }
+}
+
+struct Script {
+    world: World,
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
+        let mut arguments = command.consume_args();
+        let words: Vec<&str> = std::iter::from_fn(|| arguments.next_pos()).collect();
+        let number = |place: usize| -> Result<NodeId, Box<dyn Error>> {
+            Ok(words.get(place).ok_or("a number is missing")?.parse()?)
+        };
+        let world = &mut self.world;
+        match command.name.as_str() {
+            "voters" => *world = World::of(number(0)?),
+            "run" => world.run(number(0)?.into()),
+            "append" => drop(world.append(number(0)?, words.get(1).ok_or("a value is missing")?)),
+            "kill" => world.kill(number(0)?),
+            "start" => world.start(number(0)?),
+            "stop" => world.step(number(0)?, Event::Shutdown),
+            "cut" => world.cut.extend([(number(0)?, number(1)?), (number(1)?, number(0)?)]),
+            "heal" => world.cut.clear(),
+            "observer" => {
+                world.add(number(0)?, InitialVoters::Unknown);
+                let node = world.nodes.get_mut(&number(0)?).ok_or("no node")?;
+                node.config.bootstrap = vec![("h".to_owned(), 1)];
+                world.start(number(0)?);
+            }
+            "add" => {
+                let request = AddVoterRequest { voter: voter(number(0)?), ack_when_committed: true };
+                let leader = world.leader().ok_or("nobody leads")?;
+                world.ask(leader, Request::AddVoter(request));
+            }
+            "remove" => {
+                let leader = world.leader().ok_or("nobody leads")?;
+                world.ask(leader, Request::RemoveVoter(voter(number(0)?).key));
+            }
+            "snapshot" => drop(world.snapshot(number(0)?)),
+            "wipe" => {
+                let node = world.nodes.get_mut(&number(0)?).ok_or("no node")?;
+                (node.core, node.disk, node.committed) = (None, Disk::default(), 0);
+            }
+            other => return Err(format!("there is no command {other}").into()),
+        }
+        let mut shown = std::mem::take(&mut world.trace);
+        if context.tags.contains("quiet") {
+            shown.retain(|line| !["send ", "reply "].iter().any(|word| line.contains(word)));
+        }
+        Ok(shown.join("\n"))
+    }
+}
 
 pub(super) fn show_action(action: &Action) -> String {
     match action {
