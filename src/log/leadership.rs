@@ -235,6 +235,14 @@ impl Leadership {
     /// Leads as the image says, after `previous` if this node led before; the log ends at `log_end`.
     pub fn begin(previous: Option<Self>, leading: Leading, log_end: Offset, now_ms: i64) -> Self {
         let Leading { node_id, leader_epoch, partition_epoch, replicas, isr, adding } = leading;
+        let previous = match previous {
+            // The image says again what is known, because of another partition of the topic: whoever the controller was
+            // asked to add is still waited for.
+            Some(known) if (known.leader_epoch, known.partition_epoch) == (leader_epoch, partition_epoch) => {
+                return known;
+            }
+            other => other,
+        };
         let known = previous.as_ref().map_or(&[][..], |previous| &previous.followers);
         let find = |id: NodeId| known.iter().find(|follower| follower.id == id).copied();
         let others = replicas.iter().copied().filter(|id| *id != node_id);
@@ -340,6 +348,13 @@ impl Leadership {
     pub fn has_enough_replicas(&self, min_insync_replicas: i32) -> bool {
         let joining = self.pending.as_ref().map_or(0, |pending| pending.joining.len());
         self.isr.len() + joining >= self.min_isr(min_insync_replicas)
+    }
+
+    /// Everybody for whom the high watermark waits, for the simulation to compare with the controller's ISR.
+    #[cfg(test)]
+    pub(crate) fn maximal_isr(&self) -> Vec<NodeId> {
+        let joining = self.pending.iter().flat_map(|pending| &pending.joining);
+        self.isr.iter().chain(joining).copied().collect()
     }
 
     fn is_in_maximal_isr(&self, id: NodeId) -> bool {

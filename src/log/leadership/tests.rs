@@ -56,6 +56,23 @@ fn the_high_watermark_follows_the_slowest_in_sync() {
     assert_eq!(Leadership::alone().high_watermark(12, &terms), Some(12));
 }
 
+/// Another partition of the topic changed: the image says again what this one is.
+#[test]
+fn what_is_said_again_forgets_nobody_who_was_asked_in() {
+    let brokers = brokers(&[1, 2, 3]);
+    let terms = terms(&brokers, NOW_MS, 2);
+    let mut leader = Leadership::begin(None, leading(&[1, 2]), 10, NOW_MS);
+    leader.fetched(&fetch(2, 12, 12), 10, &terms).unwrap();
+    assert_eq!(leader.fetched(&fetch(3, 10, 12), 10, &terms), Ok(true));
+    let proposal = leader.proposal(10, 12, &terms).unwrap();
+    let before = leader.clone();
+    let mut leader = Leadership::begin(Some(leader), leading(&[1, 2]), 12, NOW_MS + 5);
+    assert_eq!(leader, before);
+    let accepted = IsrAccepted { leader_epoch: 5, partition_epoch: 10, isr: vec![1, 2, 3] };
+    assert_eq!(leader.answered(&proposal, Ok(accepted)), IsrOutcome::Changed);
+    assert_eq!(leader.isr(), [1, 2, 3]);
+}
+
 #[test]
 fn under_min_isr_nothing_is_committed() {
     let brokers = brokers(&[1, 2, 3]);
@@ -174,8 +191,9 @@ fn every_answer_of_the_controller_has_its_outcome() {
         let proposal = leader.proposal(10, 10, &now).unwrap();
         assert_eq!(leader.answered(&proposal, answer.clone()), outcome, "{answer:?}");
         assert_eq!(leader.pending.is_none(), is_free, "{answer:?}");
-        // The image ends every doubt.
-        let leader = Leadership::begin(Some(leader), leading(&[1]), 10, NOW_MS);
+        // An image that knows more ends every doubt.
+        let newer = Leading { partition_epoch: 11, ..leading(&[1]) };
+        let leader = Leadership::begin(Some(leader), newer, 10, NOW_MS);
         assert!(leader.pending.is_none());
     }
 }
