@@ -5,6 +5,7 @@ mod log;
 mod network;
 mod quorum;
 mod random;
+mod replication;
 mod runner;
 mod timeline;
 mod trace;

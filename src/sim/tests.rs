@@ -1,10 +1,14 @@
 use super::quorum::mutants::Mutant;
 use super::quorum::run::QuorumRun;
+use super::replication::mutants;
+use super::replication::run::ReplicationRun;
 use super::runner::{World as _, caught, check, setting};
 use super::trace::Trace;
 
 /// How long the runs of the quorum are.
 const QUORUM_STEPS: u64 = 4_000;
+/// How long the runs of replicated partitions are.
+const REPLICATION_STEPS: u64 = 6_000;
 
 #[test]
 fn quorum_survives_storms() {
@@ -38,4 +42,24 @@ fn mutants_of_the_quorum_are_caught() {
         }
     }
     assert!(survivors.is_empty(), "not caught in {seeds} seeds: {survivors:?}");
+}
+
+#[test]
+fn replication_survives_storms() {
+    check(&ReplicationRun { steps: REPLICATION_STEPS, mutant: None }, 40);
+}
+
+#[test]
+fn mutants_of_replication_are_caught() {
+    let mut survivors = Vec::new();
+    for mutant in mutants::Mutant::ALL {
+        match caught(&ReplicationRun { steps: REPLICATION_STEPS, mutant: Some(mutant) }, 1_000) {
+            Some((seeds, violation)) => {
+                let what = violation.split(": ").next().unwrap_or_default();
+                eprintln!("mutant {mutant:?} of replication is caught after {seeds} seeds: {what}");
+            }
+            None => survivors.push(mutant),
+        }
+    }
+    assert!(survivors.is_empty(), "not caught: {survivors:?}");
 }
