@@ -153,6 +153,17 @@ fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
     sheet.put(&table::RAFT_CURRENT_VOTE, &[], voted.unwrap_or(-1).into());
     sheet.put(&table::RAFT_HIGH_WATERMARK, &[], quorum.high_watermark.unwrap_or(-1));
     sheet.put(&table::RAFT_LOG_END_OFFSET, &[], quorum.log_end);
+    sheet.put(&table::RAFT_NUMBER_OF_VOTERS, &[], i64::try_from(quorum.voters).unwrap_or(i64::MAX));
+    let rates = metadata.quorum().rates();
+    sheet.put_f64(&table::RAFT_APPEND_RECORDS_RATE, &[], rates.appended_per_second);
+    sheet.put_f64(&table::RAFT_FETCH_RECORDS_RATE, &[], rates.fetched_per_second);
+    let averages = [
+        (&table::RAFT_COMMIT_LATENCY_AVG, rates.commit_ms),
+        (&table::RAFT_ELECTION_LATENCY_AVG, rates.election_ms),
+    ];
+    for (metric, average) in averages {
+        average.into_iter().for_each(|milliseconds| sheet.put_f64(metric, &[], milliseconds));
+    }
 }
 
 /// How far this node has followed the metadata log, and what it does as the controller.

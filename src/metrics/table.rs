@@ -126,6 +126,11 @@ metrics! {
     Gauge RAFT_CURRENT_EPOCH = "kafka_server_raftmetrics_current_epoch" [], "Epoch of the quorum's leader.";
     Gauge RAFT_CURRENT_VOTE = "kafka_server_raftmetrics_current_vote" [], "Node id that this node voted for, -1 where it voted for none.";
     Gauge RAFT_HIGH_WATERMARK = "kafka_server_raftmetrics_high_watermark" [], "Metadata records below this offset are committed.";
+    Gauge RAFT_APPEND_RECORDS_RATE = "kafka_server_raftmetrics_append_records_rate" [], "Metadata records per second that this node wrote as the leader, over the last minute.";
+    Gauge RAFT_FETCH_RECORDS_RATE = "kafka_server_raftmetrics_fetch_records_rate" [], "Metadata records per second that this node fetched, over the last minute.";
+    Gauge RAFT_COMMIT_LATENCY_AVG = "kafka_server_raftmetrics_commit_latency_avg" [], "Milliseconds from a metadata record's append to its commit, on average; absent where there was none in the last minute.";
+    Gauge RAFT_ELECTION_LATENCY_AVG = "kafka_server_raftmetrics_election_latency_avg" [], "Milliseconds without a known leader, on average; absent where there was no election in the last minute.";
+    Gauge RAFT_NUMBER_OF_VOTERS = "kafka_server_raftmetrics_number_of_voters" [], "Voters of the metadata quorum.";
     Gauge RAFT_LOG_END_OFFSET = "kafka_server_raftmetrics_log_end_offset" [], "The offset that the next metadata record gets.";
 
     Gauge BROKERS = "kafka_brokers" [], "Brokers of the cluster.";

@@ -17,6 +17,7 @@ use super::core::message::{
 use super::core::{Config, QuorumCore};
 use super::disk::Disk;
 use super::handle::{Answer, Shared, Work};
+use super::meters::Meters;
 use super::wire;
 use crate::client::{Address, Peer, PeerOptions};
 use crate::error::{ApiError, ErrorCode, StorageError};
@@ -127,10 +128,15 @@ impl Executor {
                     let text = format!("the metadata log does not end at {base_offset}");
                     return Err(ApiError::with(ErrorCode::UnknownServerError, text));
                 }
+                self.measure(|meters, now_ms| {
+                    meters.appended(now_ms, base_offset, pending.expected().last_offset + 1);
+                });
                 self.appends.push_back((epoch, pending));
                 return Ok(());
             }
             Action::Replicate(batches) => {
+                let count = batches.iter().map(|batch| batch.last_offset - batch.base_offset + 1).sum();
+                self.measure(|meters, now_ms| meters.fetched(now_ms, count));
                 let extra = std::mem::take(&mut self.extra);
                 return self.disk.replicate(&batches, extra).await;
             }
@@ -163,6 +169,7 @@ impl Executor {
             Action::Reply(token, response) => self.reply(token, response).await,
             Action::Committed(offset) => {
                 self.disk.log.set_high_watermark(offset);
+                self.measure(|meters, now_ms| meters.committed(now_ms, offset));
                 self.shared.progress.send_modify(|progress| progress.committed = offset);
             }
             Action::Role(leadership) => self.tell(leadership),
@@ -194,6 +201,10 @@ impl Executor {
         Ok(())
     }
 
+    fn measure(&self, measure: impl FnOnce(&mut Meters, i64)) {
+        measure(&mut self.shared.meters.lock(), self.disk.clock.steady_ms());
+    }
+
     /// Makes durable what nothing was appended with.
     async fn write_extra(&mut self) -> Result<(), ApiError> {
         if !self.extra.is_empty() {
@@ -207,6 +218,9 @@ impl Executor {
         let Leadership { epoch, leader, role, epoch_start, .. } = &leadership;
         info!(epoch, leader = leader.unwrap_or(-1), role = role.as_str(), "the quorum");
         let leading = (*role == RoleName::Leader).then_some((*epoch, *epoch_start));
+        self.measure(|meters, now_ms| {
+            meters.leader_is_known(now_ms, leader.is_some(), leading.is_some());
+        });
         self.shared.progress.send_modify(|progress| progress.leading = leading);
         self.shared.leadership.send_replace(leadership);
     }

@@ -16,6 +16,7 @@ use super::disk::{BATCH_BYTES_MAX, Disk};
 use super::driver::{self, Executor};
 use super::feed::{self, Progress};
 use super::files::{SnapshotFiles, SnapshotReader};
+use super::meters::{Meters, QuorumRates};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::Partition;
@@ -147,6 +148,7 @@ pub(super) struct Shared {
     work: mpsc::UnboundedSender<Work>,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) meters: Mutex<Meters>,
 }
 
 impl Shared {
@@ -250,6 +252,7 @@ impl Quorum {
             work,
             leadership: watch::Sender::new(Leadership::unknown()),
             progress: watch::Sender::new(Progress::default()),
+            meters: Mutex::default(),
         });
         shared.replace(Some((core, actions)));
         tokio::spawn(feed::run(Arc::clone(&shared), disk.clone(), log_start, events));
@@ -351,6 +354,11 @@ impl Quorum {
             log_end: core.log().end,
             voters: core.membership().voters().0.len(),
         })
+    }
+
+    /// How fast the quorum works, for metrics.
+    pub fn rates(&self) -> QuorumRates {
+        self.shared.meters.lock().rates(self.shared.clock.steady_ms())
     }
 
     /// Whether nobody else votes.

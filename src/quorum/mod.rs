@@ -21,6 +21,7 @@ pub mod export;
 mod feed;
 pub mod files;
 mod handle;
+mod meters;
 pub mod voters;
 mod wire;
 
@@ -31,4 +32,5 @@ pub use disk::{BATCH_BYTES_MAX, local_key};
 pub use election::{ElectionState, ReplicaKey};
 pub use files::{SnapshotFiles, SnapshotReader};
 pub use handle::{Answer, Committed, LogRecord, Quorum, QuorumEvent, QuorumOptions, QuorumStatus};
+pub use meters::QuorumRates;
 pub use voters::{VersionRange, Voter, VoterEndpoint, Voters};

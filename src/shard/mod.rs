@@ -14,7 +14,7 @@
 //! - Timers run on the injected clock and are events like commands.
 //! - A decision whose records the store refuses, as its disk is full, is not carried out: commands are answered with
 //!   the error, deadlines are put off.
-//! - The state is loaded from a view beside the log, and from the log where the view does not reach: [`load`].
+//! - The state is loaded from a view beside the log, and from the log where the view does not reach: [`load`](mod@load).
 //! - A shard lives as long as this broker leads its partition in one epoch: [`Led`].
 //! - When an append fails, the state is ahead of the log. It is dropped and loaded again from the view, and whoever
 //!   waits is told to try again (`CoordinatorRuntime` of Kafka reverts a snapshot instead).
