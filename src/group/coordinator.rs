@@ -57,7 +57,7 @@ impl GroupCoordinator {
     /// Coordinates the groups of these partitions of `__consumer_offsets`, and no others, from now on: see
     /// [`Led::lead`].
     pub fn lead(&self, topic: &CoordinatorTopic) {
-        self.led.lead(topic, |index| self.logs.get(topic.id, index));
+        self.led.lead(topic, |index| self.logs.get(topic.id, index).filter(|log| log.is_leader()));
     }
 
     /// Gives up all groups, because `__consumer_offsets` is gone.

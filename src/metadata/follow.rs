@@ -80,6 +80,8 @@ pub(super) struct Follow {
     pub(super) opened: Option<oneshot::Sender<Result<(), StorageError>>>,
     /// Whether the logs could not follow the published image.
     pub(super) behind: bool,
+    /// Whether the published image knows this life of the broker.
+    pub(super) registered: bool,
 }
 
 impl Follow {
@@ -252,8 +254,13 @@ impl Follow {
             First::Loaded | First::Done if new.offset == self.shared.image().offset => return None,
             First::Loaded | First::Done => {}
         }
-        let (old, new, delta) =
-            (self.shared.image(), Arc::new(new.clone()), Arc::new(self.loader.take_delta()));
+        let (old, new) = (self.shared.image(), Arc::new(new.clone()));
+        let was_registered = std::mem::replace(&mut self.registered, self.publisher.is_registered(&new));
+        let mut delta = self.loader.take_delta();
+        if self.registered != was_registered {
+            delta = delta.with_all_topics(&new);
+        }
+        let delta = Arc::new(delta);
         let publication = Publication {
             config: if delta.broker_config() || self.first == First::Loaded {
                 Arc::new(broker_config(&new, &self.settings.config, self.settings.node_id))
@@ -322,12 +329,13 @@ struct Publication {
 impl Publication {
     /// The first image of this life: the logs may be anything.
     async fn first(self) -> Result<(), StorageError> {
-        let Self { publisher, shared, new, config, .. } = self;
+        let Self { publisher, shared, old, new, delta, config } = self;
         let reconciled = {
             let (new, config) = (Arc::clone(&new), Arc::clone(&config));
             blocking(move || publisher.reconcile(&new, &config)).await
         };
         shared.publish(Arc::clone(&new), config);
+        shared.tell_listeners(&old, &new, &delta);
         shared.settle(new.offset, &reconciled);
         reconciled
     }

@@ -213,6 +213,7 @@ impl Metadata {
             progress,
             publisher: Publisher {
                 node_id: settings.node_id,
+                incarnation_id: registration.incarnation_id,
                 logs: Arc::clone(&options.logs),
                 replicas: options.replicas.clone(),
             },
@@ -228,6 +229,7 @@ impl Metadata {
             first: if leads_alone { First::Activated } else { First::Loaded },
             opened: Some(opened),
             behind: false,
+            registered: false,
         };
         tokio::spawn(active.run(jobs));
         tokio::spawn(follow.run());

@@ -33,6 +33,8 @@ pub trait ReplicaListener: Send + Sync {
 #[derive(Clone)]
 pub(super) struct Publisher {
     pub(super) node_id: NodeId,
+    /// This life of the node, as it registers as a broker.
+    pub(super) incarnation_id: Uuid,
     pub(super) logs: Arc<LogManager>,
     /// Who fetches what this node follows; nobody where it is no broker.
     pub(super) replicas: Option<Arc<dyn ReplicaListener>>,
@@ -63,6 +65,14 @@ impl Publisher {
         self.assign_all(new, delta.topics(), config)
     }
 
+    /// Whether the image knows this life of the broker; a node that is none has nothing to register for. What an image
+    /// says to an older life is not for this one, whose log may lack what that one had: it neither leads nor follows
+    /// before the controller has taken it in.
+    pub(super) fn is_registered(&self, image: &Image) -> bool {
+        let known = image.brokers.get(&self.node_id);
+        self.replicas.is_none() || known.is_some_and(|broker| broker.incarnation_id == self.incarnation_id)
+    }
+
     /// Has the logs of these topics lead and follow as the image says.
     fn assign_all(
         &self,
@@ -73,9 +83,18 @@ impl Publisher {
         if let Some(replicas) = &self.replicas {
             replicas.roles_change(image, topics, config);
         }
-        let mut known = topics.iter().filter_map(|id| image.topics.by_id(*id));
-        known.try_for_each(|topic| self.create_missing(image, topic, config))?;
-        if let Some(replicas) = &self.replicas {
+        let registered = self.is_registered(image);
+        for topic in topics.iter().filter_map(|id| image.topics.by_id(*id)) {
+            self.create_missing(image, topic, config)?;
+            for (number, partition) in self.own(topic) {
+                match self.logs.get(topic.id, number) {
+                    Some(log) if registered => self.assign(&log, partition),
+                    Some(log) => log.offline(),
+                    None => {}
+                }
+            }
+        }
+        if let Some(replicas) = self.replicas.as_ref().filter(|_| registered) {
             replicas.roles_changed(image, topics);
         }
         Ok(())
@@ -124,20 +143,19 @@ impl Publisher {
         topic: &TopicImage,
         config: &BrokerConfig,
     ) -> Result<(), StorageError> {
-        let own = || topic.partitions().filter(|(_, partition)| partition.replicas.contains(&self.node_id));
-        let missing =
-            own().map(|(number, _)| number).filter(|number| self.logs.get(topic.id, *number).is_none());
-        let missing: Vec<i32> = missing.collect();
+        let own = self.own(topic).map(|(number, _)| number);
+        let missing: Vec<i32> = own.filter(|number| self.logs.get(topic.id, *number).is_none()).collect();
         if !missing.is_empty() {
             let config = Arc::new(topic_config(image, &topic.name, config));
             self.logs.create_many(&topic.name, topic.id, &missing, config)?;
         }
-        for (number, partition) in own() {
-            if let Some(log) = self.logs.get(topic.id, number) {
-                self.assign(&log, partition);
-            }
-        }
         Ok(())
+    }
+
+    /// The partitions that have a replica here.
+    fn own<'a>(&self, topic: &'a TopicImage) -> impl Iterator<Item = (i32, &'a PartitionImage)> {
+        let node_id = self.node_id;
+        topic.partitions().filter(move |(_, partition)| partition.replicas.contains(&node_id))
     }
 
     /// Has the log lead or follow, as the image says.

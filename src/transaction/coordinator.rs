@@ -115,7 +115,7 @@ impl TransactionCoordinator {
     /// Coordinates the transactional ids of these partitions of `__transaction_state`, and no others, from now on: see
     /// [`Led::lead`]. What was decided before is gone on with.
     pub fn lead(&self, topic: &CoordinatorTopic) {
-        self.led.lead(topic, |index| self.logs.get(topic.id, index));
+        self.led.lead(topic, |index| self.logs.get(topic.id, index).filter(|log| log.is_leader()));
     }
 
     /// Gives up all transactions, because `__transaction_state` is gone.

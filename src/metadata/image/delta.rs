@@ -47,6 +47,12 @@ impl Delta {
         Self { topics, configs: changed.cloned().collect() }
     }
 
+    /// The same together with every topic of the newer image, touched or not.
+    pub fn with_all_topics(mut self, new: &Image) -> Self {
+        self.topics.extend(new.topics.iter().map(|topic| topic.id));
+        self
+    }
+
     /// Takes in what later records touched.
     pub fn merge(&mut self, later: Self) {
         self.topics.extend(later.topics);
