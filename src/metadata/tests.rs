@@ -14,6 +14,8 @@ use crate::error::ErrorCode;
 use crate::log::{LogManager, LogSettings, Partition};
 use crate::metadata::record::{ConfigRecord, Record};
 use crate::quorum::export::{export, export_directory};
+use crate::quorum::message::SnapshotContents;
+use crate::quorum::{SnapshotFiles, SnapshotId, VersionRange, Voter, Voters};
 use crate::storage::{Durability, Key, Ops, Store, StoreOptions};
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
 use std::sync::Arc;
@@ -351,7 +353,7 @@ async fn a_snapshot_takes_the_place_of_the_log_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let often = [("metadata.log.max.record.bytes.between.snapshots", "2000")];
     let node = Node::start_with(directory.path(), &often).await;
-    let snapshots = crate::quorum::SnapshotFiles::of(directory.path());
+    let snapshots = SnapshotFiles::of(directory.path());
     let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
     let mut topics = 0;
     while node.metadata.status().snapshot.is_none() {
@@ -368,6 +370,40 @@ async fn a_snapshot_takes_the_place_of_the_log_before_it() {
     assert_eq!(image.topics, before.topics);
     assert_eq!(image.config(&ConfigResource::cluster()), before.config(&ConfigResource::cluster()));
     assert!(image.active_broker(1).is_some() && image.epoch > before.epoch);
+    node.create("later", 1).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_know_the_voters_writes_no_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let quorum = Arc::clone(node.metadata.quorum());
+    node.stop().await;
+    let id = SnapshotId { end_offset: 3, epoch: 1 };
+    assert!(quorum.save_snapshot(id, 0, std::iter::empty()).await.is_err());
+    assert_eq!(SnapshotFiles::of(directory.path()).list().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_newer_epoch_takes_the_place_of_a_longer_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    node.create("both", 1).await;
+    let values = super::snapshot::values(&node.metadata.image()).unwrap();
+    let voter = node.metadata.quorum().describe().unwrap().voters.remove(0);
+    let (key, endpoints) = (voter.key, voter.endpoints);
+    let voters = Voters::only(Voter { key, endpoints, kraft_versions: VersionRange::SUPPORTED });
+    node.create("lost", 1).await;
+    node.stop().await;
+    // A fetched snapshot has its name, and the process ended before the log began anew.
+    let id = SnapshotId { end_offset: 10, epoch: 9 };
+    let contents = SnapshotContents { voters: Some(voters), kraft_version: 1 };
+    SnapshotFiles::of(directory.path()).write(id, &contents, 0, values.into_iter()).unwrap();
+    let node = Node::start(directory.path()).await;
+    let image = node.metadata.image();
+    assert!(image.topics.get("both").is_some() && image.topics.get("lost").is_none());
+    assert_eq!((node.log().offsets().log_start, image.epoch), (10, 10));
     node.create("later", 1).await;
     node.stop().await;
 }

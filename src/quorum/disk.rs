@@ -40,13 +40,7 @@ impl Disk {
             Some(id) => self.files.open(*id)?.contents()?.map(|contents| (*id, contents)),
             None => None,
         };
-        if let Some((id, _)) = &snapshot
-            && self.log.offsets().log_end < id.end_offset
-        {
-            // It was fetched, and the process ended before the log began anew behind it.
-            self.restart_at(id.end_offset)?;
-        }
-        let offsets = self.log.offsets();
+        let mut offsets = self.log.offsets();
         let (mut epochs, mut control) = (Vec::<(LeaderEpoch, Offset)>::new(), Vec::new());
         let covered = snapshot.as_ref().map_or(0, |(id, _)| id.end_offset);
         for_each_batch(&self.log, |batch| {
@@ -57,6 +51,16 @@ impl Disk {
             control.extend(said.into_iter().filter(|(offset, _)| *offset >= covered));
             Ok(())
         })?;
+        if let Some((id, _)) = &snapshot
+            && (offsets.log_end < id.end_offset || epochs.last().is_some_and(|(epoch, _)| *epoch < id.epoch))
+        {
+            // It was fetched, and the process ended before the log began anew behind it. What a longer log has of older
+            // epochs was never committed.
+            self.restart_at(id.end_offset)?;
+            offsets = self.log.offsets();
+            epochs.clear();
+            control.clear();
+        }
         let log = LogView { start: offsets.log_start, end: offsets.log_end, epochs, snapshots };
         Ok(Remembered { election, log, snapshot, control })
     }

@@ -90,7 +90,8 @@ struct Feed {
 impl Feed {
     /// Tells what is committed up to an offset; false where nobody listens.
     async fn catch_up(&mut self, committed: Offset) -> Result<bool, StorageError> {
-        while self.told < committed {
+        // Which snapshot counts is known once anything is known to be committed.
+        while self.told < committed && committed > 0 {
             let event = if self.told < self.disk.log.offsets().log_start {
                 self.snapshot(committed)?
             } else {

@@ -331,11 +331,8 @@ impl Quorum {
     pub fn describe(&self) -> Option<QuorumState> {
         let clock = &self.shared.clock;
         let ahead_ms = clock.now_ms() - clock.steady_ms();
-        let now_ms = clock.steady_ms();
-        let mut state = self.shared.look(|core| {
-            core.step(now_ms, Event::Tick);
-            core.describe()
-        })??;
+        self.shared.step(Event::Tick);
+        let mut state = self.shared.look(QuorumCore::describe)??;
         for replica in state.voters.iter_mut().chain(&mut state.observers) {
             replica.last_fetch_ms = replica.last_fetch_ms.map(|at_ms| at_ms + ahead_ms);
             replica.last_caught_up_ms = replica.last_caught_up_ms.map(|at_ms| at_ms + ahead_ms);
@@ -375,7 +372,7 @@ impl Quorum {
     /// before it covers is deleted.
     ///
     /// # Errors
-    /// Where it can not be written.
+    /// Where it can not be written, and where nobody can say who votes, as the node stops or its disk can not be written.
     pub async fn save_snapshot(
         &self,
         id: SnapshotId,
@@ -383,7 +380,10 @@ impl Quorum {
         records: impl Iterator<Item = Bytes> + Send + 'static,
     ) -> Result<(), StorageError> {
         let before = |core: &mut QuorumCore| core.membership().before(id.end_offset);
-        let contents: SnapshotContents = self.shared.look(before).unwrap_or_default();
+        // A snapshot that names no voters would leave the next life of this node without any.
+        let contents: Option<SnapshotContents> = self.shared.look(before);
+        let contents = contents
+            .ok_or_else(|| StorageError::Write("the quorum does not run at the moment".to_owned()))?;
         let files = self.files.clone();
         driver::blocking(move || files.write(id, &contents, last_timestamp_ms, records)).await?;
         self.shared.step(Event::SnapshotSaved(id));

@@ -73,9 +73,11 @@ impl QuorumCore {
 
     fn become_candidate(&mut self) {
         let tally = Tally::begun(self.membership.voters(), self.config.local.key.id);
+        // There is none after the last, which only a peer that makes epochs up can have named.
+        let Some(epoch) = self.epoch.checked_add(1) else { return };
         let election_at_ms = self.election_deadline();
         self.leave();
-        self.epoch += 1;
+        self.epoch = epoch;
         self.role = Role::Candidate(Candidate { tally, election_at_ms });
         self.persist();
         self.forward();

@@ -161,9 +161,9 @@ impl QuorumCore {
         let (mut end, mut epoch) = (self.log.end, self.log.last_epoch());
         let mut fits = |batch: &Batch| {
             let fits = batch.base_offset == end
-                && batch.last_offset >= batch.base_offset
+                && (batch.base_offset..Offset::MAX).contains(&batch.last_offset)
                 && (epoch..=self.epoch).contains(&batch.epoch);
-            (end, epoch) = (batch.last_offset + 1, batch.epoch);
+            (end, epoch) = (batch.last_offset.saturating_add(1), batch.epoch);
             fits
         };
         let was_empty = batches.is_empty();
@@ -228,7 +228,7 @@ impl QuorumCore {
             None => {}
         }
         let FetchedSnapshot { id, size, position, bytes, .. } = piece;
-        let written = position + bytes.len() as u64;
+        let written = position.saturating_add(bytes.len() as u64);
         if id != download.id || position != download.position || bytes.is_empty() || written > size {
             download.position = 0;
             return false;

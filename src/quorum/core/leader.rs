@@ -17,6 +17,8 @@ use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// After this time without a fetch an observer is forgotten (`LeaderState.OBSERVER_SESSION_TIMEOUT_MS`).
 const OBSERVER_SESSION_MS: i64 = 300_000;
+/// Above so many observers those that are silent are forgotten, and others only while there is place.
+const OBSERVERS_MAX: usize = 4_096;
 /// How many fetches may wait. More than any cluster has nodes; what comes above is answered at once.
 const WAITING_FETCHES_MAX: usize = 4_096;
 
@@ -35,11 +37,25 @@ impl Leader {
         ends.get(ends.len() / 2).copied().flatten()
     }
 
-    fn replica(&mut self, key: ReplicaKey) -> &mut Replica {
-        match self.voters.get_mut(&key.id) {
-            Some(replica) if replica.key.accepts(key) => replica,
-            Some(_) | None => self.observers.entry(key).or_insert_with(|| Replica::new(key, Vec::new())),
+    /// A replica that fetches; `None` where there are too many.
+    fn replica(&mut self, key: ReplicaKey, now_ms: i64) -> Option<&mut Replica> {
+        if !self.observers.contains_key(&key) && self.observers.len() >= OBSERVERS_MAX {
+            self.forget_silent(now_ms);
         }
+        let has_place = self.observers.len() < OBSERVERS_MAX;
+        match self.voters.get_mut(&key.id) {
+            Some(replica) if replica.key.accepts(key) => Some(replica),
+            Some(_) | None if has_place => {
+                Some(self.observers.entry(key).or_insert_with(|| Replica::new(key, Vec::new())))
+            }
+            Some(_) | None => self.observers.get_mut(&key),
+        }
+    }
+
+    /// Forgets observers that have not fetched for a while.
+    fn forget_silent(&mut self, now_ms: i64) {
+        let fetches = |fetched_ms: i64| now_ms - fetched_ms < OBSERVER_SESSION_MS;
+        self.observers.retain(|_, replica| replica.last_fetch_ms.is_some_and(fetches));
     }
 
     /// Which of the replicas vote, after the log said so anew.
@@ -243,6 +259,7 @@ impl QuorumCore {
         let progress = match self.log.validate(offset, last_epoch) {
             Validity::Valid => {
                 self.replica_fetched(replica, offset);
+                let bytes_max = bytes_max.min(self.config.timing.fetch_bytes_max);
                 Progress::Read { from: offset, to: self.readable_end, bytes_max }
             }
             Validity::Diverging { epoch, end_offset } => Progress::Diverging { epoch, end_offset },
@@ -266,7 +283,9 @@ impl QuorumCore {
         if key.id < 0 {
             return;
         }
-        leader.replica(key).fetched(offset, log_end, now_ms);
+        if let Some(replica) = leader.replica(key, now_ms) {
+            replica.fetched(offset, log_end, now_ms);
+        }
         leader.heard_of(key, local, check_quorum_at_ms);
         self.update_high_watermark();
     }
@@ -302,6 +321,8 @@ impl QuorumCore {
 
     pub(super) fn fetch_snapshot_requested(&mut self, request: &FetchSnapshotRequest) -> Response {
         let FetchSnapshotRequest { epoch, replica, id, position, bytes_max } = *request;
+        // Whatever is asked for has to fit in memory.
+        let bytes_max = bytes_max.min(self.config.timing.fetch_snapshot_bytes_max.max(1 << 20));
         let piece = FetchedSnapshot { id, size: 0, position, bytes: Bytes::new(), bytes_max };
         let unknown = (!self.log.snapshots.contains(&id)).then_some(ErrorCode::SnapshotNotFound);
         let error = self.refuse_as_leader(epoch).or(unknown);
@@ -341,9 +362,7 @@ impl QuorumCore {
         let (epoch, log_end, local) = (self.epoch, self.log.end, self.config.local.key);
         let high_watermark = self.high_watermark_of_epoch();
         let Role::Leader(leader) = &mut self.role else { return None };
-        leader.observers.retain(|_, replica| {
-            replica.last_fetch_ms.is_some_and(|fetched_ms| now_ms - fetched_ms < OBSERVER_SESSION_MS)
-        });
+        leader.forget_silent(now_ms);
         let state = |replica: &Replica| {
             let is_local = replica.key.accepts(local);
             ReplicaState {

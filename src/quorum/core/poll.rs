@@ -223,9 +223,12 @@ impl QuorumCore {
     }
 
     fn poll_resigned(&mut self, election_at_ms: i64) -> Option<i64> {
-        if election_at_ms <= self.now_ms && !self.stopping {
+        if election_at_ms <= self.now_ms
+            && !self.stopping
+            && let Some(epoch) = self.epoch.checked_add(1)
+        {
             // A new epoch, so that nobody follows this node in the old one.
-            self.become_unattached(self.epoch + 1, None);
+            self.become_unattached(epoch, None);
             return None;
         }
         let Role::Resigned(role) = &self.role else { return None };
