@@ -27,7 +27,7 @@ use super::image::Image;
 use super::record::{AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, Record};
 use super::start::{self, Node};
 use crate::clock::Clock;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::quorum::Quorum;
 use crate::storage::Store;
 use crate::types::Offset;
@@ -194,11 +194,16 @@ impl Active {
     fn lead(&mut self, lead: Arc<Lead>) {
         info!(epoch = lead.epoch, next_offset = lead.next_offset, "this controller is active");
         let registration = self.registration.take();
+        let is_first = registration.is_some();
         let mut soft = SoftState::activate(&lead.image, &self.settings, self.clock.steady_ms());
         let activated = start::activate(self, &lead, &mut soft, registration.as_ref());
         self.leading = Some(Leading::new(lead, soft));
         if let Err(error) = activated.and_then(|records| self.append(records)) {
             error!(%error, "the controller can not begin to lead");
+            if is_first {
+                // The start waits for what could not be written.
+                self.shared.opened(Err(StorageError::Write(error.to_string())));
+            }
         }
     }
 

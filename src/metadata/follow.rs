@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
@@ -76,8 +76,6 @@ pub(super) struct Follow {
     pub(super) quorum: Arc<Quorum>,
     pub(super) due: Due,
     pub(super) first: First,
-    /// Told of the first image, or why there is none.
-    pub(super) opened: Option<oneshot::Sender<Result<(), StorageError>>>,
     /// Whether the logs could not follow the published image.
     pub(super) behind: bool,
     /// Whether the published image knows this life of the broker.
@@ -141,7 +139,9 @@ impl Follow {
             QuorumEvent::Snapshot(snapshot) => self.load_snapshot(snapshot).await,
             QuorumEvent::Leading { epoch, next_offset } => {
                 if self.first == First::Activated {
-                    self.first = First::Led;
+                    // Without a broker there may be nothing to write.
+                    let is_broker = self.settings.config.roles().broker;
+                    self.first = if is_broker { First::Led } else { First::Loaded };
                 }
                 let (image, in_transaction) = (self.loader.image().clone(), self.loader.in_transaction());
                 let lead = Arc::new(Lead { epoch, next_offset, image, in_transaction });
@@ -240,10 +240,7 @@ impl Follow {
     fn damaged(&mut self, error: &dyn std::fmt::Display) {
         error!(%error, "a committed record of the metadata log can not be applied");
         count(&self.shared.counters.load_errors);
-        if let Some(opened) = self.opened.take() {
-            // Whoever asked may have gone.
-            let _ = opened.send(Err(StorageError::Damaged(error.to_string())));
-        }
+        self.shared.opened(Err(StorageError::Damaged(error.to_string())));
     }
 
     /// Begins to publish what is loaded, if that is newer than what is published.
@@ -287,10 +284,7 @@ impl Follow {
         }
         if self.first == First::Loaded {
             self.first = First::Done;
-            if let Some(opened) = self.opened.take() {
-                // Whoever asked may have gone.
-                let _ = opened.send(published);
-            }
+            self.shared.opened(published);
         } else if let Err(error) = published {
             error!(%error, "the logs can not follow the metadata");
         }

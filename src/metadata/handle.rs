@@ -80,6 +80,8 @@ pub(super) struct Shared {
     settled: watch::Sender<Settled>,
     controller: watch::Sender<ActiveController>,
     listeners: Mutex<Vec<Arc<dyn ImageListener>>>,
+    /// Told of the first image, or why there is none.
+    opened: Mutex<Option<oneshot::Sender<Result<(), StorageError>>>>,
     pub(super) counters: Counters,
 }
 
@@ -117,6 +119,14 @@ impl Shared {
     pub(super) fn settle(&self, offset: Offset, outcome: &Result<(), StorageError>) {
         let failure = outcome.clone().err().map(ApiError::from);
         self.settled.send_replace(Settled { offset, failure });
+    }
+
+    /// There is a first image, or will be none. Only what is said first counts.
+    pub(super) fn opened(&self, outcome: Result<(), StorageError>) {
+        if let Some(opened) = self.opened.lock().take() {
+            // Whoever asked may have gone.
+            let _ = opened.send(outcome);
+        }
     }
 
     /// Nothing will be published any more, so nobody has to wait for it.
@@ -171,6 +181,7 @@ impl Metadata {
             features: features::supported(),
             config: Arc::clone(&options.config),
         };
+        let (opened, first) = oneshot::channel();
         let shared = Arc::new(Shared {
             image: ArcSwap::from_pointee(Image::empty()),
             broker_config: ArcSwap::new(Arc::clone(&options.config)),
@@ -178,6 +189,7 @@ impl Metadata {
             settled: watch::Sender::new(Settled { offset: -1, failure: None }),
             controller: watch::Sender::new(ActiveController::Unknown),
             listeners: Mutex::new(Vec::new()),
+            opened: Mutex::new(Some(opened)),
             counters: Counters::default(),
         });
         let boot = Boot::read(&options.store)?;
@@ -192,7 +204,6 @@ impl Metadata {
         let following = progress.subscribe();
         let leads_alone = quorum.is_only_voter();
         let (mailbox, jobs) = mpsc::channel(MAILBOX_JOBS);
-        let (opened, first) = oneshot::channel();
         let registration = registration(&options, &settings, &node, &boot);
         let active = Active {
             quorum: Arc::clone(&quorum),
@@ -227,7 +238,6 @@ impl Metadata {
                 options.clock.steady_ms(),
             ),
             first: if leads_alone { First::Activated } else { First::Loaded },
-            opened: Some(opened),
             behind: false,
             registered: false,
         };
