@@ -37,16 +37,16 @@ config_keys! {
     "controller.quorum.election.timeout.ms" controller_quorum_election_timeout_ms: i32 = "1000", ReadOnly, AtLeast(0), High, "How long, in milliseconds, a controller waits for votes before it tries again.";
     "controller.quorum.election.backoff.max.ms" controller_quorum_election_backoff_max_ms: i32 = "1000", ReadOnly, AtLeast(0), High, "The longest time, in milliseconds, between two elections that nobody won.";
     "controller.quorum.fetch.timeout.ms" controller_quorum_fetch_timeout_ms: i32 = "2000", ReadOnly, AtLeast(0), High, "How long, in milliseconds, a voter may hear nothing from the active controller before it stands for election, and the active controller nothing from most voters before it resigns.";
-    "controller.quorum.append.linger.ms" controller_quorum_append_linger_ms: i32 = "25", ReadOnly, AtLeast(0), Medium, "How long, in milliseconds, the active controller collects records before it writes them.";
+    "controller.quorum.append.linger.ms" controller_quorum_append_linger_ms: i32 = "25", ReadOnly, AtLeast(0), Medium, "How long, in milliseconds, the active controller collects records before it writes them." idle reason::LINGER;
     "controller.quorum.request.timeout.ms" controller_quorum_request_timeout_ms: i32 = "2000", ReadOnly, AtLeast(0), Medium, "How long, in milliseconds, a controller waits for another one's answer.";
     "controller.quorum.retry.backoff.ms" controller_quorum_retry_backoff_ms: i32 = "20", ReadOnly, AtLeast(0), Low, "How long, in milliseconds, a controller waits before it asks again after an error.";
     "controller.quorum.fetch.max.bytes" controller_quorum_fetch_max_bytes: i32 = "1048576", ReadOnly, AtLeast(1), Low, "How many bytes of the metadata log one fetch brings; one batch is always brought.";
     "controller.quorum.fetch.snapshot.max.bytes" controller_quorum_fetch_snapshot_max_bytes: i32 = "1048576", ReadOnly, AtLeast(1), Low, "How many bytes of a metadata snapshot one fetch brings.";
     "metadata.log.max.record.bytes.between.snapshots" metadata_log_max_record_bytes_between_snapshots: i64 = "20971520", ReadOnly, AtLeast(1), High, "After how many bytes of metadata records the next snapshot is written.";
     "metadata.log.max.snapshot.interval.ms" metadata_log_max_snapshot_interval_ms: i64 = "3600000", ReadOnly, AtLeast(0), High, "After how many milliseconds the next snapshot is written, if there are new metadata records; 0 sets no limit.";
-    "metadata.max.retention.bytes" metadata_max_retention_bytes: i64 = "104857600", ReadOnly, Any, High, "How many bytes of the metadata log and its snapshots are kept behind the newest snapshot; -1 sets no limit.";
-    "metadata.max.retention.ms" metadata_max_retention_ms: i64 = "604800000", ReadOnly, Any, High, "How long, in milliseconds, the metadata log and its snapshots are kept behind the newest snapshot; -1 sets no limit.";
-    "metadata.max.idle.interval.ms" metadata_max_idle_interval_ms: i32 = "500", ReadOnly, AtLeast(0), Low, "How often, in milliseconds, the active controller of several writes a record that does nothing, so that the high watermark moves; 0 stops it.";
+    "metadata.max.retention.bytes" metadata_max_retention_bytes: i64 = "104857600", ReadOnly, Any, High, "How many bytes of the metadata log and its snapshots are kept behind the newest snapshot; -1 sets no limit." idle reason::METADATA_RETENTION;
+    "metadata.max.retention.ms" metadata_max_retention_ms: i64 = "604800000", ReadOnly, Any, High, "How long, in milliseconds, the metadata log and its snapshots are kept behind the newest snapshot; -1 sets no limit." idle reason::METADATA_RETENTION;
+    "metadata.max.idle.interval.ms" metadata_max_idle_interval_ms: i32 = "500", ReadOnly, AtLeast(0), Low, "How often, in milliseconds, the active controller of several writes a record that does nothing, so that the high watermark moves; 0 stops it." idle reason::METADATA_IDLE;
 
     // Brokers and their controllers.
     "broker.heartbeat.interval.ms" broker_heartbeat_interval_ms: i32 = "2000", ReadOnly, Any, Medium, "How often, in milliseconds, a broker sends a heartbeat to the active controller.";
@@ -56,7 +56,7 @@ config_keys! {
     "controller.socket.timeout.ms" controller_socket_timeout_ms: i32 = "30000", ReadOnly, Any, Medium, "How long, in milliseconds, a broker waits for the controller's answer before it asks again.";
     "request.timeout.ms" request_timeout_ms: i32 = "30000", ReadOnly, Any, High, "How long, in milliseconds, a coordinator waits for another broker's answer.";
     "socket.connection.setup.timeout.ms" socket_connection_setup_timeout_ms: i64 = "10000", ReadOnly, Any, Medium, "How long, in milliseconds, a connection to another node may take to be made.";
-    "socket.connection.setup.timeout.max.ms" socket_connection_setup_timeout_max_ms: i64 = "30000", ReadOnly, Any, Medium, "The most that socket.connection.setup.timeout.ms grows to while connections fail.";
+    "socket.connection.setup.timeout.max.ms" socket_connection_setup_timeout_max_ms: i64 = "30000", ReadOnly, Any, Medium, "The most that socket.connection.setup.timeout.ms grows to while connections fail." idle reason::CONNECTING;
 
     // Replication.
     "num.replica.fetchers" num_replica_fetchers: i32 = "1", ClusterWide, AtLeast(1), High, "How many connections fetch from each other broker.";

@@ -10,12 +10,18 @@ pub mod reason {
     pub const BATCHES: &str = "klamm's batches of metadata records have one bound";
     pub const CHECKPOINTS: &str = "klamm keeps what it would write from time to time with each batch";
     pub const CLIENT_METRICS: &str = "klamm does not collect metrics from clients yet (KIP-714)";
+    pub const CONNECTING: &str = "klamm gives every attempt to connect the same time";
     pub const COORDINATOR: &str = "klamm's coordinators have no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
     pub const HOUSEKEEPING: &str = "klamm looks after its logs every log.retention.check.interval.ms";
     pub const JAVA: &str = "it names a Java class, and klamm runs none";
+    pub const LINGER: &str =
+        "klamm's controller writes at once; what comes while the disk is busy is written together";
     pub const LISTENERS: &str = "klamm opens its listeners as soon as what is behind them answers";
     pub const LZ4_LEVELS: &str = "the lz4 library that klamm is built with has one level";
+    pub const METADATA_IDLE: &str = "klamm's controller writes nothing while nothing changes; other nodes hear of the high watermark as they fetch";
+    pub const METADATA_RETENTION: &str =
+        "klamm keeps its two newest metadata snapshots, and the log behind the older of them";
     pub const METRICS: &str = "klamm's metrics are read over HTTP and have no samples or windows";
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";
     pub const PURGATORY: &str = "klamm wakes waiting requests directly and has no purgatory to clean";
