@@ -241,6 +241,8 @@ impl Leadership {
             Some(known) if (known.leader_epoch, known.partition_epoch) == (leader_epoch, partition_epoch) => {
                 return known;
             }
+            // Others may have led in the epochs between, and a follower may have taken back what it was known to have.
+            Some(known) if leader_epoch > known.leader_epoch.saturating_add(1) => None,
             other => other,
         };
         let known = previous.as_ref().map_or(&[][..], |previous| &previous.followers);

@@ -215,6 +215,10 @@ fn a_new_epoch_waits_for_fetches_and_an_old_one_goes_on() {
         (20, Some(NOW_MS + 50), None)
     );
     assert_eq!(next.high_watermark(20, &now), Some(10), "what it fetched is there as before");
+    let later = Leading { leader_epoch: 7, partition_epoch: 11, ..leading(&[1, 2]) };
+    let later = Leadership::begin(Some(leader.clone()), later, 20, NOW_MS + 50);
+    assert_eq!(later.high_watermark(20, &now), Some(-1), "another may have led meanwhile");
+    assert_eq!((later.epoch_start(), later.caught_up_ms(2)), (20, Some(NOW_MS + 50)));
     let fewer = Leading { partition_epoch: 11, replicas: vec![1, 3], isr: vec![1], ..leading(&[]) };
     let fewer = Leadership::begin(Some(leader), fewer, 20, NOW_MS);
     assert!(fewer.has_follower(3) && !fewer.has_follower(2));
