@@ -216,6 +216,9 @@ impl Fetcher {
                 environment.clock.sleep_until(now_ms + environment.backoff_ms()).await;
                 return;
             }
+            // Some of it may have been lost on the way, and is not to be asked beyond.
+            state.refresh_ms = i64::MIN;
+            return;
         }
         if !prepared.offsets_wanted.is_empty() {
             self.ask_offsets(state, &prepared.offsets_wanted).await;
@@ -262,11 +265,12 @@ impl Fetcher {
         }
         let mut offsets_wanted = Vec::new();
         for key in std::mem::take(&mut state.touched) {
-            let Some(Followed { log, follower }) = partitions.by_key.get(&key) else {
+            let Some(Followed { log, follower }) = partitions.by_key.get_mut(&key) else {
                 state.session.remove(&key);
                 continue;
             };
             let environment = &self.environment;
+            follower.reconcile(&View(log));
             match follower.wants(now_ms) {
                 Some(Want::Fetch(_))
                     if !follower.is_in_sync()
@@ -417,6 +421,8 @@ impl Fetcher {
         {
             follower.log_changed(&View(log));
             follower.back_off(now_ms, self.environment.backoff_ms());
+            // Before the store is there again, it is not known where the log ends.
+            partitions.has_new = true;
         }
     }
 

@@ -199,6 +199,13 @@ impl Follower {
         self.state = State::Fetching;
     }
 
+    /// Fetches from where the log ends, although that is not where it was left: what the store could not take is gone.
+    pub fn reconcile(&mut self, log: &impl FollowerLog) {
+        if self.state == State::Fetching && self.offset != log.log_end() {
+            self.log_changed(log);
+        }
+    }
+
     /// Takes where the leader's log starts and ends, asked under this epoch, or why it does not say.
     pub fn leader_offsets(
         &mut self,

@@ -213,6 +213,20 @@ fn an_answer_to_an_older_question_is_dropped() {
 }
 
 #[test]
+fn what_the_store_could_not_take_is_asked_for_again() {
+    let mut log = Log::new(&[1, 1]);
+    let (mut follower, _) = Follower::start(2, &log);
+    follower.appended(3, Some(2), 3);
+    follower.reconcile(&log);
+    let from = FetchFrom { offset: 2, last_fetched_epoch: 1, current_leader_epoch: 2 };
+    assert_eq!(follower.wants(0), Some(Want::Fetch(from)));
+    // What the leader said of a log that was longer is no answer to that.
+    log.truncate(1);
+    follower.reconcile(&log);
+    assert_eq!(follower.fetched(from, Fetched::Records, &log, 0, BACKOFF_MS), Do::Nothing);
+}
+
+#[test]
 fn the_lag_is_what_the_leader_has_committed_and_we_have_not() {
     let (mut follower, _) = Follower::start(2, &Log::new(&[1, 1]));
     assert_eq!((follower.lag(), follower.is_in_sync()), (None, false));
