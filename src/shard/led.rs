@@ -99,11 +99,14 @@ impl<C: Core> Led<C> {
         }
         let mut before = std::mem::take(&mut state.partitions);
         for (index, leader_epoch) in topic.led.iter().copied() {
-            let led = before.remove(&index);
-            let same = led.filter(|led| led.leader_epoch == leader_epoch && !led.partition.is_deleted());
-            if let Some(led) = same {
-                state.partitions.insert(index, led);
-                continue;
+            match before.remove(&index) {
+                Some(led) if led.leader_epoch == leader_epoch && !led.partition.is_deleted() => {
+                    state.partitions.insert(index, led);
+                    continue;
+                }
+                // Those whom it holds keep it alive, and would wait for others who do not come to it.
+                Some(led) => led.stop(),
+                None => {}
             }
             let Some(partition) = open(index).filter(|_| !state.stopped) else { continue };
             let is_used = partition.offsets().log_end > 0;
