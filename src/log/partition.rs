@@ -586,6 +586,23 @@ impl Partition {
         Ok(value.and_then(|value| Some(Offset::from_be_bytes((*value).try_into().ok()?))))
     }
 
+    /// Where this node does not lead, has who leads here next make the view of the partition's coordinator anew: the
+    /// cleaner may take away tombstones that the view has not seen.
+    ///
+    /// # Errors
+    /// When the store can not be read.
+    pub(super) fn forget_view_unless_led(&self) -> Result<(), StorageError> {
+        if self.stored_view_end()?.is_some() {
+            let inner = self.inner.lock();
+            if inner.role.leadership().is_none() {
+                let mut ops = Ops::new();
+                ops.delete(&Key::CoordinatorView { partition: self.id });
+                drop(self.shared.store.commit(ops, Durability::Process));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what the view of a coordinator that leads in this epoch has from the log up to here. Blocks.
     ///
     /// # Errors

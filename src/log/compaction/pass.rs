@@ -129,6 +129,7 @@ impl Pass {
     }
 
     fn start(&mut self) -> Result<Step, StorageError> {
+        self.partition.forget_view_unless_led()?;
         let Dirtiness { first_dirty, first_uncleanable, .. } = self.range;
         let map = OffsetMap::new(self.settings.map, [RandomState::new(), RandomState::new()]);
         let aborted = self.partition.aborted_transactions(first_dirty, first_uncleanable)?;
