@@ -39,7 +39,8 @@ struct KeptPart {
 }
 
 impl Partition {
-    /// Takes back what is at `offset` and behind it; a batch that begins before it goes as a whole. Answers where the log
+    /// Takes back what is at `offset` and behind it; a batch that begins before it goes as a whole. A log that starts
+    /// behind it starts there anew. Answers where the log
     /// ends once that is stored. Waits for what is queued, reads and waits for the write: not for the runtime's threads.
     /// Meanwhile appends are refused.
     ///
@@ -48,10 +49,18 @@ impl Partition {
     pub fn truncate_to(self: &Arc<Self>, offset: Offset) -> Result<Offset, StorageError> {
         let (to, producers) = {
             let mut inner = self.inner.lock();
-            let to = offset.max(inner.log_start);
-            if to >= inner.log_end || inner.is_deleted {
+            if inner.is_deleted {
                 return Ok(inner.log_end);
             }
+            if offset >= inner.log_end {
+                self.forget_empty_epochs(&mut inner);
+                return Ok(inner.log_end);
+            }
+            if offset < inner.log_start {
+                drop(inner);
+                return self.restart_at(offset).map(|()| offset);
+            }
+            let to = offset;
             if to < inner.high_watermark {
                 let high_watermark = inner.high_watermark;
                 tracing::warn!(
@@ -66,6 +75,19 @@ impl Partition {
         let result = self.flush().and_then(|()| self.plan(to, &producers)).and_then(|plan| self.apply(plan));
         self.inner.lock().is_truncating = false;
         result
+    }
+
+    /// Forgets leader epochs that have begun here and have no records: who leads now may know nothing of them, and says
+    /// so until they are gone.
+    fn forget_empty_epochs(&self, inner: &mut Inner) {
+        let log_end = inner.log_end;
+        let changes = inner.epochs.truncate_end(log_end);
+        if !changes.deleted.is_empty() {
+            let mut ops = Ops::new();
+            put_epochs(&mut ops, self.id(), changes);
+            // If it is lost, the leader says so again.
+            drop(self.shared.store.commit(ops, Durability::Process));
+        }
     }
 
     /// Forgets all records, and starts the log anew at an offset. Waits like [`Self::truncate_to`].
@@ -312,6 +334,8 @@ impl Partition {
             ops.put(&Key::CleanerCheckpoint { partition }, end.to_be_bytes().to_vec());
         }
         (inner.log_end, inner.stored_end) = (end, inner.stored_end.min(end));
+        // It may have started within the batch that goes.
+        inner.log_start = inner.log_start.min(end);
         inner.high_watermark = inner.high_watermark.min(end);
         inner.uncommitted_bytes = 0;
         self.tail.truncate(end);

@@ -116,8 +116,8 @@ impl Disk {
 
     /// Takes back everything from an offset on, durably. Blocks.
     pub(super) fn truncate(&self, end: Offset) -> Result<(), StorageError> {
-        let reached = self.log.truncate_to(end)?;
-        if reached != end {
+        // What is below the log's start is committed, and in a snapshot.
+        if end < self.log.offsets().log_start || self.log.truncate_to(end)? != end {
             return Err(StorageError::Damaged(format!("the metadata log has no batch that ends at {end}")));
         }
         self.sync()

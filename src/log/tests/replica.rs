@@ -429,6 +429,37 @@ async fn followers_are_told_where_their_log_goes_another_way() {
 }
 
 #[tokio::test]
+async fn an_epoch_without_records_is_forgotten_where_the_leader_does_not_know_it() {
+    let mut world = World::new();
+    let partition = led(&world, 4, &[1, 2], 1);
+    append(&partition, batch(3)).await;
+    lead(&partition, 5, &[1, 2]);
+    let following = Following { leader: Some(2), leader_epoch: 6, partition_epoch: 6 };
+    partition.follow(following);
+    assert_eq!(partition.latest_epoch(), Some(5));
+    assert_eq!(partition.truncate_to(3).unwrap(), 3);
+    assert_eq!((partition.latest_epoch(), partition.epoch_end(4)), (Some(4), (4, 3)));
+    drop(partition);
+    world.reopen();
+    assert_eq!(world.partition().latest_epoch(), Some(4));
+}
+
+#[tokio::test]
+async fn the_cleaner_leaves_no_view_where_another_broker_leads() {
+    let world = World::new();
+    let partition = led(&world, 4, &[1, 2], 1);
+    append(&partition, batch(3)).await;
+    partition.save_view(Ops::new(), 3, 4).unwrap();
+    partition.forget_view_unless_led().unwrap();
+    world.logs().store().commit(Ops::new(), Durability::Process).await.unwrap();
+    assert_eq!(partition.view_end().unwrap(), Some(3));
+    partition.follow(Following { leader: Some(2), leader_epoch: 5, partition_epoch: 5 });
+    partition.forget_view_unless_led().unwrap();
+    world.logs().store().commit(Ops::new(), Durability::Process).await.unwrap();
+    assert_eq!(partition.view_end().unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_follower_that_asks_in_is_named_to_who_asks_the_controller() {
     let world = World::new();
     let partition = led(&world, 1, &[1], 1);
@@ -539,6 +570,16 @@ async fn a_log_starts_anew_where_its_leader_starts() {
     let from = FromLeader { leader_epoch: 1, high_watermark: 103, log_start: 100, ..FromLeader::default() };
     assert!(partition.append_as_follower(&from, Ops::new()).unwrap().is_none());
     check(&partition);
+    // A leader that lost what was committed: the batch goes as a whole, and then there is nothing before it.
+    let ends = |partition: &Partition| {
+        let offsets = partition.offsets();
+        [offsets.log_start, offsets.high_watermark, offsets.log_end]
+    };
+    assert_eq!((partition.truncate_to(101).unwrap(), ends(&partition)), (98, [98; 3]));
+    assert_eq!((partition.truncate_to(5).unwrap(), ends(&partition)), (5, [5; 3]));
+    drop(partition);
+    world.reopen();
+    assert_eq!(ends(&world.partition()), [5; 3]);
 }
 
 #[tokio::test]
