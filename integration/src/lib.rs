@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod load;
 mod process;
 mod tools;
+pub mod transactions;
 pub mod wire;
 
 pub use clients::{Client, Outcome, SCENARIOS};

@@ -176,27 +176,36 @@ impl Routes {
         })
     }
 
-    /// A connection to the leader of a partition.
+    /// Where the leader of a partition is.
     ///
     /// # Errors
-    /// When nobody knows one, or it does not answer.
-    pub fn leader(&mut self, topic: &str, partition: i32) -> io::Result<Connection> {
+    /// When nobody knows one.
+    pub fn leader_address(&mut self, topic: &str, partition: i32) -> io::Result<String> {
         let (partitions, brokers) =
             self.describe(topic).ok_or_else(|| io::Error::other("nobody knows the topic"))?;
         self.brokers.extend(brokers);
         let leader = partitions.iter().find(|one| one.index == partition).map(|one| one.leader);
         let address = leader.and_then(|leader| self.brokers.get(&leader));
-        let address = address.ok_or_else(|| io::Error::other("nobody leads the partition"))?;
-        self.open(address)
+        address.cloned().ok_or_else(|| io::Error::other("nobody leads the partition"))
     }
 
-    /// A connection to the coordinator of a group.
+    /// A connection to the leader of a partition.
     ///
     /// # Errors
-    /// When nobody knows it, or it does not answer.
-    pub fn coordinator(&self, group: &str) -> io::Result<Connection> {
-        let key = StrBytes::from_string(group.to_owned());
-        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![key]);
+    /// When nobody knows one, or it does not answer.
+    pub fn leader(&mut self, topic: &str, partition: i32) -> io::Result<Connection> {
+        let address = self.leader_address(topic, partition)?;
+        self.open(&address)
+    }
+
+    /// Where the coordinator is: of a group for 0, of a transactional id for 1.
+    ///
+    /// # Errors
+    /// When nobody knows it.
+    pub fn coordinator_address(&self, key: &str, key_type: i8) -> io::Result<String> {
+        let key = StrBytes::from_string(key.to_owned());
+        let request =
+            FindCoordinatorRequest::default().with_key_type(key_type).with_coordinator_keys(vec![key]);
         let found = self.ask(|connection| {
             let response = connection.call(4, &request)?;
             let found = &response.coordinators[0];
@@ -205,7 +214,15 @@ impl Routes {
             }
             Ok(format!("{}:{}", found.host.as_str(), found.port))
         });
-        self.open(&found.ok_or_else(|| io::Error::other("nobody knows the coordinator"))?)
+        found.ok_or_else(|| io::Error::other("nobody knows the coordinator"))
+    }
+
+    /// A connection to the coordinator of a group.
+    ///
+    /// # Errors
+    /// When nobody knows it, or it does not answer.
+    pub fn coordinator(&self, group: &str) -> io::Result<Connection> {
+        self.open(&self.coordinator_address(group, 0)?)
     }
 
     /// Creates a topic and waits until it has leaders.
