@@ -306,7 +306,7 @@ fn a_port_in_use_and_a_bad_configuration_are_named_before_anything_is_made() {
         ("listeners=SSL://127.0.0.1:0\n", &["SSL"]),
         ("listeners=FOO://127.0.0.1:0\nlistener.security.protocol.map=BAR:PLAINTEXT\n", &["FOO"]),
         ("listeners=FOO:127.0.0.1\n", &["FOO:127.0.0.1", "NAME://HOST:PORT"]),
-        ("process.roles=controller\n", &["process.roles"]),
+        ("process.roles=oracle\n", &["process.roles", "oracle"]),
     ];
     for (text, words) in cases {
         fs::write(&config, text).expect("a file");
