@@ -111,11 +111,11 @@ fn measure(cluster: &mut Cluster, fault: Fault) -> Duration {
             Probe { routes: cluster.routes(), harmed: &harmed, stop: &stop, acknowledged: &acknowledged };
         scope.spawn(move || probe.run());
         thread::sleep(REST);
-        let began = Instant::now();
         let recovered = |cluster: &mut Cluster| {
+            // What was sent before the fault says nothing.
+            let began = Instant::now();
             cluster.until("an acknowledgement", |_| {
                 let list = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-                // What was sent before the fault says nothing.
                 list.iter().find(|(sent, _)| *sent > began).map(|(_, answered)| *answered - began)
             })
         };
@@ -141,7 +141,10 @@ fn measure(cluster: &mut Cluster, fault: Fault) -> Duration {
                 let id = cluster.controller();
                 let others = cluster.nodes.iter().filter(|node| node.id != id).map(|node| node.address());
                 let routes = Routes::new(others.collect()).patient_for(ANSWER);
-                let topic = format!("after-{}", began.elapsed().as_nanos());
+                // Another one in each round.
+                let topic =
+                    format!("after-{}", cluster.routes().quorum_epoch().map_or(0, |(epoch, _)| epoch));
+                let began = Instant::now();
                 cluster.kill9(id);
                 routes.create_topic(&topic, 1, 2, &[]);
                 let took = began.elapsed();
