@@ -14,7 +14,7 @@ use super::epochs::Epochs;
 use super::partition::{Partition, Shared, Stored};
 use super::producers::Producers;
 use super::role::Joins;
-use super::state::{PartitionState, Segment, decode_name, encode_name};
+use super::state::{PartitionState, Segment, decode_name, delete_records, encode_name};
 use super::tail::Tails;
 use super::transactions::partitions_with_aborted;
 use crate::clock::Clock;
@@ -448,14 +448,8 @@ impl Deleted {
                 ops.delete(&Key::Partition { topic_id: self.topic_id, partition: number });
             }
             ops.delete(&Key::PartitionState { partition });
-            ops.delete(&Key::CleanerCheckpoint { partition });
             ops.delete(&Key::CoordinatorView { partition });
-            ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
-            ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
-            ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
-            ops.delete_prefix(&KeyPrefix::AbortedTransactionsOf { partition });
-            ops.delete_prefix(&KeyPrefix::ExtentsOf { partition });
-            ops.delete_prefix(&KeyPrefix::TimeIndexOf { partition });
+            delete_records(&mut ops, partition);
         }
         ops
     }

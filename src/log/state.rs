@@ -3,6 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::storage::{Key, KeyPrefix, Ops};
 use crate::types::{LeaderEpoch, Offset, PartitionId, TimestampMs};
 
 /// The layouts' version.
@@ -197,6 +198,17 @@ pub(super) fn decode_name(mut value: &[u8]) -> Option<(PartitionId, &str)> {
     }
     let id = PartitionId(value.get_u32());
     Some((id, str::from_utf8(value).ok()?))
+}
+
+/// Deletes the records of a partition and everything that is derived from them alone.
+pub(super) fn delete_records(ops: &mut Ops, partition: PartitionId) {
+    ops.delete(&Key::CleanerCheckpoint { partition });
+    ops.delete_prefix(&KeyPrefix::SegmentsOf { partition });
+    ops.delete_prefix(&KeyPrefix::LeaderEpochsOf { partition });
+    ops.delete_prefix(&KeyPrefix::ProducersOf { partition });
+    ops.delete_prefix(&KeyPrefix::AbortedTransactionsOf { partition });
+    ops.delete_prefix(&KeyPrefix::ExtentsOf { partition });
+    ops.delete_prefix(&KeyPrefix::TimeIndexOf { partition });
 }
 
 #[cfg(test)]
