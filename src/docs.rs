@@ -1,13 +1,18 @@
 //! The tables in the README are made from the declarations in the code. `make docs` writes them; these tests see to it
 //! that nobody forgets.
 
+mod parity;
+
 use std::fs;
 use std::path::PathBuf;
 
-use crate::{api, config, metrics};
+use crate::{config, metrics};
 
 /// Set to write the tables instead of comparing them.
 const UPDATE: &str = "KLAMM_UPDATE_DOCS";
+
+/// What a real node of Apache Kafka advertises.
+const KAFKA_ADVERTISES: &str = include_str!("../protocol-tests/golden/advertised.txt");
 
 fn readme() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md")
@@ -25,7 +30,7 @@ fn with_section(text: &str, name: &str, table: &str) -> String {
 fn docs_readme_tables_are_current() {
     let before = fs::read_to_string(readme()).expect("the README can be read");
     let sections = [
-        ("apis", api::table_markdown()),
+        ("apis", parity::table_markdown(KAFKA_ADVERTISES)),
         ("differences", config::reference::differences_markdown()),
         ("configuration", config::reference::reference_markdown()),
         ("metrics", metrics::table::table_markdown()),

@@ -74,7 +74,7 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(&self.address).await.unwrap() }
+        Client::connect(&self.address).await
     }
 
     pub async fn stop(self) {
@@ -90,6 +90,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// A connection to this host and port.
+    pub async fn connect(address: &str) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap() }
+    }
+
     pub async fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }

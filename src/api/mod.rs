@@ -123,21 +123,6 @@ pub fn advertised() -> &'static [ApiEntry] {
     APIS
 }
 
-/// The APIs as a table in Markdown, for the README.
-pub fn table_markdown() -> String {
-    let mut table = String::from("| key | API | versions | served by |\n|---:|---|---|---|\n");
-    for api in APIS {
-        let served = match (api.listeners, api.forwarded) {
-            (_, true) => "controllers, and brokers for them",
-            (ListenerKind::Broker, _) => "brokers",
-            (ListenerKind::Controller, _) => "controllers",
-            (ListenerKind::Both, _) => "both",
-        };
-        table += &format!("| {} | {} | {}–{} | {served} |\n", api.key, api.name, api.min, api.max);
-    }
-    table
-}
-
 fn decode<R: crate::protocol::messages::Request>(
     header: &RequestHeader,
     mut body: Bytes,
