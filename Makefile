@@ -121,6 +121,11 @@ interop: test-build ## klamm and Apache Kafka as brokers, voters and controllers
 migration: test-build ## Three nodes of Apache Kafka become three of klamm under load; writes MIGRATION.md
 	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_TRANSCRIPT=$(CURDIR)/MIGRATION.md $(CARGO_TEST) --test interop -- --nocapture a_cluster_of_kafka
 
+.PHONY: frameworks
+frameworks: setup-test test-build ## What runs on top (Kafka Streams, …), longer and with more kills than in `make test`
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_FRAMEWORKS=long \
+	  $(CARGO_TEST) $(patsubst %,--test %,$(filter frameworks_%,$(call names_of_tests,integration))) -- --nocapture --test-threads 1
+
 # Results of a part, or of a quick run, do not replace the report that is kept with the sources.
 BENCH_REPORT := $(if $(ONLY)$(QUICK),$(TARGET_DIR)/bench/BENCHMARKS.md,BENCHMARKS.md)
 .PHONY: bench

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # setup-test.sh   Sees that everything is there that the integration tests run against klamm: kcat and Prometheus from Debian, the
-# languages of the client folders, and then the clients, each by the `setup` script of its folder, in pinned versions.
+# languages of the client folders, and then the clients and frameworks, each by the `setup` script of its folder, in pinned versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/apt.sh
@@ -40,6 +40,11 @@ fi
 
 # Apache Kafka with its console tools, from Maven Central.
 integration/peer/fetch </dev/null || fail "integration/peer/fetch failed; see above."
+
+# What runs on top.
+for setup in integration/frameworks/*/setup; do
+  "$setup" </dev/null || fail "$setup failed; see above."
+done
 
 # A setup that ends with 77 says that this machine cannot have its client (a language that is too old, say). The tests of that client are
 # then left out; where CI is set this is an error, because there nobody would notice.

@@ -2,6 +2,8 @@
 
 mod clients;
 pub mod cluster;
+pub mod committed;
+pub mod frameworks;
 pub mod load;
 mod process;
 mod tools;

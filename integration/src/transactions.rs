@@ -8,25 +8,23 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest,
-    FetchRequest, GroupId, InitProducerIdRequest, OffsetFetchRequest, ProduceRequest, ProduceResponse,
-    TopicName, TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest, GroupId,
+    InitProducerIdRequest, OffsetFetchRequest, ProduceRequest, ProduceResponse, TopicName, TransactionalId,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 use crate::cluster::client::Routes;
+use crate::committed;
 use crate::until;
 use crate::wire::Connection;
 
@@ -39,6 +37,8 @@ pub const WRITERS: u16 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a client waits before it asks again who leads.
 const BACKOFF: Duration = Duration::from_millis(10);
+/// Small, so that readers come to stand between transactions.
+const FETCH_BYTES: i32 = 4_000;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 
@@ -484,55 +484,22 @@ struct Reader {
 impl Reader {
     /// Reads what there is, and answers the last stable offset and the high watermark.
     fn read(&mut self, links: &mut Links) -> io::Result<(i64, i64)> {
-        let asked = FetchPartition::default()
-            .with_partition(self.partition)
-            .with_fetch_offset(self.position)
-            .with_partition_max_bytes(4_000);
-        let asked = FetchTopic::default().with_topic(topic()).with_partitions(vec![asked]);
-        let request = FetchRequest::default()
-            .with_replica_id((-1).into())
-            .with_max_wait_ms(0)
-            .with_min_bytes(0)
-            .with_max_bytes(1 << 20)
-            .with_isolation_level(1)
-            .with_session_epoch(-1)
-            .with_topics(vec![asked]);
         let leader = To::Leader(self.partition);
-        let mut response = links.call(&leader, 12, &request)?;
-        let mut answer = response.responses.remove(0).partitions.remove(0);
-        if answer.error_code != 0 {
-            assert_ne!(answer.error_code, 1, "what was read of partition {} is lost", self.partition);
-            links.forget(&leader);
-            return Err(io::Error::other(format!("error {}", answer.error_code)));
-        }
-        let mut aborted: Vec<_> = answer
-            .aborted_transactions
-            .take()
-            .expect("a list for readers of committed records")
-            .iter()
-            .map(|aborted| (aborted.first_offset, aborted.producer_id.0))
-            .collect();
-        aborted.sort_unstable();
-        let mut aborted = aborted.into_iter().peekable();
-        let mut hidden = BTreeSet::new();
-        let mut records = whole_batches(answer.records.take().unwrap_or_default());
-        for set in RecordBatchDecoder::decode_all(&mut records).map_err(io::Error::other)? {
-            let Some(last) = set.records.last() else { continue };
-            while let Some((_, id)) = aborted.next_if(|(first_offset, _)| *first_offset <= last.offset) {
-                hidden.insert(id);
+        let request = committed::request(TOPIC, self.partition, self.position, FETCH_BYTES);
+        let response = links.call(&leader, committed::FETCH_VERSION, &request)?;
+        let answer = match committed::visible(response, self.position)? {
+            Ok(answer) => answer,
+            Err(code) => {
+                assert_ne!(code, 1, "what was read of partition {} is lost", self.partition);
+                links.forget(&leader);
+                return Err(io::Error::other(format!("error {code}")));
             }
-            let next = last.offset + 1;
-            assert!(next <= answer.last_stable_offset, "a record behind the last stable offset was read");
-            for record in set.records {
-                if record.control {
-                    hidden.remove(&record.producer_id);
-                } else if record.offset >= self.position && !hidden.contains(&record.producer_id) {
-                    let value = record.value.expect("a value");
-                    self.seen.push((record.offset, Entry::parse(&value)));
-                }
-            }
-            self.position = self.position.max(next);
+        };
+        for record in &answer.records {
+            let value = record.value.as_deref().expect("a value");
+            self.seen.push((record.offset, Entry::parse(value)));
         }
+        self.position = answer.next;
         Ok((answer.last_stable_offset, answer.high_watermark))
     }
 
@@ -553,22 +520,6 @@ impl Reader {
             );
         }
     }
-}
-
-/// Without the piece of a batch that Apache Kafka puts at the end where an answer is full.
-fn whole_batches(mut records: Bytes) -> Bytes {
-    const BASE_OFFSET_AND_LENGTH: usize = 12;
-    let mut end = 0;
-    while let Some(head) = records.get(end..end + BASE_OFFSET_AND_LENGTH) {
-        let length = (&head[8..]).get_u32() as usize;
-        let next = end + BASE_OFFSET_AND_LENGTH + length;
-        if next > records.len() {
-            break;
-        }
-        end = next;
-    }
-    records.truncate(end);
-    records
 }
 
 fn readers(world: &World) -> Vec<Reader> {

@@ -82,6 +82,29 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// One node, which can lose none.
+    #[must_use]
+    pub fn one(kind: Kind) -> Self {
+        let config = [
+            ("offsets.topic.replication.factor", "1"),
+            ("transaction.state.log.replication.factor", "1"),
+            ("transaction.state.log.min.isr", "1"),
+            ("share.coordinator.state.topic.replication.factor", "1"),
+            ("share.coordinator.state.topic.min.isr", "1"),
+            ("group.initial.rebalance.delay.ms", "0"),
+        ];
+        let config = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Self {
+            kinds: vec![kind],
+            roles: vec!["broker,controller"],
+            voters_at_first: 1,
+            kafka_features: Vec::new(),
+            voters: Voters::Fixed,
+            config,
+            isolated: false,
+        }
+    }
+
     /// Three nodes that are brokers and controllers, with what a cluster needs to lose one of them.
     #[must_use]
     pub fn three(kind: Kind, voters: Voters) -> Self {

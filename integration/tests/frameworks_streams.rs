@@ -1,0 +1,180 @@
+//! Applications of Kafka Streams, whose instances, and whose broker, are killed while input goes on.
+//!
+//! `make frameworks` runs them for longer, with more kills; `KLAMM_TEST_CLUSTER=kafka` runs them against Apache Kafka.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use integration::cluster::Cluster;
+use integration::committed::{Text, read_all};
+use integration::frameworks::{Framework, Program, node, say, setting};
+use integration::until;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const PARTITIONS: i32 = 3;
+const USERS: usize = 20;
+const WORDS: usize = 40;
+const LINES_PER_SECOND: usize = 250;
+const TOPICS: [&str; 6] = ["lines", "payments", "teams", "counts", "teamwork", "paid"];
+
+/// What each line leads to.
+struct Expected {
+    lines: usize,
+    /// How often each word is in the input.
+    counts: BTreeMap<String, usize>,
+}
+
+impl Expected {
+    fn of(lines: usize) -> Self {
+        let mut counts = BTreeMap::new();
+        for line in 0..lines {
+            for word in [line, line * 7, line / 3] {
+                *counts.entry(format!("word-{}", word % WORDS)).or_default() += 1;
+            }
+        }
+        Self { lines, counts }
+    }
+
+    fn team(line: usize) -> String {
+        format!("{line} team-{}", line % USERS % 7)
+    }
+}
+
+/// What is committed in the three outputs.
+struct Output {
+    counts: Vec<Text>,
+    teamwork: Vec<Text>,
+    paid: Vec<Text>,
+}
+
+impl Output {
+    fn read(cluster: &Cluster) -> Option<Self> {
+        let mut routes = cluster.routes();
+        Some(Self {
+            counts: read_all(&mut routes, "counts")?,
+            teamwork: read_all(&mut routes, "teamwork")?,
+            paid: read_all(&mut routes, "paid")?,
+        })
+    }
+
+    /// The last count of each word.
+    fn last_counts(&self) -> BTreeMap<String, usize> {
+        self.counts.iter().map(|count| (count.key.clone(), count.value.parse().unwrap_or(0))).collect()
+    }
+
+    /// Whether everything that must come out has come out.
+    fn is_complete(&self, expected: &Expected) -> bool {
+        let last = self.last_counts();
+        let is_counted =
+            expected.counts.iter().all(|(word, count)| last.get(word).is_some_and(|found| found >= count));
+        let teamwork: BTreeSet<_> = self.teamwork.iter().map(|text| &text.value).collect();
+        let paid: BTreeSet<_> = self.paid.iter().map(|text| &text.key).collect();
+        is_counted && teamwork.len() == expected.lines && paid.len() == expected.lines
+    }
+
+    /// What holds in either guarantee, once it is complete: nothing came out that is not there for a reason.
+    fn check_at_least_once(&self, expected: &Expected) {
+        let teamwork: BTreeSet<_> = self.teamwork.iter().map(|text| text.value.clone()).collect();
+        assert_eq!(teamwork, (0..expected.lines).map(Expected::team).collect());
+        for text in &self.paid {
+            assert_eq!(text.value, format!("paid-{}", text.key));
+        }
+    }
+
+    /// What exactly once adds: each output once, in its order.
+    fn check_exactly_once(&self, expected: &Expected) {
+        let mut counted = BTreeMap::<&str, usize>::new();
+        for text in &self.counts {
+            let count = counted.entry(&text.key).or_default();
+            *count += 1;
+            assert_eq!(text.value, count.to_string(), "{text:?} does not follow the count before");
+        }
+        for (word, count) in &expected.counts {
+            assert_eq!(counted.get(word.as_str()), Some(count), "how often {word} was counted");
+        }
+        assert_eq!(self.teamwork.len(), expected.lines, "records of the join with a table");
+        assert_eq!(self.paid.len(), expected.lines, "records of the join of two streams");
+    }
+
+    fn len(&self) -> usize {
+        self.counts.len() + self.teamwork.len() + self.paid.len()
+    }
+}
+
+fn start_application(framework: &Framework, cluster: &Cluster, name: &str, guarantee: &str) -> Program {
+    let state = framework.scratch().join(name);
+    let line = format!(
+        "Application {} {} processing.guarantee={guarantee} consumer.session.timeout.ms=3000 \
+         consumer.heartbeat.interval.ms=500",
+        cluster.bootstrap(),
+        state.display()
+    );
+    framework.start(name, &line)
+}
+
+/// Two instances, one of which is killed and comes back again and again, and at last the broker too.
+fn kills_while_input_goes_on(guarantee: &str) {
+    let began = Instant::now();
+    let framework = Framework::new("streams");
+    let mut cluster = node(&[("group.min.session.timeout.ms", "1000")]);
+    for topic in TOPICS {
+        cluster.routes().create_topic(topic, PARTITIONS, 1, &[]);
+    }
+    let mut instances =
+        ["first", "second"].map(|name| start_application(&framework, &cluster, name, guarantee));
+    for instance in &mut instances {
+        instance.await_lines("state RUNNING", 1, PATIENCE);
+    }
+    let lines = setting(1500, 20_000);
+    let (kills, broker_kills) = setting((1, 1), (8, 3));
+    let feed = format!("Feed {} {lines} {USERS} {WORDS} {LINES_PER_SECOND}", cluster.bootstrap());
+    let mut feed = framework.start("feed", &feed);
+    let harms = kills + broker_kills;
+    for harm in 0..harms {
+        let hundreds = (harm + 1) * lines / (harms + 1) / 100;
+        feed.await_lines("fed", hundreds, PATIENCE);
+        if harm % (harms / broker_kills) == 1 {
+            cluster.kill9(1);
+            cluster.launch(1);
+        } else {
+            let instance = &mut instances[harm % 2];
+            instance.kill9();
+            instance.launch();
+        }
+    }
+    feed.await_lines("complete", 1, PATIENCE);
+    let expected = Expected::of(lines);
+    until("everything to come out", PATIENCE, || {
+        for instance in &mut instances {
+            let ended = instance.ended();
+            assert!(ended.is_none(), "an instance ended by itself: {ended:?}");
+        }
+        Output::read(&cluster).filter(|output| output.is_complete(&expected))
+    });
+    for instance in &mut instances {
+        let status = instance.terminate();
+        assert_eq!(instance.count("not closed"), 0, "{status}");
+    }
+    let output = until("the output", PATIENCE, || Output::read(&cluster));
+    output.check_at_least_once(&expected);
+    if guarantee == "exactly_once_v2" {
+        output.check_exactly_once(&expected);
+    }
+    let once = lines * 5;
+    say(&format!(
+        "streams {guarantee}: {lines} lines, {} results of {once}, {kills} kills of an instance, {broker_kills} of the \
+         broker, in {:?}",
+        output.len(),
+        began.elapsed()
+    ));
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    kills_while_input_goes_on("at_least_once");
+}
+
+#[test]
+fn exactly_once_neither_loses_nor_repeats() {
+    kills_while_input_goes_on("exactly_once_v2");
+}
