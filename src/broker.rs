@@ -11,6 +11,7 @@ mod join;
 mod lifecycle;
 #[cfg(test)]
 mod replica_tests;
+mod shares;
 mod transactions;
 
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::replication::manager::{ReplicaManager, ReplicaOptions};
 use crate::replication::registration::BrokerLifecycle;
 use crate::storage::{Store, StoreOptions};
+use shares::Shares;
 use transactions::Transactions;
 
 /// How long requests in flight may take once the broker stops. Clients find another broker meanwhile, or wait for
@@ -267,6 +269,7 @@ impl Broker {
         self.handles.stopping.cancel();
         self.handles.replicas.stop().await;
         self.handles.transactions.stop();
+        self.handles.share_state.stop();
         self.handles.groups.stop();
         self.tasks.close();
         self.tasks.wait().await;
@@ -424,6 +427,7 @@ async fn open(
     let peers = PeerOptions::new(&config.node_id.to_string(), clock.clone());
     let controller = Arc::new(ControllerChannel::new(metadata.active_controller(), peers));
     let transactions = Transactions::new(&clock, &logs, &metadata, &groups, &controller, config);
+    let shares = Shares::new(&clock, &logs, &metadata, config);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     Ok(Arc::new(BrokerHandles {
         node_id: config.node_id,
@@ -435,6 +439,8 @@ async fn open(
         replicas,
         groups,
         transactions: transactions.coordinator,
+        share_state: shares.coordinator,
+        persister: shares.persister,
         markers: transactions.markers,
         verifier: transactions.verifier,
         metrics: Metrics::new(),

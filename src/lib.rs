@@ -35,6 +35,7 @@
 //! | [`shard`] | the one shell around deterministic cores: mailbox → decide → append → replay → reply |
 //! | [`group`] | the group coordinator: a core in such a shell, for each partition of `__consumer_offsets` |
 //! | [`transaction`] | the transaction coordinator: the same, for each partition of `__transaction_state` |
+//! | [`share`] | what share groups have done with partitions: the share coordinator, the same for each partition of `__share_group_state`, and what asks it |
 //! | [`quorum`] | KRaft: who may write the metadata log, and what of it is committed |
 //! | [`metadata`] | Kafka's metadata records, the image that they add up to, the controller that decides new ones |
 //! | [`replication`] | how this broker follows the leaders of partitions, and its life among the brokers |
@@ -48,7 +49,7 @@
 //!
 //! # What always holds
 //!
-//! - Cores (`group::core`, `transaction::core`, `metadata::controller`, `quorum::core`, `replication::{follower, lifecycle}`,
+//! - Cores (`group::core`, `transaction::core`, `share::state::core`, `metadata::controller`, `quorum::core`, `replication::{follower, lifecycle}`,
 //!   `log::compaction::filter`) are
 //!   synchronous code without clock, randomness, IO or globals. Decisions take `&Core`; only `replay` takes `&mut Core`.
 //! - No response leaves before the records it depends on are as durable as was asked for.
@@ -76,6 +77,7 @@ pub mod protocol;
 pub mod quorum;
 pub mod replication;
 pub mod shard;
+pub mod share;
 pub mod storage;
 pub mod transaction;
 pub mod types;

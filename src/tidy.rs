@@ -34,6 +34,10 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("transaction", &["clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"]),
+    (
+        "share",
+        &["client", "clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"],
+    ),
     ("group", &["clock", "config", "error", "log", "metrics", "protocol", "shard", "storage", "types"]),
     (
         "api",
@@ -49,6 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "protocol",
             "quorum",
             "replication",
+            "share",
             "transaction",
             "types",
         ],
@@ -89,6 +94,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "replication",
             // Which partitions of the coordinators' topics are led.
             "shard",
+            "share",
             "storage",
             "transaction",
             "types",

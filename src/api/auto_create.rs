@@ -164,6 +164,7 @@ pub(crate) fn topic(config: &BrokerConfig, alive: usize, name: &str) -> NewTopic
                     .to_string(),
                 ),
                 ("retention.ms", "-1".to_owned()),
+                ("segment.bytes", config.share_coordinator_state_topic_segment_bytes.to_string()),
             ],
         ),
         _ => return NewTopic::with_defaults(name),

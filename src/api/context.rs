@@ -20,6 +20,8 @@ use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::replication::manager::ReplicaManager;
+use crate::share::persister::Persister;
+use crate::share::state::coordinator::ShareCoordinator;
 use crate::transaction::coordinator::TransactionCoordinator;
 use crate::transaction::markers::MarkerSink;
 use crate::types::NodeId;
@@ -37,6 +39,11 @@ pub(crate) struct BrokerHandles {
     pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
+    /// The share coordinator.
+    pub(crate) share_state: Arc<ShareCoordinator>,
+    /// Asks the share coordinators.
+    #[expect(dead_code, reason = "share groups and share fetches ask it as soon as they are there")]
+    pub(crate) persister: Arc<Persister>,
     /// Where the markers go that other brokers write: the partitions of this one.
     pub(crate) markers: Arc<dyn MarkerSink>,
     /// Asks the coordinators of transactions.

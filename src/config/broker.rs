@@ -186,9 +186,16 @@ config_keys! {
     "transaction.state.log.segment.bytes" transaction_state_log_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __transaction_state is created with.";
 
     // Share groups.
-    "share.coordinator.state.topic.num.partitions" share_coordinator_state_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __share_group_state is created with." idle reason::SHARE_GROUPS;
-    "share.coordinator.state.topic.replication.factor" share_coordinator_state_topic_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __share_group_state is created with." differs "3" "a single node can hold one replica" idle reason::SHARE_GROUPS;
-    "share.coordinator.state.topic.min.isr" share_coordinator_state_topic_min_isr: i16 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __share_group_state is created with." differs "2" "a single node can hold one replica" idle reason::SHARE_GROUPS;
+    "share.coordinator.state.topic.num.partitions" share_coordinator_state_topic_num_partitions: i32 = "50", ReadOnly, AtLeast(1), High, "How many partitions __share_group_state is created with.";
+    "share.coordinator.state.topic.replication.factor" share_coordinator_state_topic_replication_factor: i16 = "1", ReadOnly, AtLeast(1), High, "How many replicas __share_group_state is created with; where it is not set, three, or as many as there are brokers." differs "3" "a single node can hold one replica";
+    "share.coordinator.state.topic.min.isr" share_coordinator_state_topic_min_isr: i16 = "1", ReadOnly, AtLeast(1), High, "The min.insync.replicas that __share_group_state is created with; where it is not set, 2 as soon as there are three brokers." differs "2" "a single node can hold one replica";
+    "share.coordinator.state.topic.segment.bytes" share_coordinator_state_topic_segment_bytes: i32 = "104857600", ReadOnly, AtLeast(1), High, "The segment.bytes that __share_group_state is created with.";
+    "share.coordinator.state.topic.prune.interval.ms" share_coordinator_state_topic_prune_interval_ms: i32 = "300000", ReadOnly, AtLeast(1), Low, "How often, in milliseconds, records of __share_group_state that nobody needs are removed.";
+    "share.coordinator.cold.partition.snapshot.interval.ms" share_coordinator_cold_partition_snapshot_interval_ms: i32 = "300000", ReadOnly, AtLeast(1), Low, "After how long, in milliseconds, a share partition that does not change gets a snapshot, so that older records can be removed.";
+    "share.coordinator.snapshot.update.records.per.snapshot" share_coordinator_snapshot_update_records_per_snapshot: i32 = "500", ReadOnly, Between(0, 500), Medium, "After how many updates of a share partition all of its state is written again.";
+    "share.coordinator.write.timeout.ms" share_coordinator_write_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long a change of the state of a share partition may wait for its replicas, in milliseconds.";
+    "share.coordinator.state.topic.compression.codec" share_coordinator_state_topic_compression_codec: i32 = "0", ReadOnly, Between(0, 4), High, "How batches of __share_group_state are compressed: 0 not at all, 1 gzip, 2 snappy, 3 lz4, 4 zstd.";
+    "share.coordinator.load.buffer.size" share_coordinator_load_buffer_size: i32 = "5242880", ReadOnly, AtLeast(1), High, "How much of __share_group_state is read at a time when a broker takes over a partition of it, in bytes.";
 }
 
 /// The words of `compression.type`.

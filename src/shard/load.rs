@@ -70,10 +70,82 @@ pub fn load<C: Core, J: Materialised<C>>(journal: &J) -> Result<Loaded<C>, Stora
         }
     };
     replay(journal, &mut core, view, start..offsets.log_end)?;
-    let (waiting, leader_epoch) = (Arc::clone(partition), journal.leader_epoch());
-    let is_committed = partition.offsets().high_watermark >= offsets.log_end;
-    let committed = async move { committed(&waiting, leader_epoch, offsets.log_end).await };
-    Ok(Loaded { core, committed: (!is_committed).then(|| Box::pin(committed) as _) })
+    Ok(loaded(core, partition, journal.leader_epoch(), offsets.log_end))
+}
+
+/// Loads the state of a shard that has no view beside its log, because the log stays short. Blocks.
+///
+/// # Errors
+/// When store or log can not be read, or when the partition is led by another broker meanwhile.
+pub fn load_log<C: Core>(
+    (partition, leader_epoch): (&Arc<Partition>, LeaderEpoch),
+    store: &Store,
+    read_bytes: usize,
+    mut core: C,
+    mut replay: impl FnMut(&mut C, &BatchView) -> Result<(), StorageError>,
+) -> Result<Loaded<C>, StorageError> {
+    // Behind whatever this broker wrote when it led the partition before.
+    store.commit_blocking(Ops::new(), Durability::Process)?;
+    let offsets = partition.offsets();
+    let batches =
+        read_log((partition, leader_epoch), read_bytes, offsets.log_start..offsets.log_end, |read| {
+            read.batches.iter().try_for_each(|batch| replay(&mut core, batch))
+        })?;
+    told_of_replay(partition, offsets.log_start..offsets.log_end, batches);
+    Ok(loaded(core, partition, leader_epoch, offsets.log_end))
+}
+
+fn loaded<C: Core>(
+    core: C,
+    partition: &Arc<Partition>,
+    leader_epoch: LeaderEpoch,
+    log_end: Offset,
+) -> Loaded<C> {
+    let waiting = Arc::clone(partition);
+    let is_committed = partition.offsets().high_watermark >= log_end;
+    let committed = async move { committed(&waiting, leader_epoch, log_end).await };
+    Loaded { core, committed: (!is_committed).then(|| Box::pin(committed) as _) }
+}
+
+/// Some of a log.
+struct ReadBatches {
+    batches: Vec<BatchView>,
+    /// Up to where it was read.
+    end: Offset,
+}
+
+/// Reads a log, some at a time; answers how many batches there were.
+fn read_log(
+    (partition, leader_epoch): (&Partition, LeaderEpoch),
+    bytes: usize,
+    range: std::ops::Range<Offset>,
+    mut take: impl FnMut(ReadBatches) -> Result<(), StorageError>,
+) -> Result<usize, StorageError> {
+    let (mut next, mut count) = (range.start, 0);
+    while next < range.end {
+        if partition.leader_epoch() != leader_epoch || !partition.is_leader() {
+            return Err(StorageError::Read(format!("{} is led by another broker", partition.name())));
+        }
+        let read = partition.read(next, bytes, true, ReadUpTo::LogEnd);
+        let read = read.map_err(|error| StorageError::Read(format!("{}: {error}", partition.name())))?;
+        let mut some = ReadBatches { batches: Vec::new(), end: next };
+        for batch in read.batches.iter().flat_map(BatchView::all) {
+            let batch = batch.map_err(|error| damaged(partition, some.end, &error))?;
+            let end = batch.last_offset() + 1;
+            if end > some.end {
+                some.batches.push(batch);
+                some.end = end;
+            }
+        }
+        if some.end == next {
+            // Compaction took away the last batches.
+            some.end = range.end;
+        }
+        next = some.end;
+        count += some.batches.len();
+        take(some)?;
+    }
+    Ok(count)
 }
 
 fn replay<C: Core, J: Materialised<C>>(
@@ -82,37 +154,24 @@ fn replay<C: Core, J: Materialised<C>>(
     mut view: Ops,
     range: std::ops::Range<Offset>,
 ) -> Result<(), StorageError> {
-    let partition = journal.partition();
-    let (mut next, mut batches) = (range.start, 0_u64);
-    while next < range.end {
-        if partition.leader_epoch() != journal.leader_epoch() || !partition.is_leader() {
-            return Err(StorageError::Read(format!("{} is led by another broker", partition.name())));
+    let (partition, leader_epoch) = (journal.partition(), journal.leader_epoch());
+    let batches = read_log((partition, leader_epoch), READ_BYTES, range.clone(), |read| {
+        for batch in &read.batches {
+            journal.replay_batch(core, batch, &mut view)?;
         }
-        let read = partition.read(next, READ_BYTES, true, ReadUpTo::LogEnd);
-        let read = read.map_err(|error| StorageError::Read(format!("{}: {error}", partition.name())))?;
-        let before = next;
-        for batch in read.batches.iter().flat_map(BatchView::all) {
-            let batch = batch.map_err(|error| damaged(partition, next, &error))?;
-            let end = batch.last_offset() + 1;
-            if end > next {
-                journal.replay_batch(core, &batch, &mut view)?;
-                batches += 1;
-                next = end;
-            }
-        }
-        if next == before {
-            // Compaction took away the last batches.
-            next = range.end;
-        }
-        partition.save_view(std::mem::take(&mut view), next, journal.leader_epoch())?;
-    }
+        partition.save_view(std::mem::take(&mut view), read.end, leader_epoch)
+    })?;
     if !view.is_empty() {
-        partition.save_view(view, range.end, journal.leader_epoch())?;
+        partition.save_view(view, range.end, leader_epoch)?;
     }
+    told_of_replay(partition, range, batches);
+    Ok(())
+}
+
+fn told_of_replay(partition: &Partition, range: std::ops::Range<Offset>, batches: usize) {
     if batches > 0 {
         info!(partition = partition.name(), from = range.start, to = range.end, batches, "replayed the log");
     }
-    Ok(())
 }
 
 /// What a batch that can not be understood is reported with.

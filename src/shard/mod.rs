@@ -31,7 +31,7 @@ mod tests;
 pub mod timers;
 
 pub use led::{CoordinatorTopic, Led};
-pub use load::{Materialised, committed, damaged, load};
+pub use load::{Materialised, committed, damaged, load, load_log};
 pub use runner::{Shard, ShardOptions};
 
 use std::fmt::Debug;

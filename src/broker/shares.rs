@@ -1,0 +1,104 @@
+//! Wires the share coordinator and the persister that asks it.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::groups::led;
+use crate::clock::Clock;
+use crate::config::BrokerConfig;
+use crate::log::LogManager;
+use crate::log::compression::Compression;
+use crate::metadata::image::Delta;
+use crate::metadata::{Image, ImageListener, Metadata};
+use crate::share::persister::Persister;
+use crate::share::state::coordinator::{ShareCoordinator, Topics};
+use crate::share::state::settings::ShareCoordinatorSettings;
+use crate::types::{NodeId, SHARE_GROUP_STATE_TOPIC};
+
+/// The share coordinator, and what asks it.
+pub(super) struct Shares {
+    pub(super) coordinator: Arc<ShareCoordinator>,
+    pub(super) persister: Arc<Persister>,
+}
+
+impl Shares {
+    /// Makes a coordinator that follows the metadata.
+    pub(super) fn new(
+        clock: &Clock,
+        logs: &Arc<LogManager>,
+        metadata: &Arc<Metadata>,
+        config: &BrokerConfig,
+    ) -> Self {
+        let topics = Arc::new(KnownTopics(Arc::clone(metadata)));
+        let coordinator = ShareCoordinator::new(clock.clone(), Arc::clone(logs), settings(config), topics);
+        let followed =
+            Arc::new(SharesFollowMetadata { node_id: config.node_id, shares: Arc::clone(&coordinator) });
+        metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
+        followed.lead(&metadata.image());
+        let persister = Arc::new(Persister::new(Arc::clone(&coordinator)));
+        Self { coordinator, persister }
+    }
+}
+
+fn settings(config: &BrokerConfig) -> ShareCoordinatorSettings {
+    let size = |limit: i32| usize::try_from(limit).unwrap_or(0);
+    ShareCoordinatorSettings {
+        state_partitions: config.share_coordinator_state_topic_num_partitions,
+        updates_per_snapshot: config
+            .share_coordinator_snapshot_update_records_per_snapshot
+            .try_into()
+            .unwrap_or(0),
+        write_timeout_ms: config.share_coordinator_write_timeout_ms.into(),
+        prune_interval_ms: config.share_coordinator_state_topic_prune_interval_ms.into(),
+        cold_snapshot_interval_ms: config.share_coordinator_cold_partition_snapshot_interval_ms.into(),
+        compression: i16::try_from(config.share_coordinator_state_topic_compression_codec)
+            .ok()
+            .and_then(Compression::from_id)
+            .unwrap_or(Compression::None),
+        load_buffer_bytes: size(config.share_coordinator_load_buffer_size),
+    }
+}
+
+/// The topics of the metadata.
+struct KnownTopics(Arc<Metadata>);
+
+impl Topics for KnownTopics {
+    fn partition_count(&self, topic_id: Uuid) -> Option<i32> {
+        let image = self.0.image();
+        Some(image.topics.by_id(topic_id)?.partition_count())
+    }
+}
+
+/// Tells the share coordinator of the topic that it keeps its state in, and of topics that are deleted.
+struct SharesFollowMetadata {
+    node_id: NodeId,
+    shares: Arc<ShareCoordinator>,
+}
+
+impl SharesFollowMetadata {
+    fn lead(&self, image: &Image) {
+        if let Some(state) = led(image, SHARE_GROUP_STATE_TOPIC, self.node_id) {
+            self.shares.lead(&state);
+        }
+    }
+}
+
+impl ImageListener for SharesFollowMetadata {
+    fn on_image(&self, old: &Image, new: &Arc<Image>, delta: &Delta) {
+        if delta.changed(new).any(|topic| &*topic.name == SHARE_GROUP_STATE_TOPIC) {
+            self.lead(new);
+        }
+        let mut deleted = Vec::new();
+        for topic in delta.deleted(old, new) {
+            if &*topic.name == SHARE_GROUP_STATE_TOPIC {
+                self.shares.resign();
+            }
+            deleted.push(topic.id);
+        }
+        if !deleted.is_empty() {
+            let shares = Arc::clone(&self.shares);
+            tokio::spawn(async move { shares.topics_deleted(deleted).await });
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Share groups (KIP-932): groups whose members share the records of a partition, each delivered to one of them until it
+//! is acknowledged.
+//!
+//! What a share group has done with a partition is its state there: where it starts, and what became of the records
+//! behind that. The broker that leads the partition changes it, and keeps it through the persister with the share
+//! coordinator, which is a broker of its own for each group and partition.
+//!
+//! - [`types`]: the words of all parts;
+//! - [`state`]: the share coordinator, one shard per partition of `__share_group_state`;
+//! - [`persister`]: asks the share coordinator, wherever it is.
+
+pub mod persister;
+pub mod state;
+pub mod types;

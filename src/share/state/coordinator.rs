@@ -1,0 +1,190 @@
+//! The handle to the state of all share partitions that this broker coordinates.
+
+use std::sync::{Arc, Weak};
+
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::command::{Ask, Command, Reply};
+use super::core::ShareStateCore;
+use super::journal::ShareStateJournal;
+use super::settings::ShareCoordinatorSettings;
+use crate::clock::Clock;
+use crate::error::{ApiError, ErrorCode};
+use crate::log::{LogManager, Partition};
+use crate::shard::{CoordinatorTopic, Led, Shard, ShardOptions, committed};
+use crate::share::types::{PartitionState, SharePartition, StateSummary, StateUpdate};
+use crate::types::{LeaderEpoch, Offset};
+
+/// The longest group id that is kept: Kafka's strings end at 32767 bytes.
+const TEXT_BYTES_MAX: usize = 32_000;
+
+/// What the share coordinator has to know of topics.
+pub trait Topics: Send + Sync + 'static {
+    /// How many partitions a topic has; `None` where there is no such topic.
+    fn partition_count(&self, topic_id: Uuid) -> Option<i32>;
+}
+
+/// The share coordinator (`ShareCoordinatorService`): one shard per partition of `__share_group_state` that this broker
+/// leads. A shard without share partitions costs nothing.
+pub struct ShareCoordinator {
+    logs: Arc<LogManager>,
+    topics: Arc<dyn Topics>,
+    led: Led<ShareStateCore>,
+}
+
+impl ShareCoordinator {
+    /// A coordinator that leads nothing yet.
+    pub fn new(
+        clock: Clock,
+        logs: Arc<LogManager>,
+        settings: ShareCoordinatorSettings,
+        topics: Arc<dyn Topics>,
+    ) -> Arc<Self> {
+        let settings = Arc::new(settings);
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let (this, store) = (this.clone(), logs.store().clone());
+            let led = Led::new(settings.state_partitions, move |partition, leader_epoch| {
+                let journal = ShareStateJournal::new(
+                    Arc::clone(partition),
+                    leader_epoch,
+                    store.clone(),
+                    Arc::clone(&settings),
+                    this.clone(),
+                );
+                let write_timeout_ms = settings.write_timeout_ms;
+                let options = ShardOptions { name: partition.name().to_owned(), write_timeout_ms };
+                Shard::spawn(options, Arc::new(journal), clock.clone())
+            });
+            Self { logs, topics, led }
+        })
+    }
+
+    /// Coordinates the share partitions of these partitions of `__share_group_state`, and no others, from now on: see
+    /// [`Led::lead`].
+    pub fn lead(&self, topic: &CoordinatorTopic) {
+        self.led.lead(topic, |index| self.logs.get(topic.id, index).filter(|log| log.is_leader()));
+    }
+
+    /// Gives up everything, because `__share_group_state` is gone.
+    pub fn resign(&self) {
+        self.led.resign();
+    }
+
+    /// Gives up everything for good: the broker stops.
+    pub fn stop(&self) {
+        self.led.stop();
+    }
+
+    /// The partition of `__share_group_state` whose leader coordinates the share partition of this
+    /// [key](SharePartition::coordinator_key).
+    pub fn partition_for(&self, coordinator_key: &str) -> i32 {
+        self.led.partition_for(coordinator_key)
+    }
+
+    /// How many partitions of `__share_group_state` this broker leads.
+    pub fn led_partitions(&self) -> usize {
+        self.led.partition_count()
+    }
+
+    async fn ask(&self, of: &SharePartition, ask: Ask) -> Result<Reply, ApiError> {
+        if of.group_id.len() > TEXT_BYTES_MAX {
+            return Err(ErrorCode::InvalidGroupId.into());
+        }
+        let topic_partitions = self.topics.partition_count(of.topic_id).unwrap_or(0);
+        let index = self.partition_for(&of.coordinator_key());
+        Ok(self.led.call(index, Command::On { of: of.clone(), topic_partitions, ask }).await?)
+    }
+
+    async fn change(&self, of: &SharePartition, ask: Ask) -> Result<(), ApiError> {
+        match self.ask(of, ask).await? {
+            Reply::Done(done) => done,
+            Reply::State(_) | Reply::Summary(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
+
+    /// InitializeShareGroupState: the state of a share partition begins anew.
+    ///
+    /// # Errors
+    /// `FENCED_STATE_EPOCH` for an older state epoch, `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
+    pub async fn initialize(
+        &self,
+        of: &SharePartition,
+        state_epoch: i32,
+        start_offset: Offset,
+    ) -> Result<(), ApiError> {
+        self.change(of, Ask::Initialize { state_epoch, start_offset }).await
+    }
+
+    /// ReadShareGroupState; a leader epoch above the last one is kept.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where it is not initialized, `FENCED_LEADER_EPOCH`, `UNKNOWN_TOPIC_OR_PARTITION`, and those of
+    /// a shard.
+    pub async fn read(
+        &self,
+        of: &SharePartition,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<PartitionState, ApiError> {
+        match self.ask(of, Ask::Read { leader_epoch }).await? {
+            Reply::State(state) => state,
+            Reply::Done(_) | Reply::Summary(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
+
+    /// WriteShareGroupState.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where it is not initialized, `FENCED_LEADER_EPOCH`, `FENCED_STATE_EPOCH`,
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
+    pub async fn write(&self, of: &SharePartition, update: StateUpdate) -> Result<(), ApiError> {
+        self.change(of, Ask::Write(update)).await
+    }
+
+    /// DeleteShareGroupState. What is not there is deleted.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
+    pub async fn delete(&self, of: &SharePartition) -> Result<(), ApiError> {
+        self.change(of, Ask::Delete).await
+    }
+
+    /// ReadShareGroupStateSummary: of what is not initialized too.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
+    pub async fn read_summary(&self, of: &SharePartition) -> Result<StateSummary, ApiError> {
+        match self.ask(of, Ask::ReadSummary).await? {
+            Reply::Summary(summary) => summary,
+            Reply::Done(_) | Reply::State(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
+
+    /// Forgets the state of topics that do not exist any more.
+    pub async fn topics_deleted(&self, topic_ids: Vec<Uuid>) {
+        for reply in self.led.call_all(|| Command::TopicsDeleted(topic_ids.clone())).await {
+            match reply {
+                // Who leads it next finds nothing to ask for: the topic's id never comes back.
+                Ok(_) | Err(ErrorCode::NotCoordinator) => {}
+                Err(code) => warn!(%code, "the share state of deleted topics stays"),
+            }
+        }
+    }
+
+    /// Removes what a shard does not need from its log, once all that came later is committed.
+    pub(super) fn prune(&self, partition: Arc<Partition>, leader_epoch: LeaderEpoch, needed_from: Offset) {
+        let offsets = partition.offsets();
+        if needed_from <= offsets.log_start {
+            return;
+        }
+        tokio::spawn(async move {
+            if committed(&partition, leader_epoch, offsets.log_end).await.is_err() {
+                return;
+            }
+            match partition.delete_records(needed_from).await {
+                Ok(log_start) => debug!(partition = partition.name(), log_start, "pruned"),
+                Err(error) => warn!(partition = partition.name(), %error, "the log is not pruned"),
+            }
+        });
+    }
+}
