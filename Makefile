@@ -122,8 +122,9 @@ migration: test-build ## Three nodes of Apache Kafka become three of klamm under
 	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_TRANSCRIPT=$(CURDIR)/MIGRATION.md $(CARGO_TEST) --test interop -- --nocapture a_cluster_of_kafka
 
 .PHONY: frameworks
+frameworks: export KLAMM_FRAMEWORKS := long
 frameworks: setup-test test-build ## What runs on top (Kafka Streams, …), longer and with more kills than in `make test`
-	KLAMM_BIN=$(TARGET_DIR)/debug/klamm KLAMM_FRAMEWORKS=long \
+	KLAMM_BIN=$(TARGET_DIR)/debug/klamm \
 	  $(CARGO_TEST) $(patsubst %,--test %,$(filter frameworks_%,$(call names_of_tests,integration))) -- --nocapture --test-threads 1
 
 # Results of a part, or of a quick run, do not replace the report that is kept with the sources.

@@ -34,3 +34,6 @@ run_java() {
   exec java ${JAVA_HEAP:--Xmx256M} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto ${JAVA_MORE:-} \
     -Dpeer.log="${LOG_LEVEL:-error}" -Dlog4j2.configurationFile="$HERE/../../peer/log4j2.xml" -cp "$CLASSES:$JARS/*" "$@"
 }
+
+# For what is large to download: its `setup` does nothing for `make test`, whose scenarios leave it out.
+only_when_long() { [ "${KLAMM_FRAMEWORKS:-}" = long ] || exit 0; }

@@ -3,7 +3,9 @@
 mod clients;
 pub mod cluster;
 pub mod committed;
+pub mod connect;
 pub mod frameworks;
+pub mod http;
 pub mod load;
 mod process;
 mod tools;
