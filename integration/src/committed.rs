@@ -48,9 +48,6 @@ pub struct Visible {
 ///
 /// # Errors
 /// When the records can not be read.
-///
-/// # Panics
-/// When a record is given that nobody may see yet.
 pub fn visible(mut response: FetchResponse, from: i64) -> io::Result<Result<Visible, i16>> {
     let mut answer = response.responses.remove(0).partitions.remove(0);
     if answer.error_code != 0 {
@@ -78,8 +75,7 @@ pub fn visible(mut response: FetchResponse, from: i64) -> io::Result<Result<Visi
         while let Some((_, id)) = aborted.next_if(|(first_offset, _)| *first_offset <= last.offset) {
             hidden.insert(id);
         }
-        let next = last.offset + 1;
-        assert!(next <= answer.last_stable_offset, "a record behind the last stable offset was read");
+        found.next = found.next.max(last.offset + 1);
         for record in set.records {
             if record.control {
                 hidden.remove(&record.producer_id);
@@ -87,7 +83,6 @@ pub fn visible(mut response: FetchResponse, from: i64) -> io::Result<Result<Visi
                 found.records.push(record);
             }
         }
-        found.next = found.next.max(next);
     }
     Ok(Ok(found))
 }

@@ -2,7 +2,7 @@
 //! every transaction is seen as a whole or not at all, as its producer was told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -41,6 +41,8 @@ const BACKOFF: Duration = Duration::from_millis(10);
 const FETCH_BYTES: i32 = 4_000;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const PRODUCER_FENCED: i16 = 90;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -112,8 +114,7 @@ struct Transaction {
 #[derive(Debug)]
 enum Lost {
     Connection,
-    /// The broker's code.
-    Refused(i16),
+    Refused { request: &'static str, broker: String, code: i16 },
 }
 
 impl From<io::Error> for Lost {
@@ -130,6 +131,13 @@ pub struct Work {
     /// Whether a producer sends a request again when its connection is lost, as the clients of clusters do. If not, it
     /// begins anew.
     pub resends: bool,
+    /// Whether brokers are frozen. One that goes on takes itself for the coordinator and leader that it was until it
+    /// hears of the others, and takes a producer that has newer epochs than it knows for a fenced one, as Apache Kafka
+    /// does. Producers abort and begin anew then.
+    pub freezes: bool,
+    /// Whether a broker of Apache Kafka is among them. It takes the last stable offset that it tells before it reads, so
+    /// that the records may reach further (`Partition.fetchRecords`).
+    pub has_kafka: bool,
     /// How long producers wait between two transactions.
     pub pace: Duration,
     /// What the choices come from.
@@ -140,10 +148,13 @@ pub struct Work {
 struct World {
     routes: Routes,
     resends: bool,
+    freezes: bool,
+    has_kafka: bool,
     pace: Duration,
     finished: AtomicBool,
     ended: AtomicU64,
     zombies: AtomicU64,
+    refused_by_former: AtomicU64,
     history: Mutex<BTreeMap<(u16, i64), Transaction>>,
 }
 
@@ -217,7 +228,10 @@ impl Links {
                         }
                         thread::yield_now();
                     }
-                    code => return Err(Lost::Refused(code)),
+                    code => {
+                        let broker = self.addresses.get(to).cloned().unwrap_or_default();
+                        return Err(Lost::Refused { request: std::any::type_name::<R>(), broker, code });
+                    }
                 },
                 Err(error) if !resends || is_late => return Err(error.into()),
                 Err(_) => thread::sleep(BACKOFF),
@@ -294,14 +308,14 @@ impl Writer<'_> {
             let choice = self.random.below(100);
             let told = match written {
                 Err(lost) => {
-                    self.expect_fenced_or_lost(&lost);
+                    self.expect_lost(&lost);
                     session = self.begin();
                     Told::Aborted
                 }
                 Ok(()) if choice < 70 => match self.end(&mut session, true) {
                     Ok(()) => Told::Committed,
                     Err(lost) => {
-                        self.expect_fenced_or_lost(&lost);
+                        self.expect_lost(&lost);
                         session = self.begin();
                         Told::Nothing
                     }
@@ -336,10 +350,18 @@ impl Writer<'_> {
         self.begin();
     }
 
-    /// A writer is alone with its transactional id, and loses its transaction with its connection only.
-    fn expect_fenced_or_lost(&self, lost: &Lost) {
-        if let Lost::Refused(code) = lost {
-            panic!("transaction {} of writer {} was refused with {code}", self.next, self.number);
+    /// A writer is alone with its transactional id, and loses its transaction with its connection, or to a broker that
+    /// does not know yet that others took its place.
+    fn expect_lost(&self, lost: &Lost) {
+        if let Lost::Refused { request, broker, code } = lost {
+            let (number, next) = (self.number, self.next);
+            let is_fenced = matches!(*code, INVALID_PRODUCER_EPOCH | PRODUCER_FENCED);
+            let what =
+                format!("transaction {next} of writer {number}: {request} was refused by {broker}: {code}");
+            assert!(self.world.freezes && is_fenced, "{what}");
+            // A closed standard error is no reason to fail.
+            let _ = writeln!(io::stderr(), "{what}");
+            self.world.refused_by_former.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -482,8 +504,9 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads what there is, and answers the last stable offset and the high watermark.
-    fn read(&mut self, links: &mut Links) -> io::Result<(i64, i64)> {
+    /// Reads what there is, and answers the last stable offset and the high watermark. `is_exact` says whether no
+    /// record may lie behind the last stable offset that was told with it.
+    fn read(&mut self, links: &mut Links, is_exact: bool) -> io::Result<(i64, i64)> {
         let leader = To::Leader(self.partition);
         let request = committed::request(TOPIC, self.partition, self.position, FETCH_BYTES);
         let response = links.call(&leader, committed::FETCH_VERSION, &request)?;
@@ -495,6 +518,10 @@ impl Reader {
                 return Err(io::Error::other(format!("error {code}")));
             }
         };
+        assert!(
+            !is_exact || answer.next <= answer.last_stable_offset.max(self.position),
+            "a record behind the last stable offset was read"
+        );
         for record in &answer.records {
             let value = record.value.as_deref().expect("a value");
             self.seen.push((record.offset, Entry::parse(value)));
@@ -504,11 +531,11 @@ impl Reader {
     }
 
     /// Reads everything from the beginning, and answers what readers see when all transactions have ended.
-    fn read_all(links: &mut Links, partition: i32) -> Vec<(i64, Entry)> {
+    fn read_all(links: &mut Links, partition: i32, is_exact: bool) -> Vec<(i64, Entry)> {
         let mut reader = Self { partition, ..Self::default() };
         let since = Instant::now();
         loop {
-            let read = reader.read(links);
+            let read = reader.read(links, is_exact);
             if matches!(read, Ok((stable, high)) if stable == high && reader.position == high) {
                 return reader.seen;
             }
@@ -528,7 +555,7 @@ fn readers(world: &World) -> Vec<Reader> {
     let mut links = Links::new(&world.routes);
     while !world.finished.load(Ordering::SeqCst) {
         for reader in &mut readers {
-            if reader.read(&mut links).is_err() {
+            if reader.read(&mut links, !world.has_kafka).is_err() {
                 thread::sleep(BACKOFF);
             }
         }
@@ -564,6 +591,8 @@ pub struct Counts {
     pub decided_later: usize,
     /// Producers that came back when another one had taken their place, and were refused.
     pub zombies: u64,
+    /// Transactions that a broker refused which others had taken the place of.
+    pub refused_by_former: u64,
     /// Records of committed transactions.
     pub records: usize,
 }
@@ -572,9 +601,13 @@ pub struct Counts {
 fn check(world: &World, readers: &[Reader]) -> Counts {
     let mut links = Links::new(&world.routes);
     let mut seen = BTreeMap::<(u16, i64), BTreeSet<(i32, Entry)>>::new();
-    let mut counts = Counts { zombies: world.zombies.load(Ordering::SeqCst), ..Counts::default() };
+    let mut counts = Counts {
+        zombies: world.zombies.load(Ordering::SeqCst),
+        refused_by_former: world.refused_by_former.load(Ordering::SeqCst),
+        ..Counts::default()
+    };
     for reader in readers {
-        let all = Reader::read_all(&mut links, reader.partition);
+        let all = Reader::read_all(&mut links, reader.partition, !world.has_kafka);
         let before = &all[..reader.seen.len().min(all.len())];
         assert_eq!(reader.seen, before, "what was read as committed of {} changed", reader.partition);
         let mut last = BTreeMap::new();
@@ -648,14 +681,17 @@ impl Progress<'_> {
 /// # Panics
 /// When a transaction is not as its producer was told.
 pub fn under_transactions(work: Work, harm: impl FnOnce(&Progress<'_>, &mut Random)) -> Counts {
-    let Work { routes, resends, pace, seed } = work;
+    let Work { routes, resends, freezes, has_kafka, pace, seed } = work;
     let world = &World {
         routes,
         resends,
+        freezes,
+        has_kafka,
         pace,
         finished: AtomicBool::new(false),
         ended: AtomicU64::new(0),
         zombies: AtomicU64::new(0),
+        refused_by_former: AtomicU64::new(0),
         history: Mutex::default(),
     };
     let readers = thread::scope(|scope| {

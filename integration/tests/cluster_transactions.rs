@@ -43,10 +43,11 @@ fn more(cluster: &mut Cluster, progress: &Progress<'_>, count: u64) {
 fn lose_nodes(mut layout: Layout, freezes: bool) {
     // Producers need two of three replicas: a node that is gone is to be left out soon.
     layout = layout.with("replica.lag.time.max.ms", "2000");
+    let has_kafka = layout.kinds.contains(&Kind::Kafka);
     let mut cluster = Cluster::start(layout);
     cluster.routes().create_topic(TOPIC, PARTITIONS, 3, &[]);
     let routes = cluster.routes().patient_for(ANSWER);
-    let work = Work { routes, resends: true, pace: PACE, seed: seed() };
+    let work = Work { routes, resends: true, freezes, has_kafka, pace: PACE, seed: seed() };
     let (length, seed) = (seconds(8), work.seed);
     let (mut losses, mut longest) = (0, Duration::ZERO);
     let counts = under_transactions(work, |progress, random| {

@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn transactions_are_whole_or_not_at_all() {
     let mut broker = Klamm::spawn(&["--topic", &format!("{TOPIC}:{PARTITIONS}")]);
     let routes = Routes::new(vec![broker.bootstrap().to_owned()]).patient_for(PATIENCE);
-    let work = Work { routes, resends: false, pace: Duration::ZERO, seed: seed() };
+    let work =
+        Work { routes, resends: false, freezes: false, has_kafka: false, pace: Duration::ZERO, seed: seed() };
     let (length, seed) = (seconds(10), work.seed);
     let mut kills = 0;
     let counts = under_transactions(work, |progress, random| {
