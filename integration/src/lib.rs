@@ -7,6 +7,7 @@ pub mod connect;
 pub mod frameworks;
 pub mod http;
 pub mod load;
+pub mod ports;
 mod process;
 mod tools;
 pub mod transactions;

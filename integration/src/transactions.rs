@@ -42,7 +42,9 @@ const FETCH_BYTES: i32 = 4_000;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
+const INVALID_TXN_STATE: i16 = 48;
 const PRODUCER_FENCED: i16 = 90;
+const TRANSACTION_ABORTABLE: i16 = 120;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -132,8 +134,8 @@ pub struct Work {
     /// begins anew.
     pub resends: bool,
     /// Whether brokers are frozen. One that goes on takes itself for the coordinator and leader that it was until it
-    /// hears of the others, and takes a producer that has newer epochs than it knows for a fenced one, as Apache Kafka
-    /// does. Producers abort and begin anew then.
+    /// hears of the others: it knows neither newer epochs of producers nor newer transactions, and refuses both, as
+    /// Apache Kafka does. Producers abort and begin anew then.
     pub freezes: bool,
     /// Whether a broker of Apache Kafka is among them. It takes the last stable offset that it tells before it reads, so
     /// that the records may reach further (`Partition.fetchRecords`).
@@ -355,10 +357,13 @@ impl Writer<'_> {
     fn expect_lost(&self, lost: &Lost) {
         if let Lost::Refused { request, broker, code } = lost {
             let (number, next) = (self.number, self.next);
-            let is_fenced = matches!(*code, INVALID_PRODUCER_EPOCH | PRODUCER_FENCED);
+            let is_outdated = matches!(
+                *code,
+                INVALID_PRODUCER_EPOCH | INVALID_TXN_STATE | PRODUCER_FENCED | TRANSACTION_ABORTABLE
+            );
             let what =
                 format!("transaction {next} of writer {number}: {request} was refused by {broker}: {code}");
-            assert!(self.world.freezes && is_fenced, "{what}");
+            assert!(self.world.freezes && is_outdated, "{what}");
             // A closed standard error is no reason to fail.
             let _ = writeln!(io::stderr(), "{what}");
             self.world.refused_by_former.fetch_add(1, Ordering::SeqCst);

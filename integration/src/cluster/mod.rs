@@ -13,15 +13,14 @@ pub mod work;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::ports::free_port;
 use crate::process::{binary, until};
 use crate::tools::Tools;
 use client::Routes;
@@ -316,18 +315,6 @@ fn peer() -> PathBuf {
 
 fn command_in(namespace: Option<&Namespace>, program: &Path) -> Command {
     namespace.map_or_else(|| Command::new(program), |namespace| namespace.command(program))
-}
-
-/// A port that nobody listens on, below those that the system gives to clients.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 15_000 + u16::try_from(std::process::id() % 300).unwrap_or(0) * 40;
-    loop {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed) % 4000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// A running cluster. Dropping it kills its processes.
