@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::frameworks::{Framework, Program};
 use crate::http::{self, Answer};
+use crate::ports::free_port;
 use crate::process::until;
 
 /// How long a worker may take to start, and a task to move.
@@ -26,7 +27,7 @@ impl Worker {
     /// offsets of sources in the transactions of their records.
     #[must_use]
     pub fn start(framework: &Framework, name: &str, bootstrap: &str) -> Self {
-        let address = format!("127.0.0.1:{}", http::free_port());
+        let address = format!("127.0.0.1:{}", free_port());
         let properties = framework.file(
             &format!("{name}.properties"),
             &format!(

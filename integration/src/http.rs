@@ -1,7 +1,6 @@
 //! Asking programs over HTTP, on this machine.
 
 use std::io;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -60,14 +59,4 @@ pub fn call(method: &str, url: &str, body: Option<&Value>) -> io::Result<Answer>
 #[must_use]
 pub fn get(url: &str) -> Option<Answer> {
     call("GET", url, None).ok().filter(|answer| answer.status == 200)
-}
-
-/// A port that nobody listens on, for a program that can not choose one itself.
-///
-/// # Panics
-/// When there is none.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on the loopback interface");
-    listener.local_addr().expect("its address").port()
 }
