@@ -96,6 +96,33 @@ impl Default for GroupTimes {
     }
 }
 
+/// How often the members of a streams group have to be heard of, how it is assigned, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamsTimes {
+    /// `streams.session.timeout.ms`
+    pub session_timeout_ms: i32,
+    /// `streams.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: i32,
+    /// `streams.assignment.interval.ms`
+    pub assignment_interval_ms: i32,
+    /// `streams.initial.rebalance.delay.ms`
+    pub initial_rebalance_delay_ms: i32,
+    /// `streams.num.standby.replicas`
+    pub standby_replicas: i32,
+}
+
+impl Default for StreamsTimes {
+    fn default() -> Self {
+        Self {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+            initial_rebalance_delay_ms: 3_000,
+            standby_replicas: 0,
+        }
+    }
+}
+
 /// The cluster at one moment. Cheap to copy: topics are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
@@ -107,9 +134,12 @@ pub struct ClusterView {
     pub new_topics_version: i64,
     /// The times of a group that has none of its own.
     pub times: GroupTimes,
+    /// The same of a streams group.
+    pub streams_times: StreamsTimes,
     topics: OrdMap<Arc<str>, Arc<Topic>>,
     names: OrdMap<Uuid, Arc<str>>,
     group_times: OrdMap<Arc<str>, GroupTimes>,
+    group_streams_times: OrdMap<Arc<str>, StreamsTimes>,
 }
 
 impl ClusterView {
@@ -120,9 +150,11 @@ impl ClusterView {
             topics_version: 0,
             new_topics_version: 0,
             times: GroupTimes::default(),
+            streams_times: StreamsTimes::default(),
             topics: OrdMap::new(),
             names: OrdMap::new(),
             group_times: OrdMap::new(),
+            group_streams_times: OrdMap::new(),
         }
     }
 
@@ -166,6 +198,19 @@ impl ClusterView {
     /// The times of a group.
     pub fn times_of(&self, group_id: &str) -> GroupTimes {
         self.group_times.get(group_id).copied().unwrap_or(self.times)
+    }
+
+    /// Gives a streams group times of its own, or takes them away.
+    pub fn set_group_streams_times(&mut self, group_id: &Arc<str>, times: Option<StreamsTimes>) {
+        match times {
+            Some(times) => self.group_streams_times.insert(group_id.clone(), times),
+            None => self.group_streams_times.remove(group_id),
+        };
+    }
+
+    /// The times of a streams group.
+    pub fn streams_times_of(&self, group_id: &str) -> StreamsTimes {
+        self.group_streams_times.get(group_id).copied().unwrap_or(self.streams_times)
     }
 
     /// Changes when one of the topics does; 0 where none of them exists (`Utils.computeGroupHash`).

@@ -158,6 +158,7 @@ impl World {
             match group {
                 Group::Classic(group) => group.check(),
                 Group::Consumer(group) => group.check(),
+                Group::Streams(group) => group.check(),
             }
         }
         self.compare_with_written();

@@ -11,6 +11,7 @@ use super::kind::Group;
 use super::offsets::Offsets;
 use super::record::Record;
 use super::settings::GroupSettings;
+use super::streams::{StreamsChange, StreamsGroupState};
 use super::transactions::{OffsetKey, PendingOffset, TransactionEvent, TransactionalOffsets};
 use crate::error::ErrorCode;
 use crate::shard::{Core, Decision, TimerChange, Token};
@@ -25,6 +26,8 @@ pub enum Event {
     Classic { group_id: Arc<str>, change: Change },
     /// Forgotten at the next restart.
     Consumer { group_id: Arc<str>, change: ConsumerChange },
+    /// Forgotten at the next restart.
+    Streams { group_id: Arc<str>, change: StreamsChange },
     /// The cluster is another one now. A restart begins with the one of its time.
     Cluster(Arc<ClusterView>),
     /// Written as far as it says.
@@ -40,7 +43,7 @@ pub enum Timer {
     Join { group_id: Arc<str> },
     /// Members do not sync.
     Sync { group_id: Arc<str> },
-    /// A member of a consumer group does not give up partitions.
+    /// A member of a consumer group does not give up partitions, or one of a streams group tasks.
     Revocation { group_id: Arc<str>, member_id: Arc<str> },
     /// A classic member of a consumer group does not come back.
     Rejoin { group_id: Arc<str>, member_id: Arc<str> },
@@ -48,6 +51,8 @@ pub enum Timer {
     MemberSync { group_id: Arc<str>, member_id: Arc<str> },
     /// The regular expressions of a consumer group are to be resolved.
     Expressions { group_id: Arc<str> },
+    /// The first members of a streams group have been waited for.
+    InitialDelay { group_id: Arc<str> },
     /// Offsets are looked through for old ones.
     Expiration,
 }
@@ -81,6 +86,7 @@ impl GroupCore {
             match group {
                 Group::Classic(group) => counts.classic.add(group.state),
                 Group::Consumer(group) => counts.consumer.add(group.state()),
+                Group::Streams(group) => counts.streams.add(group.state()),
             }
         }
         counts
@@ -90,7 +96,7 @@ impl GroupCore {
         let describe = |group_id: Arc<str>| {
             let group = match self.groups.get(&group_id) {
                 Some(Group::Classic(group)) => Some(group.describe()),
-                Some(Group::Consumer(_)) | None => None,
+                Some(Group::Consumer(_) | Group::Streams(_)) | None => None,
             };
             DescribedGroup { group_id, group }
         };
@@ -195,6 +201,7 @@ impl Core for GroupCore {
             let started = match group {
                 Group::Classic(group) => self.start_classic(now_ms, group),
                 Group::Consumer(group) => self.start_consumer(now_ms, group),
+                Group::Streams(group) => self.start_streams(now_ms, group),
             };
             decision.events.extend(started.events);
             decision.timers.extend(started.timers);
@@ -246,6 +253,9 @@ impl Core for GroupCore {
                 Some(Group::Consumer(_)) => self.with_consumer(now_ms, group_id, |draft| {
                     draft.expire_member(member_id, "its session timed out");
                 }),
+                Some(Group::Streams(_)) => self.with_streams(now_ms, group_id, |draft| {
+                    draft.expire_member(member_id, "its session timed out");
+                }),
                 Some(Group::Classic(_)) | None => {
                     self.with_classic(now_ms, group_id, |draft| draft.session_expired(member_id))
                 }
@@ -256,8 +266,16 @@ impl Core for GroupCore {
             Timer::Sync { group_id } => {
                 self.with_classic(now_ms, group_id, |draft| draft.sync_deadline_passed())
             }
-            Timer::Revocation { group_id, member_id } => {
-                self.with_consumer(now_ms, group_id, |draft| draft.revocation_expired(member_id))
+            Timer::Revocation { group_id, member_id } => match self.groups.get(group_id) {
+                Some(Group::Streams(_)) => {
+                    self.with_streams(now_ms, group_id, |draft| draft.revocation_expired(member_id))
+                }
+                Some(_) | None => {
+                    self.with_consumer(now_ms, group_id, |draft| draft.revocation_expired(member_id))
+                }
+            },
+            Timer::InitialDelay { group_id } => {
+                self.with_streams(now_ms, group_id, |draft| draft.initial_delay_over())
             }
             Timer::Rejoin { group_id, member_id } => self.with_consumer(now_ms, group_id, |draft| {
                 draft.expire_member(member_id, "it did not join again in time");
@@ -277,7 +295,7 @@ impl Core for GroupCore {
             Event::Record(Record::Group { group_id, value: Some(value) }) => {
                 let before = match self.groups.get(group_id) {
                     Some(Group::Classic(group)) => Some(group),
-                    Some(Group::Consumer(_)) | None => None,
+                    Some(Group::Consumer(_) | Group::Streams(_)) | None => None,
                 };
                 let group = ClassicGroup::from_record(group_id, before, value);
                 self.groups.insert(group_id.clone(), Group::Classic(group));
@@ -288,6 +306,7 @@ impl Core for GroupCore {
                 }
             }
             Event::Record(Record::Consumer(record)) => self.replay_consumer(record),
+            Event::Record(Record::Streams(record)) => self.replay_streams(record),
             Event::Record(Record::Offset { group_id, topic, partition, value: Some(offset) }) => {
                 self.put_offset(group_id, topic, *partition, offset);
             }
@@ -317,6 +336,11 @@ impl Core for GroupCore {
             }
             Event::Consumer { group_id, change } => {
                 if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
+                    group.replay_change(change);
+                }
+            }
+            Event::Streams { group_id, change } => {
+                if let Some(Group::Streams(group)) = self.groups.get_mut(group_id) {
                     group.replay_change(change);
                 }
             }
@@ -377,11 +401,49 @@ impl ConsumerCounts {
     }
 }
 
+/// How many streams groups there are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamsCounts {
+    pub empty: usize,
+    pub not_ready: usize,
+    pub assigning: usize,
+    pub reconciling: usize,
+    pub stable: usize,
+}
+
+impl StreamsCounts {
+    fn add(&mut self, state: StreamsGroupState) {
+        *match state {
+            StreamsGroupState::Empty => &mut self.empty,
+            StreamsGroupState::NotReady => &mut self.not_ready,
+            StreamsGroupState::Assigning => &mut self.assigning,
+            StreamsGroupState::Reconciling => &mut self.reconciling,
+            StreamsGroupState::Stable => &mut self.stable,
+        } += 1;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.empty + self.not_ready + self.assigning + self.reconciling + self.stable
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            empty: self.empty + other.empty,
+            not_ready: self.not_ready + other.not_ready,
+            assigning: self.assigning + other.assigning,
+            reconciling: self.reconciling + other.reconciling,
+            stable: self.stable + other.stable,
+        }
+    }
+}
+
 /// Groups by type and state, and committed offsets, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupCounts {
     pub classic: ClassicCounts,
     pub consumer: ConsumerCounts,
+    pub streams: StreamsCounts,
     pub offsets: usize,
 }
 
@@ -403,6 +465,7 @@ impl GroupCounts {
                 reconciling: self.consumer.reconciling + other.consumer.reconciling,
                 stable: self.consumer.stable + other.consumer.stable,
             },
+            streams: self.streams.plus(other.streams),
             offsets: self.offsets + other.offsets,
         }
     }

@@ -66,7 +66,10 @@ impl GroupJournal {
             match &event {
                 Event::Record(record) => self.view.put(view, record, record.encode()?.1),
                 Event::Transaction(event) => self.view.put_transactional(view, event)?,
-                Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => {}
+                Event::Classic { .. }
+                | Event::Consumer { .. }
+                | Event::Streams { .. }
+                | Event::Cluster(_) => {}
             }
             core.replay(&event);
         }
@@ -147,7 +150,10 @@ impl Journal<GroupCore> for GroupJournal {
             match event {
                 Event::Record(record) => batches.add(record)?,
                 Event::Transaction(event) => batches.add_transactional(event)?,
-                Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => {}
+                Event::Classic { .. }
+                | Event::Consumer { .. }
+                | Event::Streams { .. }
+                | Event::Cluster(_) => {}
             }
         }
         let pending = batches.finish()?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::classic::{ClassicGroup, GroupState};
 use super::command::{CommitOffsets, ListedGroup};
 use super::consumer::ConsumerGroup;
+use super::streams::StreamsGroup;
 use crate::error::ErrorCode;
 use crate::types::TimestampMs;
 
@@ -12,12 +13,15 @@ use crate::types::TimestampMs;
 const CLASSIC_GROUP_TYPE: &str = "classic";
 /// The type that it gives to consumer groups, and their protocol type.
 const CONSUMER_GROUP_TYPE: &str = "consumer";
+/// The type that it gives to streams groups, and their protocol type.
+const STREAMS_GROUP_TYPE: &str = "streams";
 
 /// A group, by the protocol that it uses (`Group`).
 #[derive(Clone, Debug)]
 pub(super) enum Group {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
+    Streams(StreamsGroup),
 }
 
 /// From when an offset's retention counts (`OffsetExpirationCondition`).
@@ -33,6 +37,7 @@ impl Group {
         match self {
             Self::Classic(group) => group.state == GroupState::Empty,
             Self::Consumer(group) => group.members.is_empty(),
+            Self::Streams(group) => group.members.is_empty(),
         }
     }
 
@@ -53,6 +58,13 @@ impl Group {
                 group_type: CONSUMER_GROUP_TYPE,
                 members: group.members.len(),
             },
+            Self::Streams(group) => ListedGroup {
+                group_id: group.group_id.clone(),
+                protocol_type: STREAMS_GROUP_TYPE.into(),
+                state: group.state().name(),
+                group_type: STREAMS_GROUP_TYPE,
+                members: group.members.len(),
+            },
         }
     }
 
@@ -61,6 +73,7 @@ impl Group {
         match self {
             Self::Classic(group) => group.is_subscribed_to(topic),
             Self::Consumer(group) => group.is_subscribed_to(topic),
+            Self::Streams(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -88,6 +101,7 @@ impl Group {
         match self {
             Self::Classic(group) => group.validate_commit(request),
             Self::Consumer(group) => group.validate_commit(request),
+            Self::Streams(group) => group.validate_commit(request),
         }
     }
 
@@ -100,11 +114,9 @@ impl Group {
                     || !request.member_id.is_empty()
                     || request.group_instance_id.is_some();
                 let checked = if is_member { group.validate_commit(request) } else { Ok(()) };
-                // What a producer understands.
-                checked.map_err(|code| {
-                    if code == ErrorCode::StaleMemberEpoch { ErrorCode::IllegalGeneration } else { code }
-                })
+                checked.map_err(told_to_producers)
             }
+            Self::Streams(group) => group.validate_transactional_commit(request).map_err(told_to_producers),
         }
     }
 
@@ -112,7 +124,8 @@ impl Group {
     pub(super) fn validate_fetch(&self, member: Option<&(Arc<str>, i32)>) -> Result<(), ErrorCode> {
         match (self, member) {
             (Self::Consumer(group), Some((member_id, epoch))) => group.validate_fetch(member_id, *epoch),
-            (Self::Consumer(_), None) | (Self::Classic(_), _) => Ok(()),
+            (Self::Streams(group), Some((member_id, epoch))) => group.validate_fetch(member_id, *epoch),
+            (Self::Consumer(_) | Self::Streams(_), None) | (Self::Classic(_), _) => Ok(()),
         }
     }
 
@@ -122,7 +135,12 @@ impl Group {
             Self::Classic(group) if group.state != GroupState::Empty && !group.uses_consumer_protocol() => {
                 Err(ErrorCode::NonEmptyGroup)
             }
-            Self::Classic(_) | Self::Consumer(_) => Ok(()),
+            Self::Classic(_) | Self::Consumer(_) | Self::Streams(_) => Ok(()),
         }
     }
+}
+
+/// What a producer understands.
+fn told_to_producers(code: ErrorCode) -> ErrorCode {
+    if code == ErrorCode::StaleMemberEpoch { ErrorCode::IllegalGeneration } else { code }
 }

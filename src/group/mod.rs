@@ -7,6 +7,7 @@
 //! - [`core`]: all groups of a shard, as a deterministic [`Core`](crate::shard::Core);
 //! - [`classic`]: the classic group protocol, a group at a time;
 //! - [`consumer`]: the consumer group protocol (KIP-848), and [`assignor`]: who gets what in it;
+//! - [`streams`]: the streams group protocol (KIP-1071);
 //! - [`cluster`]: the topics and group configurations that decisions depend on;
 //! - `kind`: a group of either protocol;
 //! - `journal`: where records go: the log, and the view from which a shard is loaded;
@@ -33,6 +34,9 @@ pub mod record;
 #[cfg(test)]
 mod script;
 pub mod settings;
+pub mod streams;
+#[cfg(test)]
+mod streams_script;
 #[cfg(test)]
 mod tests;
 pub mod transactions;

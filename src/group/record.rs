@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::classic::Member;
 use super::command::{CommittedOffset, Protocol};
 use super::consumer::record::ConsumerRecord;
+use super::streams::record::StreamsRecord;
 use crate::protocol::schema::{Schema, schema};
 use crate::protocol::wire::{DecodeError, EncodeError};
 use crate::types::TimestampMs;
@@ -77,6 +78,8 @@ pub enum Record {
     Group { group_id: Arc<str>, value: Option<GroupMetadata> },
     /// A part of a consumer group, or that it is gone.
     Consumer(ConsumerRecord),
+    /// A part of a streams group, or that it is gone.
+    Streams(StreamsRecord),
 }
 
 /// A classic group in a generation (`GroupMetadataValue`).
@@ -166,6 +169,7 @@ impl Record {
                 (group_key(group_id)?, value.as_ref().map(group_value).transpose()?)
             }
             Self::Consumer(record) => record.encode()?,
+            Self::Streams(record) => record.encode()?,
         })
     }
 
@@ -186,7 +190,10 @@ impl Record {
                 let key = GroupMetadataKey::decode(&mut key, kind)?;
                 Some(Self::Group { group_id: key.group.into(), value: value.map(decode_group).transpose()? })
             }
-            _ => ConsumerRecord::decode(kind, key, value)?.map(Self::Consumer),
+            _ => match ConsumerRecord::decode(kind, key.clone(), value.clone())? {
+                Some(record) => Some(Self::Consumer(record)),
+                None => StreamsRecord::decode(kind, key, value)?.map(Self::Streams),
+            },
         })
     }
 }

@@ -26,6 +26,7 @@ use super::journal::GroupJournal;
 use super::kind::Group;
 use super::record::Record;
 use super::settings::GroupSettings;
+use super::streams_script;
 use super::transactions::{OffsetKey, TransactionEvent};
 use crate::error::ErrorCode;
 use crate::log::Marker;
@@ -293,6 +294,7 @@ fn show_record(record: &Record) -> String {
         }
         Record::Group { group_id, value: None } => format!("{group_id} gone"),
         Record::Consumer(record) => consumer_script::show_record(record),
+        Record::Streams(record) => streams_script::show_record(record),
         Record::Group { group_id, value: Some(value) } => {
             let member = |member: &super::record::MemberMetadata| {
                 format!("{}:{}", shown_id(&member.member_id), shown_bytes(&member.assignment))
@@ -533,7 +535,9 @@ impl Scripted for GroupCore {
         match event {
             Event::Record(record) => Some(show_record(record)),
             Event::Transaction(event) => show_transaction(event),
-            Event::Classic { .. } | Event::Consumer { .. } | Event::Cluster(_) => None,
+            Event::Classic { .. } | Event::Consumer { .. } | Event::Streams { .. } | Event::Cluster(_) => {
+                None
+            }
         }
     }
 
@@ -554,6 +558,7 @@ impl Scripted for GroupCore {
                 format!("sync of {} in {group_id}", shown_id(member_id))
             }
             Timer::Expressions { group_id } => format!("expressions of {group_id}"),
+            Timer::InitialDelay { group_id } => format!("initial delay of {group_id}"),
             Timer::Expiration => "expiration".to_owned(),
         }
     }
@@ -564,6 +569,7 @@ impl Scripted for GroupCore {
             match group {
                 Group::Classic(group) => show_group(group, &mut out),
                 Group::Consumer(group) => consumer_script::show_group(group, &mut out),
+                Group::Streams(group) => streams_script::show_group(group, &mut out),
             }
         }
         out
@@ -591,6 +597,7 @@ impl Scripted for GroupCore {
             match group {
                 Group::Classic(group) => group.check(),
                 Group::Consumer(group) => group.check(),
+                Group::Streams(group) => group.check(),
             }
         }
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::consumer::record::ConsumerRecord;
 use super::core::{Event, GroupCore};
 use super::record::{Record, RecordError, decode_group, decode_offset, offset_value};
+use super::streams::record::StreamsRecord;
 use super::transactions::{OffsetKey, PendingOffset, TransactionEvent};
 use crate::error::StorageError;
 use crate::protocol::wire::EncodeError;
@@ -41,9 +42,12 @@ impl View {
             let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
             Record::Offset { group_id, topic, partition: *partition, value }
         } else if let Key::GroupRecord { group, kind, item, .. } = key {
-            let record = ConsumerRecord::of_item((*kind).into(), group, item, Some(value));
+            let kind = i16::from(*kind);
+            let consumer =
+                ConsumerRecord::of_item(kind, group, item, Some(value.clone())).map_err(damaged)?;
+            let streams = StreamsRecord::of_item(kind, group, item, Some(value)).map_err(damaged)?;
             let unknown = || StorageError::Damaged(format!("{key:?} among the groups"));
-            Record::Consumer(record.map_err(damaged)?.ok_or_else(unknown)?)
+            consumer.map(Record::Consumer).or_else(|| streams.map(Record::Streams)).ok_or_else(unknown)?
         } else {
             return Err(StorageError::Damaged(format!("{key:?} among the groups")));
         };
@@ -101,16 +105,18 @@ impl View {
                 partition: *partition,
             },
             Record::Group { group_id, .. } => Key::Group { offsets_partition, group: group_id.to_string() },
-            Record::Consumer(record) => {
-                let (kind, item) = record.kind_and_item();
-                Key::GroupRecord {
-                    offsets_partition,
-                    group: record.group_id.to_string(),
-                    // Kafka's types of group records are small numbers.
-                    kind: u8::try_from(kind).unwrap_or_default(),
-                    item: item.to_owned(),
-                }
-            }
+            Record::Consumer(record) => self.item_key(&record.group_id, record.kind_and_item()),
+            Record::Streams(record) => self.item_key(&record.group_id, record.kind_and_item()),
+        }
+    }
+
+    fn item_key(self, group_id: &str, (kind, item): (i16, &str)) -> Key {
+        Key::GroupRecord {
+            offsets_partition: self.offsets_partition,
+            group: group_id.to_owned(),
+            // Kafka's types of group records are small numbers.
+            kind: u8::try_from(kind).unwrap_or_default(),
+            item: item.to_owned(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Requests of the classic protocol, brought to their group.
 
+use std::sync::Arc;
+
 use crate::error::ErrorCode;
 use crate::group::classic::draft::Draft;
 use crate::group::classic::{ClassicGroup, GroupState};
@@ -52,8 +54,13 @@ impl GroupCore {
             Some(Group::Consumer(group)) if !group.members.is_empty() => {
                 return self.join_consumer(now_ms, token, group, &request);
             }
+            Some(Group::Streams(group)) if !group.members.is_empty() => {
+                let refused =
+                    RefusedJoin { code: ErrorCode::InconsistentGroupProtocol, member_id: Arc::default() };
+                return Decision::reply(token, Reply::Join(Err(refused)));
+            }
             // An empty group goes over to the classic protocol.
-            None | Some(Group::Consumer(_)) if request.member_id.is_empty() => {
+            None | Some(Group::Consumer(_) | Group::Streams(_)) if request.member_id.is_empty() => {
                 let mut draft = self.draft(now_ms, &ClassicGroup::simple(request.group_id.clone(), now_ms));
                 if let Some(group) = self.groups.get(&request.group_id) {
                     draft.follow(self.deleted(now_ms, group));
@@ -61,7 +68,9 @@ impl GroupCore {
                 draft.create();
                 draft
             }
-            None | Some(Group::Consumer(_)) => return refuse(ErrorCode::UnknownMemberId),
+            None | Some(Group::Consumer(_) | Group::Streams(_)) => {
+                return refuse(ErrorCode::UnknownMemberId);
+            }
         };
         draft.join(token, request);
         draft.finish()
@@ -103,7 +112,7 @@ impl GroupCore {
         let group = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => group,
             Some(Group::Consumer(group)) => return self.heartbeat_consumer(now_ms, token, group, request),
-            None => return refuse(ErrorCode::UnknownMemberId),
+            Some(Group::Streams(_)) | None => return refuse(ErrorCode::UnknownMemberId),
         };
         let mut draft = self.draft(now_ms, group);
         let alive = draft.heartbeat(request);
@@ -125,7 +134,7 @@ impl GroupCore {
         let group = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => group,
             Some(Group::Consumer(group)) => return self.leave_consumer(now_ms, token, group, request),
-            None => &unknown,
+            Some(Group::Streams(_)) | None => &unknown,
         };
         let mut draft = self.draft(now_ms, group);
         let left = draft.leave(request.members);

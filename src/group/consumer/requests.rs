@@ -104,7 +104,7 @@ impl GroupCore {
         let new_group = || self.consumer_draft(now_ms, ConsumerGroup::new(request.group_id.clone()));
         let mut draft = match self.groups.get(&request.group_id) {
             Some(Group::Consumer(group)) => self.consumer_draft(now_ms, group.clone()),
-            Some(group) if joins && group.is_empty() => {
+            Some(group @ Group::Classic(_)) if joins && group.is_empty() => {
                 // The committed offsets stay.
                 let mut draft = new_group();
                 draft.decision = self.deleted(now_ms, group);
@@ -116,7 +116,7 @@ impl GroupCore {
                 draft.upgrade(classic)?;
                 draft
             }
-            Some(Group::Classic(_)) => {
+            Some(Group::Classic(_) | Group::Streams(_)) => {
                 let text = format!("Group {} is not a consumer group.", request.group_id);
                 return refused(ErrorCode::GroupIdNotFound, text);
             }
@@ -149,6 +149,7 @@ impl GroupCore {
                 draft.delete();
                 draft.finish()
             }
+            Group::Streams(group) => self.delete_streams(now_ms, group),
         }
     }
 
@@ -230,7 +231,7 @@ impl GroupCore {
             Some(Group::Consumer(group)) => {
                 Ok(group.describe(self.settings.default_assignor().name(), &self.cluster))
             }
-            Some(Group::Classic(_)) => {
+            Some(Group::Classic(_) | Group::Streams(_)) => {
                 refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group."))
             }
             None => refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")),

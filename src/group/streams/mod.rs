@@ -1,0 +1,30 @@
+//! The streams group protocol (KIP-1071): the broker knows an application's topology, creates its internal topics and
+//! assigns tasks, and every member walks towards its target on its own.
+//!
+//! It is built like [`consumer`](super::consumer), with tasks instead of partitions: a task is a subtopology's work on
+//! one partition of its source topics. A process never has a task twice, whatever its role, as its state lies in one
+//! directory.
+//!
+//! - [`record`]: the records, in Kafka's bytes;
+//! - [`tasks`], [`topology`], [`member`], [`group`]: the state, and how a record changes it;
+//! - [`configured`]: what a topology needs of the cluster's topics, and how many tasks that makes;
+//! - `draft`: a decision in the making; `leave`: members that go; `requests`: how it finds its group;
+//! - [`sticky`]: the assignor, with `java`: the order in which Kafka's meets what is alike; `target`: the target
+//!   assignment.
+
+pub mod configured;
+mod draft;
+mod group;
+#[cfg(test)]
+mod invariants;
+mod java;
+mod leave;
+pub mod member;
+pub mod record;
+mod requests;
+pub mod sticky;
+mod target;
+pub mod tasks;
+pub mod topology;
+
+pub use group::{StreamsChange, StreamsGroup, StreamsGroupState};
