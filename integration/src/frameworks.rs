@@ -191,6 +191,17 @@ impl Program {
         self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
+    /// Starts it again when it has ended by itself.
+    ///
+    /// # Panics
+    /// As [`Self::launch`] does.
+    pub fn relaunch(&mut self) {
+        if self.ended().is_some() {
+            self.child = None;
+        }
+        self.launch();
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Panics

@@ -1,0 +1,156 @@
+//! The smoke tests that Apache Kafka publishes with Kafka Streams: its own applications, input and verification.
+//!
+//! `make frameworks` runs them with the input of Kafka's system tests; `KLAMM_TEST_CLUSTER=kafka` runs them against Apache
+//! Kafka.
+
+use std::time::{Duration, Instant};
+
+use integration::cluster::Cluster;
+use integration::frameworks::{Framework, Program, node, say, setting};
+
+const PATIENCE: Duration = Duration::from_secs(300);
+const PACKAGE: &str = "org.apache.kafka.streams.tests";
+const TOPICS: [&str; 14] = [
+    "data",
+    "echo",
+    "max",
+    "min",
+    "min-suppressed",
+    "min-raw",
+    "dif",
+    "sum",
+    "sws-raw",
+    "sws-suppressed",
+    "cnt",
+    "avg",
+    "tagg",
+    "fk",
+];
+
+fn properties(framework: &Framework, cluster: &Cluster, name: &str, guarantee: &str) -> String {
+    let content = format!(
+        "bootstrap.servers={}\nprocessing.guarantee={guarantee}\nconsumer.session.timeout.ms=3000\n\
+         consumer.heartbeat.interval.ms=500\ncommit.interval.ms=500\nstate.dir={}/{name}\n",
+        cluster.bootstrap(),
+        framework.scratch().display()
+    );
+    framework.file(&format!("{name}.properties"), &content)
+}
+
+/// Two instances of the application, one of which is killed and replaced while the driver produces.
+fn smoke(guarantee: &str) {
+    let began = Instant::now();
+    let framework = Framework::new("streams");
+    let mut cluster = node(&[("group.min.session.timeout.ms", "1000")]);
+    for topic in TOPICS {
+        cluster.routes().create_topic(topic, setting(2, 5), 1, &[]);
+    }
+    let mut instances: Vec<Program> = ["first", "second"]
+        .iter()
+        .map(|name| {
+            let properties = properties(&framework, &cluster, name, guarantee);
+            framework.start(name, &format!("{PACKAGE}.StreamsSmokeTest {properties} process"))
+        })
+        .collect();
+    for instance in &mut instances {
+        instance.await_lines("SMOKE-TEST-CLIENT-STARTED", 1, PATIENCE);
+    }
+    let (keys, records, seconds) = setting((10, 200, 5), (20, 1000, 90));
+    let (kills, broker_kills) = setting((1, 0), (6, 2));
+    let driver = format!("Smoke smoke {} {keys} {records} {seconds} {guarantee}", cluster.bootstrap());
+    let mut driver = framework.start("driver", &driver);
+    for kill in 0..kills {
+        let hundreds = (kill + 1) * keys * records / (kills + 1) / 100;
+        driver.await_lines("records produced", hundreds, PATIENCE);
+        let instance = &mut instances[kill % 2];
+        instance.kill9();
+        instance.launch();
+        if kill % 3 < broker_kills {
+            cluster.kill9(1);
+            cluster.launch(1);
+        }
+    }
+    let status = driver.wait(PATIENCE);
+    assert!(status.success(), "the smoke test ends with {status}");
+    let output = driver.output();
+    assert!(output.contains("ALL-RECORDS-DELIVERED"), "not all records were delivered");
+    if guarantee == "exactly_once_v2" {
+        assert!(!output.contains("PROCESSED-MORE-THAN-GENERATED"), "records were processed twice");
+    }
+    for instance in &mut instances {
+        instance.terminate();
+        assert_eq!(instance.count("SMOKE-TEST-CLIENT-EXCEPTION"), 0, "an instance failed");
+    }
+    say(&format!(
+        "smoke test of Kafka Streams, {guarantee}: {} records, {kills} kills of an instance: ALL-RECORDS-DELIVERED, \
+         SUCCESS, in {:?}",
+        keys * records,
+        began.elapsed()
+    ));
+}
+
+#[test]
+fn smoke_test_at_least_once() {
+    smoke("at_least_once");
+}
+
+#[test]
+fn smoke_test_exactly_once() {
+    smoke("exactly_once_v2");
+}
+
+/// Articles and comments: joins by foreign keys.
+#[test]
+fn relational_smoke_test() {
+    let began = Instant::now();
+    let framework = Framework::new("streams");
+    let cluster = node(&[]);
+    let names = ["in-article", "in-comment", "out-augmented-article", "out-augmented-comment"];
+    for topic in names {
+        cluster.routes().create_topic(topic, setting(2, 5), 1, &[]);
+    }
+    let bootstrap = cluster.bootstrap();
+    let state = framework.scratch().join("state");
+    let line = format!(
+        "{PACKAGE}.RelationalSmokeTest application {bootstrap} one exactly_once_v2 classic {}",
+        state.display()
+    );
+    let mut application = framework.start_with("application", &line, &[("LOG_LEVEL", "info")]);
+    application.await_lines("Streams has started.", 1, PATIENCE);
+    let (articles, comments, seconds) = setting((50, 500, 2), (1000, 10_000, 60));
+    let driver = format!("Smoke relational {bootstrap} {articles} {comments} {seconds}");
+    let _ = framework.complete("driver", &driver, PATIENCE);
+    say(&format!(
+        "relational smoke test of Kafka Streams: {articles} articles, {comments} comments: passed, in {:?}",
+        began.elapsed()
+    ));
+}
+
+/// An application that fails at its first record ends, and does not wait for itself.
+#[test]
+fn shutdown_after_a_failure() {
+    let framework = Framework::new("streams");
+    let cluster = node(&[]);
+    cluster.routes().create_topic("source", 1, 1, &[]);
+    let properties = properties(&framework, &cluster, "deadlock", "at_least_once");
+    let line = format!("{PACKAGE}.StreamsSmokeTest {properties} close-deadlock-test");
+    let mut program = framework.start("deadlock", &line);
+    let status = program.wait(PATIENCE);
+    assert_eq!(status.code(), Some(1), "it ends by its own handler");
+}
+
+/// One record through a word count, in both guarantees; its consumer waits for fetches for longer than others.
+#[test]
+fn broker_compatibility_test() {
+    let framework = Framework::new("streams");
+    let cluster = node(&[]);
+    for topic in ["brokerCompatibilitySourceTopic", "brokerCompatibilitySinkTopic"] {
+        cluster.routes().create_topic(topic, 1, 1, &[]);
+    }
+    for guarantee in setting(&["exactly_once_v2"] as &[_], &["at_least_once", "exactly_once_v2"]) {
+        let properties = properties(&framework, &cluster, guarantee, guarantee);
+        let line = format!("{PACKAGE}.BrokerCompatibilityTest {properties} {guarantee}");
+        let output = framework.complete(guarantee, &line, PATIENCE);
+        assert!(output.contains("close Kafka Streams") && !output.contains("xception"), "{output}");
+    }
+}
