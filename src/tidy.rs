@@ -203,6 +203,7 @@ fn cores_know_no_runtime_and_no_clock() {
         "src/quorum/core",
         "src/replication/follower.rs",
         "src/replication/lifecycle.rs",
+        "src/share/partition",
         "src/transaction/core.rs",
         "src/transaction/state.rs",
     ];

@@ -6,9 +6,13 @@
 //! coordinator, which is a broker of its own for each group and partition.
 //!
 //! - [`types`]: the words of all parts;
+//! - [`partition`]: one partition for one group, on the broker that leads it: who has which record;
+//! - [`sessions`]: which partitions each member fetches from this broker;
 //! - [`state`]: the share coordinator, one shard per partition of `__share_group_state`;
 //! - [`persister`]: asks the share coordinator, wherever it is.
 
+pub mod partition;
 pub mod persister;
+pub mod sessions;
 pub mod state;
 pub mod types;
