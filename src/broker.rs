@@ -36,6 +36,7 @@ use crate::config::BrokerConfig;
 use crate::config::cluster::Controllers;
 use crate::config::listener::{Listener as ListenerConfig, ListenerKind, host_port, inter_broker};
 use crate::error::{ApiError, StorageError};
+use crate::levels::Levels;
 use crate::log::{LogManager, LogSettings};
 use crate::metadata::command::NewTopic;
 use crate::metadata::image::Endpoint;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub topics: Vec<NewTopic>,
     /// Where metrics and health are served over HTTP.
     pub admin: AdminListen,
+    /// How much this process logs.
+    pub levels: Levels,
 }
 
 /// Where metrics and health are served over HTTP.
@@ -175,7 +178,8 @@ impl Broker {
         let cluster_id =
             settings.cluster_id.or_else(|| endpoints.controllers.cluster_id().filter(|_| owner.is_none()));
         let options = StoreOptions { node_id: config.node_id, cluster_id };
-        let handles = open(Store::open(&data, &options)?, &config, endpoints, &data, clock).await?;
+        let surroundings = Surroundings { data: &data, clock, levels: settings.levels };
+        let handles = open(Store::open(&data, &options)?, &config, endpoints, surroundings).await?;
         let leads_alone = handles.metadata.is_active();
         let mut topics = settings.topics;
         // Where others may lead, that is known when this node serves.
@@ -390,14 +394,21 @@ impl Endpoints {
     }
 }
 
+/// What a broker is put into.
+struct Surroundings<'a> {
+    data: &'a Path,
+    clock: Clock,
+    levels: Levels,
+}
+
 /// Opens the parts, from the store up.
 async fn open(
     store: Store,
     config: &Arc<BrokerConfig>,
     endpoints: Endpoints,
-    data: &Path,
-    clock: Clock,
+    surroundings: Surroundings<'_>,
 ) -> Result<Arc<BrokerHandles>, StartError> {
+    let Surroundings { data, clock, levels } = surroundings;
     let settings = LogSettings {
         producer_id_expiration_ms: config.producer_id_expiration_ms.into(),
         replica_lag_time_max_ms: config.replica_lag_time_max_ms,
@@ -444,6 +455,7 @@ async fn open(
         markers: transactions.markers,
         verifier: transactions.verifier,
         metrics: Metrics::new(),
+        levels,
         clock,
         fetch_sessions: FetchSessions::new(sessions),
         fetch_bounds: FetchBounds::default(),

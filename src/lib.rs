@@ -69,6 +69,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod group;
+pub mod levels;
 pub mod log;
 pub mod metadata;
 pub mod metrics;

@@ -9,14 +9,11 @@ use clap::Parser as _;
 use klamm::broker::{AdminListen, Broker, DataDirectory, Settings, StartError};
 use klamm::cli::{self, Command, FormatOptions, Formatting, LogFormat, Options};
 use klamm::clock::Clock;
+use klamm::levels::Levels;
 use klamm::metadata::command::NewTopic;
 use klamm::quorum::export::export_directory;
 use klamm::storage::{MetaProperties, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-
-/// What is logged where `RUST_LOG` says nothing: our own notable events, and warnings of libraries.
-const DEFAULT_FILTER: &str = "warn,klamm=info";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -27,7 +24,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(&error),
     };
-    start_logging(settings.log_format);
+    let levels = start_logging(settings.log_format, environment.get("RUST_LOG"));
     let ended: Result<(), Box<dyn std::error::Error>> = match &options.command {
         Some(Command::ExportMetadata { to }) => return export_metadata(&settings, to),
         Some(Command::Format(how)) => return format(&settings, how),
@@ -36,7 +33,7 @@ fn main() -> ExitCode {
             for warning in &settings.warnings {
                 tracing::warn!("{warning}");
             }
-            on_runtime(run(broker_settings(settings)))
+            on_runtime(run(broker_settings(settings, levels)))
         }
     };
     match ended {
@@ -91,17 +88,28 @@ fn format(settings: &cli::Settings, how: &FormatOptions) -> ExitCode {
     }
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let ansi = io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(io::stderr);
+/// Starts to write events to standard error. What is written can be changed by what is returned.
+fn start_logging(format: LogFormat, rust_log: Option<&String>) -> Levels {
+    let levels = Levels::from_environment(rust_log.map(String::as_str));
+    let lines = tracing_subscriber::fmt().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
+    // A filter can not be handed over only where the subscriber is gone, and then nothing is written any more.
     match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => {
+            let lines = lines.with_env_filter(levels.filter()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            levels.followed_by(move |filter| drop(handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().with_env_filter(levels.filter()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            levels.followed_by(move |filter| drop(handle.reload(filter)))
+        }
     }
 }
 
-fn broker_settings(settings: cli::Settings) -> Settings {
+fn broker_settings(settings: cli::Settings, levels: Levels) -> Settings {
     let topic = |topic: cli::SeedTopic| NewTopic {
         partitions: topic.partitions,
         configs: topic.configs.into_iter().map(|(key, value)| (key, Some(value))).collect(),
@@ -122,6 +130,7 @@ fn broker_settings(settings: cli::Settings) -> Settings {
             Some((host, port)) => AdminListen::At(host, port),
             None => AdminListen::Default,
         },
+        levels,
     }
 }
 

@@ -435,6 +435,56 @@ fn configs() {
 }
 
 #[test]
+fn log_levels() {
+    let klamm = Klamm::spawn(&[]);
+    let mut tools = Tools::start(klamm.bootstrap());
+    let mut run =
+        |line: &str| tools.run(&format!("kafka-configs {line} --entity-type broker-loggers --entity-name 1"));
+    run("--describe")
+        .success()
+        .has("klamm::net=INFO sensitive=false synonyms={}")
+        .has("root=WARN sensitive=false synonyms={}");
+    assert!(!klamm.stderr().contains("connected"), "{}", klamm.stderr());
+    run("--alter --add-config klamm::net=DEBUG")
+        .success()
+        .has("Completed updating config for broker-logger 1.");
+    run("--describe").success().has("klamm::net=DEBUG sensitive=false synonyms={}");
+    until("an event of the level that was set", Duration::from_secs(10), || {
+        klamm.stderr().contains("connected").then_some(())
+    });
+    let _ = run("--alter --delete-config klamm::net").success();
+    run("--describe").success().has("klamm::net=INFO sensitive=false synonyms={}");
+    run("--alter --add-config no.logger=DEBUG").contains("Invalid broker logger(s): no.logger");
+    run("--alter --add-config klamm=LOUD").contains("not a supported log level");
+    run("--alter --delete-config root").contains("Removing the log level of the root logger is not allowed");
+}
+
+#[test]
+fn log_directories() {
+    let (_target, mut tools) = start();
+    let t = &fresh("directories");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 2")).success();
+    let described = tools.run(&format!("kafka-log-dirs --describe --topic-list {t}")).success();
+    described.contains(&format!("\"partition\":\"{t}-1\",\"size\":0,\"offsetLag\":0,\"isFuture\":false"));
+    let directory = described.stdout.split("\"logDir\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let directory = directory.expect("a directory").to_owned();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = scratch.path().join("plan.json");
+    let mut reassign = |log_dir: &str, what: &str| {
+        let plan = format!(
+            r#"{{"version":1,"partitions":[{{"topic":"{t}","partition":1,"replicas":[1],"log_dirs":["{log_dir}"]}}]}}"#
+        );
+        std::fs::write(&file, plan).expect("the plan can be written");
+        tools.run(&format!("kafka-reassign-partitions --reassignment-json-file {} {what}", file.display()))
+    };
+    reassign(&directory, "--execute").success().contains("Successfully started partition reassignment");
+    reassign(&directory, "--verify")
+        .success()
+        .contains(&format!("Reassignment of partition {t}-1 is completed."));
+    reassign("/nowhere", "--verify").success().contains("not");
+}
+
+#[test]
 fn cluster() {
     let (_target, mut tools) = start();
     let status = tools.run("kafka-metadata-quorum describe --status").success();

@@ -63,7 +63,7 @@ pub const SERVED: &[Served] = served! {
     DescribeGroupsRequest ListGroupsRequest ApiVersionsRequest CreateTopicsRequest DeleteTopicsRequest
     DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest AddPartitionsToTxnRequest
     AddOffsetsToTxnRequest EndTxnRequest WriteTxnMarkersRequest TxnOffsetCommitRequest DescribeConfigsRequest
-    AlterConfigsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
+    AlterConfigsRequest AlterReplicaLogDirsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
     IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeQuorumRequest UpdateFeaturesRequest
     DescribeClusterRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest
     ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest ListConfigResourcesRequest

@@ -15,6 +15,7 @@ use klamm::broker::{AdminListen, Broker, DataDirectory, Settings};
 use klamm::clock::Clock;
 use klamm::config::BrokerConfig;
 use klamm::config::listener::listeners;
+use klamm::levels::Levels;
 use klamm::log::batch::BatchBuilder;
 use klamm::protocol::header::response_header_size;
 use klamm::protocol::messages::{CreateTopicsRequest, ListOffsetsRequest, ProduceRequest, Request, Response};
@@ -58,6 +59,7 @@ impl Server {
             cluster_id: None,
             topics: Vec::new(),
             admin: AdminListen::Off,
+            levels: Levels::default(),
         };
         let broker = Broker::start(settings, clock).await.unwrap();
         Self { address: broker.kafka_addr().to_string(), broker: Some(broker) }

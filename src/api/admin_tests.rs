@@ -178,7 +178,7 @@ fn describe(metadata: &Metadata, kind: i8, name: &str, keys: Option<&[&str]>) ->
         .with_resources(vec![resource])
         .with_include_synonyms(true)
         .with_include_documentation(true);
-    describe_configs::describe_all(metadata, &request).results.remove(0)
+    describe_configs::describe_all(metadata, &crate::levels::Levels::default(), &request).results.remove(0)
 }
 
 /// Trap 34: sources, synonyms in order of precedence, types, documentation, all keys or some.
@@ -220,7 +220,7 @@ async fn describe_configs_says_where_values_come_from() {
     assert_eq!(names, ["log.retention.ms", "min.insync.replicas"]);
     assert_eq!(describe(&node.metadata, 32, "any", None).error_code, NONE);
     let refused = [(2, "no", UNKNOWN_TOPIC), (2, "b d", INVALID_TOPIC), (4, "7", INVALID_REQUEST)];
-    let refused = refused.into_iter().chain([(4, "x", INVALID_REQUEST), (8, "1", INVALID_REQUEST)]);
+    let refused = refused.into_iter().chain([(4, "x", INVALID_REQUEST), (8, "7", INVALID_REQUEST)]);
     let refused =
         refused.chain([(16, "", INVALID_REQUEST), (32, "", INVALID_REQUEST), (99, "x", INVALID_REQUEST)]);
     for (kind, name, code) in refused {

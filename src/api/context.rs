@@ -16,6 +16,7 @@ use crate::client::ControllerChannel;
 use crate::clock::Clock;
 use crate::config::listener::ListenerKind;
 use crate::group::coordinator::GroupCoordinator;
+use crate::levels::Levels;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
@@ -49,6 +50,8 @@ pub(crate) struct BrokerHandles {
     /// Asks the coordinators of transactions.
     pub(crate) verifier: Verifier,
     pub(crate) metrics: Arc<Metrics>,
+    /// How much is logged.
+    pub(crate) levels: Levels,
     pub(crate) clock: Clock,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) fetch_bounds: FetchBounds,

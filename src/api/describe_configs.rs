@@ -1,5 +1,5 @@
 //! DescribeConfigs (32): the configuration of topics, brokers, groups and metrics subscriptions, with where each value
-//! comes from.
+//! comes from, and the log levels of this broker.
 //!
 //! - No keys, or an empty list of them, stands for all keys.
 //! - Since version 1 synonyms are told when asked for, since version 3 types, and documentation when asked for.
@@ -14,6 +14,7 @@ use super::context::{Context, Disconnect};
 use super::outcome::{code_and_message, text};
 use crate::config::describe::{self, Described, Synonym};
 use crate::error::{ApiError, ErrorCode};
+use crate::levels::Levels;
 use crate::metadata::controller::topics::check_name;
 use crate::metadata::image::ConfigValues;
 use crate::metadata::{ConfigResource, Metadata, ResourceType};
@@ -24,10 +25,14 @@ pub(super) async fn handle(
     request: DescribeConfigsRequest,
     _version: i16,
 ) -> Result<DescribeConfigsResponse, Disconnect> {
-    Ok(describe_all(&context.broker.metadata, &request))
+    Ok(describe_all(&context.broker.metadata, &context.broker.levels, &request))
 }
 
-pub(super) fn describe_all(metadata: &Metadata, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) fn describe_all(
+    metadata: &Metadata,
+    levels: &Levels,
+    request: &DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
     // One resource of an unknown type spoils the whole request.
     let unknown = request.resources.iter().find(|one| ResourceType::from_id(one.resource_type).is_none());
     let spoilt = unknown.map(|resource| {
@@ -36,7 +41,7 @@ pub(super) fn describe_all(metadata: &Metadata, request: &DescribeConfigsRequest
         ApiError::with(ErrorCode::InvalidRequest, why)
     });
     let describe = |resource: &DescribeConfigsResource| {
-        let described = spoilt.clone().map_or_else(|| describe_one(metadata, resource), Err);
+        let described = spoilt.clone().map_or_else(|| describe_one(metadata, levels, resource), Err);
         let (code, message) = code_and_message(&described);
         let wanted = |described: &Described| match &resource.configuration_keys {
             Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == described.name),
@@ -53,7 +58,11 @@ pub(super) fn describe_all(metadata: &Metadata, request: &DescribeConfigsRequest
     DescribeConfigsResponse::default().with_results(request.resources.iter().map(describe).collect())
 }
 
-fn describe_one(metadata: &Metadata, resource: &DescribeConfigsResource) -> Result<Vec<Described>, ApiError> {
+fn describe_one(
+    metadata: &Metadata,
+    levels: &Levels,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<Described>, ApiError> {
     let invalid = |why: String| Err(ApiError::with(ErrorCode::InvalidRequest, why));
     let (image, broker) = (metadata.image(), metadata.broker_config());
     let name = resource.resource_name.as_str();
@@ -78,9 +87,14 @@ fn describe_one(metadata: &Metadata, resource: &DescribeConfigsResource) -> Resu
             Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
         },
         ResourceType::BrokerLogger if name.is_empty() => invalid("Broker id must not be empty".to_owned()),
-        ResourceType::BrokerLogger => {
-            invalid("Log levels are not kept by logger; RUST_LOG sets them at the start.".to_owned())
-        }
+        ResourceType::BrokerLogger => match name.parse::<i32>() {
+            Ok(id) if id == metadata.node_id() => Ok(describe::loggers(levels.loggers())),
+            Ok(_) => {
+                let own = metadata.node_id();
+                invalid(format!("Unexpected broker id, expected {own} but received {name}"))
+            }
+            Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
+        },
         ResourceType::ClientMetrics if name.is_empty() => {
             invalid("Client metrics subscription name must not be empty".to_owned())
         }

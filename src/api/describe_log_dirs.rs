@@ -1,6 +1,6 @@
 //! DescribeLogDirs (35): how much each partition and the data directory hold.
 //!
-//! There is one directory. Version 4 tells the size of its volume and what is free there.
+//! There is one directory, so no replica is on its way from another one, and the directory is never cordoned (KIP-1066). Version 4 tells the size of its volume and what is free there.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(super) async fn handle(
     for partition in logs.filter(|partition| partition.topic_id() != CLUSTER_METADATA_TOPIC_ID) {
         let key = (partition.topic().to_string(), partition.index());
         if asked.as_ref().is_none_or(|asked| asked.contains(&key)) {
-            topics.entry(Arc::clone(partition.topic())).or_default().push(size(&partition));
+            topics.entry(Arc::clone(partition.topic())).or_default().push(described(&partition));
         }
     }
     let topics = topics.into_iter().map(|(name, mut partitions)| {
@@ -50,10 +50,15 @@ pub(super) async fn handle(
     Ok(DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() })
 }
 
-fn size(partition: &Partition) -> DescribeLogDirsPartition {
+fn described(partition: &Partition) -> DescribeLogDirsPartition {
+    let offsets = partition.offsets();
     DescribeLogDirsPartition {
         partition_index: partition.index(),
         partition_size: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
+        // What a follower has heard to be committed may lie behind the end of its log.
+        offset_lag: (offsets.high_watermark - offsets.log_end).max(0),
+        // There is no other directory from which one could come.
+        is_future_key: false,
         ..DescribeLogDirsPartition::default()
     }
 }

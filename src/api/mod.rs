@@ -10,6 +10,7 @@ mod allocate_producer_ids;
 mod alter_configs;
 mod alter_partition;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod assign_replicas_to_dirs;
 pub(crate) mod authorized;
@@ -224,6 +225,7 @@ apis! {
     28 TxnOffsetCommit 0..=5, serial txn_offset_commit(TxnOffsetCommitRequest);
     32 DescribeConfigs 1..=4, serial describe_configs(DescribeConfigsRequest) on both;
     33 AlterConfigs 0..=2, serial alter_configs(AlterConfigsRequest) on both => controller;
+    34 AlterReplicaLogDirs 1..=2, serial alter_replica_log_dirs(AlterReplicaLogDirsRequest);
     35 DescribeLogDirs 1..=5, serial describe_log_dirs(DescribeLogDirsRequest);
     37 CreatePartitions 0..=3, serial create_partitions(CreatePartitionsRequest) on both => controller;
     42 DeleteGroups 0..=2, serial delete_groups(DeleteGroupsRequest);

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 
 use super::context::{Context, Disconnect};
 use super::fetch::HeldBytes;
-use super::{ApiEntry, api_versions, dispatch, entry, forward};
+use super::{ApiEntry, api_versions, dispatch, entry, forward, incremental_alter_configs};
 use crate::config::listener::ListenerKind;
 use crate::protocol::guard;
 use crate::protocol::header::{RequestHeader, encode_response_header, response_header_size};
@@ -69,7 +69,10 @@ impl Request {
         }
         guard::check(key, version, &self.body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
         if self.api.forwarded && forward::wanted(&context) {
-            return Ok(forward::start(context, self.header, self.body));
+            let own = key == incremental_alter_configs::KEY;
+            if !(own && incremental_alter_configs::is_for_this_broker(version, &self.body)) {
+                return Ok(forward::start(context, self.header, self.body));
+            }
         }
         dispatch(context, self.header, self.body)
     }

@@ -57,6 +57,7 @@ fn settings(node_id: NodeId, port: u16, data: PathBuf, known: &[u16], config: &[
         cluster_id: None,
         topics: Vec::new(),
         admin: AdminListen::Off,
+        levels: crate::levels::Levels::default(),
     }
 }
 

@@ -56,6 +56,7 @@ async fn leader() -> (Broker, TempDir) {
         cluster_id: None,
         topics: Vec::new(),
         admin: AdminListen::Off,
+        levels: crate::levels::Levels::default(),
     };
     (Broker::start(settings, Clock::system()).await.unwrap(), directory)
 }

@@ -21,6 +21,7 @@ pub enum ConfigSource {
     DynamicDefaultBroker,
     StaticBroker,
     Default,
+    BrokerLogger,
     ClientMetrics,
     Group,
 }
@@ -34,6 +35,7 @@ impl ConfigSource {
             Self::DynamicDefaultBroker => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
+            Self::BrokerLogger => 6,
             Self::ClientMetrics => 7,
             Self::Group => 8,
         }
@@ -96,6 +98,21 @@ pub fn client_metrics(overrides: &BTreeMap<String, String>) -> Vec<Described> {
     let describe =
         |key: &'static ConfigKey| resource_key(key, overrides, None, Vec::new(), ConfigSource::ClientMetrics);
     CLIENT_METRICS_KEYS.iter().map(describe).collect()
+}
+
+/// The loggers of this broker, each with its level.
+pub fn loggers(levels: BTreeMap<String, &'static str>) -> Vec<Described> {
+    let describe = |(name, level): (String, &'static str)| Described {
+        name,
+        value: Some(level.to_owned()),
+        source: ConfigSource::BrokerLogger,
+        read_only: false,
+        sensitive: false,
+        type_id: 0,
+        synonyms: Vec::new(),
+        documentation: String::new(),
+    };
+    levels.into_iter().map(describe).collect()
 }
 
 /// The keys of this broker: all that klamm reads, and those that are set beyond them.

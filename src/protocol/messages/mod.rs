@@ -173,6 +173,7 @@ crate_messages! {
     TxnOffsetCommitRequest, TxnOffsetCommitResponse: 0..=5;
     DescribeConfigsRequest, DescribeConfigsResponse: 1..=4;
     AlterConfigsRequest, AlterConfigsResponse: 0..=2;
+    AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse: 1..=2;
     CreatePartitionsRequest, CreatePartitionsResponse: 0..=3;
     DeleteGroupsRequest, DeleteGroupsResponse: 0..=2;
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse: 0..=1;
