@@ -108,7 +108,9 @@ impl Configured {
     }
 
     fn loggers(&self) -> BTreeMap<String, &'static str> {
-        let modules = MODULES.lines().filter_map(|line| {
+        let lines = MODULES.lines();
+        let after = lines.clone().zip(lines.skip(1)).filter(|(before, _)| *before != "#[cfg(test)]");
+        let modules = after.filter_map(|(_, line)| {
             let line = line.strip_prefix("pub ").unwrap_or(line);
             line.strip_prefix("mod ")?.strip_suffix(';').map(|module| format!("klamm::{module}"))
         });
