@@ -28,10 +28,10 @@ compile() { need javac; javac -encoding UTF-8 --release 17 -Xlint:all,-serial,-p
 set_up_java() { once "$JARS" fetch_jars; once "$CLASSES" compile; }
 
 # run_java CLASS ARGUMENT…: becomes the program, so that whoever kills this process kills it. What it logs goes to standard error,
-# from the level that LOG_LEVEL names on.
+# from the level that LOG_LEVEL names on. What it unpacks for itself goes to the working directory: who is killed leaves it behind.
 run_java() {
   [ -f "$CLASSES/.complete" ] || die "not installed: run integration/frameworks/$FRAMEWORK/setup"
-  exec java ${JAVA_HEAP:--Xmx256M} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto ${JAVA_MORE:-} \
+  exec java ${JAVA_HEAP:--Xmx256M} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Djava.io.tmpdir="$PWD" ${JAVA_MORE:-} \
     -Dpeer.log="${LOG_LEVEL:-error}" -Dlog4j2.configurationFile="$HERE/../../peer/log4j2.xml" -cp "$CLASSES:$JARS/*" "$@"
 }
 
