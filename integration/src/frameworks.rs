@@ -21,11 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How many of its last lines a program is remembered by when a test fails.
 const LAST_LINES: usize = 60;
 
+/// Whether `make frameworks` runs, which also plays what is left out of `make test`.
+#[must_use]
+pub fn is_long() -> bool {
+    std::env::var("KLAMM_FRAMEWORKS").is_ok_and(|value| value == "long")
+}
+
 /// The first value in `make test`, the second one in `make frameworks`.
 #[must_use]
 pub fn setting<T>(short: T, long: T) -> T {
-    let is_long = std::env::var("KLAMM_FRAMEWORKS").is_ok_and(|value| value == "long");
-    if is_long { long } else { short }
+    if is_long() { long } else { short }
 }
 
 /// Says a line past the test runner, which swallows what a passing test prints.
