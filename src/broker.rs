@@ -452,6 +452,7 @@ async fn open(
         transactions: transactions.coordinator,
         share_state: shares.coordinator,
         persister: shares.persister,
+        offset_peers: shares.offset_peers,
         markers: transactions.markers,
         verifier: transactions.verifier,
         metrics: Metrics::new(),

@@ -72,4 +72,6 @@ pub const SERVED: &[Served] = served! {
     ListPartitionReassignmentsRequest AlterPartitionRequest AllocateProducerIdsRequest
     AssignReplicasToDirsRequest EnvelopeRequest VoteRequest BeginQuorumEpochRequest EndQuorumEpochRequest
     FetchSnapshotRequest AddRaftVoterRequest RemoveRaftVoterRequest UpdateRaftVoterRequest
+    ShareGroupHeartbeatRequest ShareGroupDescribeRequest DescribeShareGroupOffsetsRequest
+    AlterShareGroupOffsetsRequest DeleteShareGroupOffsetsRequest
 };

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
+use super::peers::Peers;
 use super::verification::Verifier;
 use crate::client::ControllerChannel;
 use crate::clock::Clock;
@@ -43,8 +44,9 @@ pub(crate) struct BrokerHandles {
     /// The share coordinator.
     pub(crate) share_state: Arc<ShareCoordinator>,
     /// Asks the share coordinators.
-    #[expect(dead_code, reason = "share groups and share fetches ask it as soon as they are there")]
     pub(crate) persister: Arc<Persister>,
+    /// Other brokers, asked for the ends of their partitions.
+    pub(crate) offset_peers: Peers,
     /// Where the markers go that other brokers write: the partitions of this one.
     pub(crate) markers: Arc<dyn MarkerSink>,
     /// Asks the coordinators of transactions.

@@ -53,6 +53,8 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
         migration: MigrationPolicy::by_name(&config.group_consumer_migration_policy)
             .unwrap_or(defaults.migration),
         expression_refresh_interval_ms: config.group_consumer_regex_refresh_interval_ms.into(),
+        share_max_size: size(config.group_share_max_size),
+        share_initialize_retry_interval_ms: config.group_share_initialize_retry_interval_ms.into(),
     }
 }
 
@@ -97,9 +99,14 @@ impl Followed {
             heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
             assignment_interval_ms: config.group_consumer_assignment_interval_ms,
         };
+        view.share_times = GroupTimes {
+            session_timeout_ms: config.group_share_session_timeout_ms,
+            heartbeat_interval_ms: config.group_share_heartbeat_interval_ms,
+            assignment_interval_ms: config.group_share_assignment_interval_ms,
+        };
         for (resource, values) in image.configs().filter(|(resource, _)| resource.kind == ResourceType::Group)
         {
-            view.set_group_times(&resource.name, group_times(&resource.name, values, &config));
+            set_group_times(view, &resource.name, Some(values), &config);
         }
     }
 
@@ -134,9 +141,8 @@ impl Followed {
         }
         let of_group = |resource: &&ConfigResource| resource.kind == ResourceType::Group;
         for group in delta.configs().filter(of_group) {
-            let values = new.config(group);
-            let times = values.and_then(|set| group_times(&group.name, set, &self.broker_config(new)));
-            view.set_group_times(&group.name, times);
+            let values = new.config(group).map(|set| &**set);
+            set_group_times(view, &group.name, values, &self.broker_config(new));
             changed = true;
         }
         if delta.broker_config() {
@@ -148,23 +154,32 @@ impl Followed {
     }
 }
 
-/// The times of a group for which something is set; `None` where it does not hold any more.
-fn group_times(
-    group_id: &str,
-    values: &BTreeMap<String, String>,
+/// Gives a group the times that are set for it. It has those of all where none are, or where they do not hold any more.
+fn set_group_times(
+    view: &mut ClusterView,
+    group_id: &Arc<str>,
+    values: Option<&BTreeMap<String, String>>,
     config: &BrokerConfig,
-) -> Option<GroupTimes> {
-    match GroupConfig::resolve(values, config) {
-        Ok(resolved) => Some(GroupTimes {
-            session_timeout_ms: resolved.consumer_session_timeout_ms,
-            heartbeat_interval_ms: resolved.consumer_heartbeat_interval_ms,
-            assignment_interval_ms: resolved.consumer_assignment_interval_ms,
-        }),
+) {
+    let resolved = values.and_then(|values| match GroupConfig::resolve(values, config) {
+        Ok(resolved) => Some(resolved),
         Err(error) => {
-            tracing::warn!(group = group_id, %error, "the configuration of a group does not hold and is left out");
+            tracing::warn!(group = &**group_id, %error, "the configuration of a group does not hold and is left out");
             None
         }
-    }
+    });
+    let consumer = resolved.as_ref().map(|resolved| GroupTimes {
+        session_timeout_ms: resolved.consumer_session_timeout_ms,
+        heartbeat_interval_ms: resolved.consumer_heartbeat_interval_ms,
+        assignment_interval_ms: resolved.consumer_assignment_interval_ms,
+    });
+    let share = resolved.as_ref().map(|resolved| GroupTimes {
+        session_timeout_ms: resolved.share_session_timeout_ms,
+        heartbeat_interval_ms: resolved.share_heartbeat_interval_ms,
+        assignment_interval_ms: resolved.share_assignment_interval_ms,
+    });
+    view.set_group_times(group_id, consumer);
+    view.set_share_group_times(group_id, share);
 }
 
 fn topic_of(image: &Image, topic: &TopicImage) -> Topic {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::groups::led;
+use crate::api::peers::Peers;
+use crate::client::PeerOptions;
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::log::LogManager;
@@ -20,6 +22,7 @@ use crate::types::{NodeId, SHARE_GROUP_STATE_TOPIC};
 pub(super) struct Shares {
     pub(super) coordinator: Arc<ShareCoordinator>,
     pub(super) persister: Arc<Persister>,
+    pub(super) offset_peers: Peers,
 }
 
 impl Shares {
@@ -37,7 +40,9 @@ impl Shares {
         metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
         followed.lead(&metadata.image());
         let persister = Arc::new(Persister::new(Arc::clone(&coordinator)));
-        Self { coordinator, persister }
+        let client_id = format!("broker-{}-partition-metadata-client", config.node_id);
+        let offset_peers = Peers::new(config, PeerOptions::new(&client_id, clock.clone()));
+        Self { coordinator, persister, offset_peers }
     }
 }
 

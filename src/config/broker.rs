@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Layers;
 use super::cluster;
-use super::key::{ConfigError, Value, config_keys};
+use super::key::{ConfigError, Value, config_keys, find};
 use super::unsupported::reason;
 
 config_keys! {
@@ -162,6 +162,27 @@ config_keys! {
     "group.consumer.assignors" group_consumer_assignors: Vec<String> = "uniform,range", ReadOnly, ListOf(&["range", "uniform"]), Medium, "The assignors that members of consumer groups may ask for; the first one is taken where nobody asks.";
     "group.consumer.migration.policy" group_consumer_migration_policy: String = "bidirectional", ReadOnly, Checked(check_migration_policy, "(case insensitive) [BIDIRECTIONAL, DISABLED, DOWNGRADE, UPGRADE]"), Medium, "Whether a group goes to the consumer protocol with its first member that uses it, and back to the classic one with the last.";
     "group.consumer.regex.refresh.interval.ms" group_consumer_regex_refresh_interval_ms: i32 = "600000", ReadOnly, AtLeast(10_000), Medium, "How often the regular expressions of consumer groups are resolved, in milliseconds, even where no topic was created.";
+    "group.share.session.timeout.ms" group_share_session_timeout_ms: i32 = "45000", ReadOnly, AtLeast(1), Medium, "How long a member of a share group may be silent, in milliseconds, where share.session.timeout.ms is not set for the group.";
+    "group.share.min.session.timeout.ms" group_share_min_session_timeout_ms: i32 = "45000", ReadOnly, AtLeast(1), Medium, "The least that share.session.timeout.ms may be set to, in milliseconds.";
+    "group.share.max.session.timeout.ms" group_share_max_session_timeout_ms: i32 = "60000", ReadOnly, AtLeast(1), Medium, "The most that share.session.timeout.ms may be set to, in milliseconds.";
+    "group.share.heartbeat.interval.ms" group_share_heartbeat_interval_ms: i32 = "5000", ReadOnly, AtLeast(1), Medium, "How often members of a share group are told to send heartbeats, in milliseconds, where share.heartbeat.interval.ms is not set for the group.";
+    "group.share.min.heartbeat.interval.ms" group_share_min_heartbeat_interval_ms: i32 = "5000", ReadOnly, AtLeast(1), Medium, "The least that share.heartbeat.interval.ms may be set to, in milliseconds.";
+    "group.share.max.heartbeat.interval.ms" group_share_max_heartbeat_interval_ms: i32 = "15000", ReadOnly, AtLeast(1), Medium, "The most that share.heartbeat.interval.ms may be set to, in milliseconds.";
+    "group.share.assignment.interval.ms" group_share_assignment_interval_ms: i32 = "1000", ClusterWide, AtLeast(0), Medium, "The least time between two assignments of a share group, in milliseconds, where share.assignment.interval.ms is not set for the group.";
+    "group.share.min.assignment.interval.ms" group_share_min_assignment_interval_ms: i32 = "0", ReadOnly, AtLeast(0), Medium, "The least that share.assignment.interval.ms may be set to, in milliseconds.";
+    "group.share.max.assignment.interval.ms" group_share_max_assignment_interval_ms: i32 = "15000", ReadOnly, AtLeast(0), Medium, "The most that share.assignment.interval.ms may be set to, in milliseconds.";
+    "group.share.max.size" group_share_max_size: i32 = "200", ReadOnly, Between(1, 1000), Medium, "How many members a share group may have.";
+    "group.share.assignors" group_share_assignors: Vec<String> = "simple", ReadOnly, Checked(check_share_assignors, "[simple]"), Medium, "The assignor of share groups; there is one.";
+    "group.share.initialize.retry.interval.ms" group_share_initialize_retry_interval_ms: i32 = "30000", ReadOnly, AtLeast(1), Low, "After which time the state of a share partition is asked for again, in milliseconds.";
+    "group.share.record.lock.duration.ms" group_share_record_lock_duration_ms: i32 = "30000", ReadOnly, Between(1000, 3_600_000), Medium, "How long a member of a share group holds a record, in milliseconds, where share.record.lock.duration.ms is not set for the group.";
+    "group.share.min.record.lock.duration.ms" group_share_min_record_lock_duration_ms: i32 = "15000", ReadOnly, Between(1000, 30_000), Medium, "The least that share.record.lock.duration.ms may be set to, in milliseconds.";
+    "group.share.max.record.lock.duration.ms" group_share_max_record_lock_duration_ms: i32 = "60000", ReadOnly, Between(30_000, 3_600_000), Medium, "The most that share.record.lock.duration.ms may be set to, in milliseconds.";
+    "group.share.delivery.count.limit" group_share_delivery_count_limit: i32 = "5", ReadOnly, Between(2, 10), Medium, "How many times a record is delivered to a share group, where share.delivery.count.limit is not set for the group.";
+    "group.share.min.delivery.count.limit" group_share_min_delivery_count_limit: i32 = "2", ReadOnly, Between(2, 5), Medium, "The least that share.delivery.count.limit may be set to.";
+    "group.share.max.delivery.count.limit" group_share_max_delivery_count_limit: i32 = "10", ReadOnly, Between(5, 25), Medium, "The most that share.delivery.count.limit may be set to.";
+    "group.share.partition.max.record.locks" group_share_partition_max_record_locks: i32 = "2000", ReadOnly, Between(100, 10_000), Medium, "How many records of a partition a share group may hold at a time, where share.partition.max.record.locks is not set for the group.";
+    "group.share.min.partition.max.record.locks" group_share_min_partition_max_record_locks: i32 = "100", ReadOnly, Between(100, 2000), Medium, "The least that share.partition.max.record.locks may be set to.";
+    "group.share.max.partition.max.record.locks" group_share_max_partition_max_record_locks: i32 = "4000", ReadOnly, Between(2000, 10_000), Medium, "The most that share.partition.max.record.locks may be set to.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
     "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long a change of a group, an offset commit for instance, may wait for its replicas, in milliseconds.";
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
@@ -222,6 +243,13 @@ fn check_migration_policy(value: &Value) -> Result<(), String> {
     known.then_some(()).ok_or_else(|| {
         "String must be one of (case insensitive): DISABLED, DOWNGRADE, UPGRADE, BIDIRECTIONAL".to_owned()
     })
+}
+
+fn check_share_assignors(value: &Value) -> Result<(), String> {
+    let Value::List(names) = value else { return Ok(()) };
+    let one = matches!(names.as_slice(), [name] if name == "simple");
+    one.then_some(())
+        .ok_or_else(|| "group.share.assignors must contain exactly one assignor: simple".to_owned())
 }
 
 /// Reads `address:count,…`. An IPv6 address may hold colons: the count follows the last one.
@@ -311,49 +339,54 @@ impl BrokerConfig {
             "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
         )?;
         self.check_cluster()?;
-        self.check_consumer_groups()
+        self.check_groups()
     }
 
-    fn check_consumer_groups(&self) -> Result<(), ConfigError> {
-        let require = |holds: bool, text: String| if holds { Ok(()) } else { Err(ConfigError(text)) };
-        let bounded = [
-            (
-                "heartbeat.interval.ms",
-                self.group_consumer_min_heartbeat_interval_ms,
-                self.group_consumer_heartbeat_interval_ms,
-                self.group_consumer_max_heartbeat_interval_ms,
-            ),
-            (
-                "session.timeout.ms",
-                self.group_consumer_min_session_timeout_ms,
-                self.group_consumer_session_timeout_ms,
-                self.group_consumer_max_session_timeout_ms,
-            ),
-            (
-                "assignment.interval.ms",
-                self.group_consumer_min_assignment_interval_ms,
-                self.group_consumer_assignment_interval_ms,
-                self.group_consumer_max_assignment_interval_ms,
-            ),
-        ];
-        for (name, least, value, most) in bounded {
-            let is_at_least =
-                |key: &str| format!("{key} must be greater than or equal to group.consumer.min.{name}");
-            require(most >= least, is_at_least(&format!("group.consumer.max.{name}")))?;
-            require(value >= least, is_at_least(&format!("group.consumer.{name}")))?;
-            let text =
-                format!("group.consumer.{name} must be less than or equal to group.consumer.max.{name}");
-            require(value <= most, text)?;
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        self.check_times("consumer")?;
+        self.check_times("share")?;
+        for name in ["record.lock.duration.ms", "delivery.count.limit", "partition.max.record.locks"] {
+            self.check_bounds("share", name)?;
         }
-        require(
-            self.group_consumer_heartbeat_interval_ms < self.group_consumer_session_timeout_ms,
-            "group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms"
-                .to_owned(),
-        )?;
-        require(
-            self.group_coordinator_rebalance_protocols.iter().any(|name| name == "classic"),
-            "Disabling the 'classic' protocol is not supported.".to_owned(),
-        )
+        let classic = self.group_coordinator_rebalance_protocols.iter().any(|name| name == "classic");
+        let text = "Disabling the 'classic' protocol is not supported.";
+        if classic { Ok(()) } else { Err(ConfigError(text.to_owned())) }
+    }
+
+    fn check_times(&self, kind: &str) -> Result<(), ConfigError> {
+        for name in ["heartbeat.interval.ms", "session.timeout.ms", "assignment.interval.ms"] {
+            self.check_bounds(kind, name)?;
+        }
+        let (heartbeat, session) =
+            (format!("group.{kind}.heartbeat.interval.ms"), format!("group.{kind}.session.timeout.ms"));
+        if self.number(&heartbeat) < self.number(&session) {
+            return Ok(());
+        }
+        Err(ConfigError(format!("{heartbeat} must be less than {session}")))
+    }
+
+    /// `group.x.…` lies between `group.x.min.…` and `group.x.max.…`.
+    fn check_bounds(&self, kind: &str, name: &str) -> Result<(), ConfigError> {
+        let (least, key, most) = (
+            format!("group.{kind}.min.{name}"),
+            format!("group.{kind}.{name}"),
+            format!("group.{kind}.max.{name}"),
+        );
+        let not_less = |key: &str, than: &str| {
+            let text = format!("{key} must be greater than or equal to {than}");
+            if self.number(key) >= self.number(than) { Ok(()) } else { Err(ConfigError(text)) }
+        };
+        not_less(&most, &least)?;
+        not_less(&key, &least)?;
+        let text = format!("{key} must be less than or equal to {most}");
+        if self.number(&key) <= self.number(&most) { Ok(()) } else { Err(ConfigError(text)) }
+    }
+
+    /// The number that a key holds; `None` where there is no such key.
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
+        let default = || find(BROKER_KEYS, name)?.default;
+        let text = self.layers.get(name).or_else(default)?;
+        text.trim().parse().ok()
     }
 
     fn topic_default_ms(&self, name: &str) -> i64 {

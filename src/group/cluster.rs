@@ -79,14 +79,14 @@ impl HashInput {
     }
 }
 
-/// How often the members of a consumer group have to be heard of, and how often it is assigned anew.
+/// How often the members of a consumer or of a share group have to be heard of, and how often it is assigned anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupTimes {
-    /// `consumer.session.timeout.ms`
+    /// `consumer.session.timeout.ms`, `share.session.timeout.ms`
     pub session_timeout_ms: i32,
-    /// `consumer.heartbeat.interval.ms`
+    /// `consumer.heartbeat.interval.ms`, `share.heartbeat.interval.ms`
     pub heartbeat_interval_ms: i32,
-    /// `consumer.assignment.interval.ms`
+    /// `consumer.assignment.interval.ms`, `share.assignment.interval.ms`
     pub assignment_interval_ms: i32,
 }
 
@@ -132,13 +132,16 @@ pub struct ClusterView {
     pub topics_version: i64,
     /// The version in which a topic was created last.
     pub new_topics_version: i64,
-    /// The times of a group that has none of its own.
+    /// The times of a consumer group that has none of its own.
     pub times: GroupTimes,
+    /// The times of a share group that has none of its own.
+    pub share_times: GroupTimes,
     /// The same of a streams group.
     pub streams_times: StreamsTimes,
     topics: OrdMap<Arc<str>, Arc<Topic>>,
     names: OrdMap<Uuid, Arc<str>>,
     group_times: OrdMap<Arc<str>, GroupTimes>,
+    group_share_times: OrdMap<Arc<str>, GroupTimes>,
     group_streams_times: OrdMap<Arc<str>, StreamsTimes>,
 }
 
@@ -150,10 +153,12 @@ impl ClusterView {
             topics_version: 0,
             new_topics_version: 0,
             times: GroupTimes::default(),
+            share_times: GroupTimes::default(),
             streams_times: StreamsTimes::default(),
             topics: OrdMap::new(),
             names: OrdMap::new(),
             group_times: OrdMap::new(),
+            group_share_times: OrdMap::new(),
             group_streams_times: OrdMap::new(),
         }
     }
@@ -172,7 +177,15 @@ impl ClusterView {
         }
     }
 
-    /// Gives a group times of its own, or takes them away.
+    /// Gives a share group times of its own, or takes them away.
+    pub fn set_share_group_times(&mut self, group_id: &Arc<str>, times: Option<GroupTimes>) {
+        match times {
+            Some(times) => self.group_share_times.insert(group_id.clone(), times),
+            None => self.group_share_times.remove(group_id),
+        };
+    }
+
+    /// Gives a consumer group times of its own, or takes them away.
     pub fn set_group_times(&mut self, group_id: &Arc<str>, times: Option<GroupTimes>) {
         match times {
             Some(times) => self.group_times.insert(group_id.clone(), times),
@@ -195,7 +208,12 @@ impl ClusterView {
         self.topics.values()
     }
 
-    /// The times of a group.
+    /// The times of a share group.
+    pub fn share_times_of(&self, group_id: &str) -> GroupTimes {
+        self.group_share_times.get(group_id).copied().unwrap_or(self.share_times)
+    }
+
+    /// The times of a consumer group.
     pub fn times_of(&self, group_id: &str) -> GroupTimes {
         self.group_times.get(group_id).copied().unwrap_or(self.times)
     }

@@ -10,6 +10,7 @@ use super::assignor::Partitions;
 use super::cluster::ClusterView;
 use super::consumer::record::MemberMetadata;
 use super::core::GroupCounts;
+use super::share::command::{ShareCommand, ShareReply};
 use crate::error::{ApiError, ErrorCode};
 use crate::log::Marker;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
@@ -27,6 +28,7 @@ pub enum Command {
     FetchOffsets(FetchOffsets),
     DeleteOffsets(DeleteOffsets),
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
+    Share(ShareCommand),
     Describe { group_ids: Vec<Arc<str>> },
     DescribeConsumer { group_id: Arc<str> },
     List(GroupFilter),
@@ -49,6 +51,7 @@ pub enum Reply {
     FetchOffsets(Result<Vec<FetchedTopic>, ErrorCode>),
     DeleteOffsets(Result<Vec<TopicOutcome>, ErrorCode>),
     ConsumerHeartbeat(Result<HeartbeatAnswer, ApiError>),
+    Share(ShareReply),
     Describe(Vec<DescribedGroup>),
     DescribeConsumer(DescribedConsumerGroup),
     List(Vec<ListedGroup>),

@@ -38,11 +38,11 @@ fn parse_topics(text: &str) -> Vec<Topic> {
     topics.map(topic).collect()
 }
 
-fn id_of(name: &str) -> Uuid {
+pub(super) fn id_of(name: &str) -> Uuid {
     Uuid::from_u128(name.bytes().next().unwrap_or(0).into())
 }
 
-fn letter_of(id: Uuid) -> char {
+pub(super) fn letter_of(id: Uuid) -> char {
     char::from(u8::try_from(id.as_u128()).unwrap_or(b'?'))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn configure(memory: &mut Memory, key: &str, value: &str) -> Result<(
             (cluster.version, cluster.topics_version, cluster.new_topics_version) = (1, 1, 1);
             parse_topics(value).into_iter().for_each(|topic| cluster.put(topic));
         }
-        _ => return Err(format!("no such setting: {key}").into()),
+        _ => return super::share_script::configure(memory, key, value),
     }
     Ok(())
 }
@@ -194,7 +194,7 @@ pub(super) fn show_assignment(mut bytes: &[u8]) -> String {
     read().unwrap_or_else(|| "?".to_owned())
 }
 
-fn show_partitions(partitions: &Partitions) -> String {
+pub(super) fn show_partitions(partitions: &Partitions) -> String {
     if partitions.is_empty() {
         return "-".to_owned();
     }

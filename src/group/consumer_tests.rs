@@ -158,6 +158,7 @@ impl World {
             match group {
                 Group::Classic(group) => group.check(),
                 Group::Consumer(group) => group.check(),
+                Group::Share(_) => panic!("nobody makes a share group here"),
                 Group::Streams(group) => group.check(),
             }
         }

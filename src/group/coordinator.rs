@@ -15,6 +15,7 @@ use super::command::{
 use super::core::{GroupCore, GroupCounts};
 use super::journal::GroupJournal;
 use super::settings::{GROUP_RECORD_BYTES_MAX, GroupSettings};
+use super::share::command::{ShareCommand, ShareReply};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{LogManager, Marker};
@@ -239,6 +240,20 @@ impl GroupCoordinator {
             }
         }))
         .await
+    }
+
+    /// What the share group APIs ask, and what became of what they were told to do.
+    ///
+    /// # Errors
+    /// Those of finding the coordinator; all others are in the reply.
+    pub async fn share(&self, command: ShareCommand) -> Result<ShareReply, ErrorCode> {
+        if command.has_too_large_texts(TEXT_BYTES_MAX) {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        match self.call_for(&command.group_id().clone(), Command::Share(command)).await {
+            Ok(Reply::Share(reply)) => Ok(reply),
+            other => Err(unexpected(other)),
+        }
     }
 
     /// What groups know of the cluster. Shards that start later begin with it.

@@ -11,6 +11,8 @@ use super::kind::Group;
 use super::offsets::Offsets;
 use super::record::Record;
 use super::settings::GroupSettings;
+use super::share::ShareChange;
+use super::share::group::ShareGroupState;
 use super::streams::{StreamsChange, StreamsGroupState};
 use super::transactions::{OffsetKey, PendingOffset, TransactionEvent, TransactionalOffsets};
 use crate::error::ErrorCode;
@@ -23,11 +25,24 @@ pub enum Event {
     /// Written to the log.
     Record(Record),
     /// Forgotten at the next restart.
-    Classic { group_id: Arc<str>, change: Change },
+    Classic {
+        group_id: Arc<str>,
+        change: Change,
+    },
     /// Forgotten at the next restart.
-    Consumer { group_id: Arc<str>, change: ConsumerChange },
+    Consumer {
+        group_id: Arc<str>,
+        change: ConsumerChange,
+    },
     /// Forgotten at the next restart.
-    Streams { group_id: Arc<str>, change: StreamsChange },
+    Share {
+        group_id: Arc<str>,
+        change: ShareChange,
+    },
+    Streams {
+        group_id: Arc<str>,
+        change: StreamsChange,
+    },
     /// The cluster is another one now. A restart begins with the one of its time.
     Cluster(Arc<ClusterView>),
     /// Written as far as it says.
@@ -86,6 +101,7 @@ impl GroupCore {
             match group {
                 Group::Classic(group) => counts.classic.add(group.state),
                 Group::Consumer(group) => counts.consumer.add(group.state()),
+                Group::Share(group) => counts.share.add(group.state()),
                 Group::Streams(group) => counts.streams.add(group.state()),
             }
         }
@@ -96,7 +112,7 @@ impl GroupCore {
         let describe = |group_id: Arc<str>| {
             let group = match self.groups.get(&group_id) {
                 Some(Group::Classic(group)) => Some(group.describe()),
-                Some(Group::Consumer(_) | Group::Streams(_)) | None => None,
+                Some(Group::Consumer(_) | Group::Share(_) | Group::Streams(_)) | None => None,
             };
             DescribedGroup { group_id, group }
         };
@@ -201,6 +217,7 @@ impl Core for GroupCore {
             let started = match group {
                 Group::Classic(group) => self.start_classic(now_ms, group),
                 Group::Consumer(group) => self.start_consumer(now_ms, group),
+                Group::Share(group) => self.start_share(now_ms, group),
                 Group::Streams(group) => self.start_streams(now_ms, group),
             };
             decision.events.extend(started.events);
@@ -228,13 +245,15 @@ impl Core for GroupCore {
             Command::DescribeConsumer { group_id } => {
                 Decision::reply(token, Reply::DescribeConsumer(self.describe_consumer(group_id)))
             }
+            Command::Share(command) => self.decide_share(now_ms, token, command),
             Command::Describe { group_ids } => {
                 Decision::reply(token, Reply::Describe(self.describe(group_ids)))
             }
             Command::List(filter) => Decision::reply(token, Reply::List(self.list(&filter))),
             Command::DeleteGroups { group_ids } => self.delete_groups(now_ms, token, group_ids),
             Command::TopicsDeleted { topics } => {
-                let events = topics.iter().flat_map(|topic| self.delete_topic_offsets(topic)).collect();
+                let offsets = topics.iter().flat_map(|topic| self.delete_topic_offsets(topic));
+                let events = offsets.chain(self.share_topics_deleted(now_ms, &topics)).collect();
                 Decision { events, replies: vec![(token, Reply::TopicsDeleted)], timers: Vec::new() }
             }
             Command::ClusterChanged { cluster } => {
@@ -253,6 +272,9 @@ impl Core for GroupCore {
                 Some(Group::Consumer(_)) => self.with_consumer(now_ms, group_id, |draft| {
                     draft.expire_member(member_id, "its session timed out");
                 }),
+                Some(Group::Share(_)) => {
+                    self.with_share(now_ms, group_id, |draft| draft.session_expired(member_id))
+                }
                 Some(Group::Streams(_)) => self.with_streams(now_ms, group_id, |draft| {
                     draft.expire_member(member_id, "its session timed out");
                 }),
@@ -295,7 +317,7 @@ impl Core for GroupCore {
             Event::Record(Record::Group { group_id, value: Some(value) }) => {
                 let before = match self.groups.get(group_id) {
                     Some(Group::Classic(group)) => Some(group),
-                    Some(Group::Consumer(_) | Group::Streams(_)) | None => None,
+                    Some(Group::Consumer(_) | Group::Share(_) | Group::Streams(_)) | None => None,
                 };
                 let group = ClassicGroup::from_record(group_id, before, value);
                 self.groups.insert(group_id.clone(), Group::Classic(group));
@@ -306,6 +328,7 @@ impl Core for GroupCore {
                 }
             }
             Event::Record(Record::Consumer(record)) => self.replay_consumer(record),
+            Event::Record(Record::Share(record)) => self.replay_share(record),
             Event::Record(Record::Streams(record)) => self.replay_streams(record),
             Event::Record(Record::Offset { group_id, topic, partition, value: Some(offset) }) => {
                 self.put_offset(group_id, topic, *partition, offset);
@@ -336,6 +359,11 @@ impl Core for GroupCore {
             }
             Event::Consumer { group_id, change } => {
                 if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
+                    group.replay_change(change);
+                }
+            }
+            Event::Share { group_id, change } => {
+                if let Some(Group::Share(group)) = self.groups.get_mut(group_id) {
                     group.replay_change(change);
                 }
             }
@@ -401,6 +429,22 @@ impl ConsumerCounts {
     }
 }
 
+/// How many share groups there are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShareCounts {
+    pub empty: usize,
+    pub stable: usize,
+}
+
+impl ShareCounts {
+    fn add(&mut self, state: ShareGroupState) {
+        *match state {
+            ShareGroupState::Empty => &mut self.empty,
+            ShareGroupState::Stable => &mut self.stable,
+        } += 1;
+    }
+}
+
 /// How many streams groups there are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamsCounts {
@@ -443,6 +487,7 @@ impl StreamsCounts {
 pub struct GroupCounts {
     pub classic: ClassicCounts,
     pub consumer: ConsumerCounts,
+    pub share: ShareCounts,
     pub streams: StreamsCounts,
     pub offsets: usize,
 }
@@ -464,6 +509,10 @@ impl GroupCounts {
                 assigning: self.consumer.assigning + other.consumer.assigning,
                 reconciling: self.consumer.reconciling + other.consumer.reconciling,
                 stable: self.consumer.stable + other.consumer.stable,
+            },
+            share: ShareCounts {
+                empty: self.share.empty + other.share.empty,
+                stable: self.share.stable + other.share.stable,
             },
             streams: self.streams.plus(other.streams),
             offsets: self.offsets + other.offsets,

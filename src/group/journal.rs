@@ -68,6 +68,7 @@ impl GroupJournal {
                 Event::Transaction(event) => self.view.put_transactional(view, event)?,
                 Event::Classic { .. }
                 | Event::Consumer { .. }
+                | Event::Share { .. }
                 | Event::Streams { .. }
                 | Event::Cluster(_) => {}
             }
@@ -152,6 +153,7 @@ impl Journal<GroupCore> for GroupJournal {
                 Event::Transaction(event) => batches.add_transactional(event)?,
                 Event::Classic { .. }
                 | Event::Consumer { .. }
+                | Event::Share { .. }
                 | Event::Streams { .. }
                 | Event::Cluster(_) => {}
             }

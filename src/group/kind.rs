@@ -1,10 +1,11 @@
-//! A group of either protocol, as far as offsets, lists and deletions are concerned.
+//! A group of any protocol, as far as offsets, lists and deletions are concerned.
 
 use std::sync::Arc;
 
 use super::classic::{ClassicGroup, GroupState};
 use super::command::{CommitOffsets, ListedGroup};
 use super::consumer::ConsumerGroup;
+use super::share::ShareGroup;
 use super::streams::StreamsGroup;
 use crate::error::ErrorCode;
 use crate::types::TimestampMs;
@@ -13,6 +14,8 @@ use crate::types::TimestampMs;
 const CLASSIC_GROUP_TYPE: &str = "classic";
 /// The type that it gives to consumer groups, and their protocol type.
 const CONSUMER_GROUP_TYPE: &str = "consumer";
+/// The type that it gives to share groups, and their protocol type.
+const SHARE_GROUP_TYPE: &str = "share";
 /// The type that it gives to streams groups, and their protocol type.
 const STREAMS_GROUP_TYPE: &str = "streams";
 
@@ -21,6 +24,7 @@ const STREAMS_GROUP_TYPE: &str = "streams";
 pub(super) enum Group {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
+    Share(ShareGroup),
     Streams(StreamsGroup),
 }
 
@@ -37,6 +41,7 @@ impl Group {
         match self {
             Self::Classic(group) => group.state == GroupState::Empty,
             Self::Consumer(group) => group.members.is_empty(),
+            Self::Share(group) => group.members.is_empty(),
             Self::Streams(group) => group.members.is_empty(),
         }
     }
@@ -58,6 +63,13 @@ impl Group {
                 group_type: CONSUMER_GROUP_TYPE,
                 members: group.members.len(),
             },
+            Self::Share(group) => ListedGroup {
+                group_id: group.group_id.clone(),
+                protocol_type: SHARE_GROUP_TYPE.into(),
+                state: group.state().name(),
+                group_type: SHARE_GROUP_TYPE,
+                members: group.members.len(),
+            },
             Self::Streams(group) => ListedGroup {
                 group_id: group.group_id.clone(),
                 protocol_type: STREAMS_GROUP_TYPE.into(),
@@ -73,6 +85,7 @@ impl Group {
         match self {
             Self::Classic(group) => group.is_subscribed_to(topic),
             Self::Consumer(group) => group.is_subscribed_to(topic),
+            Self::Share(group) => group.is_subscribed_to(topic),
             Self::Streams(group) => group.is_subscribed_to(topic),
         }
     }
@@ -101,6 +114,7 @@ impl Group {
         match self {
             Self::Classic(group) => group.validate_commit(request),
             Self::Consumer(group) => group.validate_commit(request),
+            Self::Share(_) => Err(ErrorCode::GroupIdNotFound),
             Self::Streams(group) => group.validate_commit(request),
         }
     }
@@ -116,6 +130,7 @@ impl Group {
                 let checked = if is_member { group.validate_commit(request) } else { Ok(()) };
                 checked.map_err(told_to_producers)
             }
+            Self::Share(_) => Err(ErrorCode::GroupIdNotFound),
             Self::Streams(group) => group.validate_transactional_commit(request).map_err(told_to_producers),
         }
     }
@@ -124,6 +139,7 @@ impl Group {
     pub(super) fn validate_fetch(&self, member: Option<&(Arc<str>, i32)>) -> Result<(), ErrorCode> {
         match (self, member) {
             (Self::Consumer(group), Some((member_id, epoch))) => group.validate_fetch(member_id, *epoch),
+            (Self::Share(_), _) => Err(ErrorCode::GroupIdNotFound),
             (Self::Streams(group), Some((member_id, epoch))) => group.validate_fetch(member_id, *epoch),
             (Self::Consumer(_) | Self::Streams(_), None) | (Self::Classic(_), _) => Ok(()),
         }
@@ -135,6 +151,7 @@ impl Group {
             Self::Classic(group) if group.state != GroupState::Empty && !group.uses_consumer_protocol() => {
                 Err(ErrorCode::NonEmptyGroup)
             }
+            Self::Share(_) => Err(ErrorCode::GroupIdNotFound),
             Self::Classic(_) | Self::Consumer(_) | Self::Streams(_) => Ok(()),
         }
     }

@@ -7,9 +7,10 @@
 //! - [`core`]: all groups of a shard, as a deterministic [`Core`](crate::shard::Core);
 //! - [`classic`]: the classic group protocol, a group at a time;
 //! - [`consumer`]: the consumer group protocol (KIP-848), and [`assignor`]: who gets what in it;
+//! - [`share`]: share groups (KIP-932);
 //! - [`streams`]: the streams group protocol (KIP-1071);
 //! - [`cluster`]: the topics and group configurations that decisions depend on;
-//! - `kind`: a group of either protocol;
+//! - `kind`: a group of any protocol;
 //! - `journal`: where records go: the log, and the view from which a shard is loaded;
 //! - [`offsets`]: committed offsets, their retention and deletion;
 //! - [`transactions`]: offsets that are part of a transaction;
@@ -34,6 +35,9 @@ pub mod record;
 #[cfg(test)]
 mod script;
 pub mod settings;
+pub mod share;
+#[cfg(test)]
+mod share_script;
 pub mod streams;
 #[cfg(test)]
 mod streams_script;

@@ -26,6 +26,7 @@ use super::journal::GroupJournal;
 use super::kind::Group;
 use super::record::Record;
 use super::settings::GroupSettings;
+use super::share_script::{self, ShareConsumer};
 use super::streams_script;
 use super::transactions::{OffsetKey, TransactionEvent};
 use crate::error::ErrorCode;
@@ -43,6 +44,8 @@ pub(crate) struct Memory {
     pub(super) cluster: Arc<ClusterView>,
     /// The members of consumer groups.
     pub(super) consumers: BTreeMap<String, Consumer>,
+    /// The members of share groups.
+    pub(super) share_consumers: BTreeMap<String, ShareConsumer>,
     fresh_ids: u128,
     members: BTreeMap<String, (Arc<str>, i32)>,
 }
@@ -53,6 +56,7 @@ impl Default for Memory {
             settings: GroupSettings::default(),
             cluster: Arc::new(ClusterView::empty()),
             consumers: BTreeMap::new(),
+            share_consumers: BTreeMap::new(),
             fresh_ids: 0,
             members: BTreeMap::new(),
         }
@@ -294,6 +298,7 @@ fn show_record(record: &Record) -> String {
         }
         Record::Group { group_id, value: None } => format!("{group_id} gone"),
         Record::Consumer(record) => consumer_script::show_record(record),
+        Record::Share(record) => share_script::show_record(record),
         Record::Streams(record) => streams_script::show_record(record),
         Record::Group { group_id, value: Some(value) } => {
             let member = |member: &super::record::MemberMetadata| {
@@ -447,13 +452,17 @@ impl Scripted for GroupCore {
             }
             "cluster" => consumer_script::parse_cluster(memory, &keys),
             "describe-consumer" => Command::DescribeConsumer { group_id: words.concat().into() },
-            unknown => return Err(format!("no such command: {unknown}").into()),
+            name => share_script::parse(memory, name, caller, words, &keys)
+                .ok_or_else(|| format!("no such command: {name}"))?,
         })
     }
 
     fn observe(memory: &mut Memory, caller: &str, reply: &Reply) {
         if let Reply::ConsumerHeartbeat(Ok(answer)) = reply {
             return consumer_script::observe(memory, caller, answer);
+        }
+        if let Reply::Share(reply) = reply {
+            return share_script::observe(memory, caller, reply);
         }
         let Reply::Join(join) = reply else { return };
         let seen = match join {
@@ -489,6 +498,7 @@ impl Scripted for GroupCore {
             | Reply::DeleteOffsets(Err(code)) => show_code(Some(*code)),
             Reply::ConsumerHeartbeat(Ok(answer)) => consumer_script::show_answer(answer),
             Reply::ConsumerHeartbeat(Err(error)) => show_code(Some(error.code)),
+            Reply::Share(reply) => share_script::show_reply(reply),
             Reply::DescribeConsumer(described) => consumer_script::show_described(described),
             Reply::ClusterChanged => "done".to_owned(),
             Reply::FetchOffsets(Err(code)) => show_code(Some(*code)),
@@ -535,9 +545,11 @@ impl Scripted for GroupCore {
         match event {
             Event::Record(record) => Some(show_record(record)),
             Event::Transaction(event) => show_transaction(event),
-            Event::Classic { .. } | Event::Consumer { .. } | Event::Streams { .. } | Event::Cluster(_) => {
-                None
-            }
+            Event::Classic { .. }
+            | Event::Consumer { .. }
+            | Event::Share { .. }
+            | Event::Streams { .. }
+            | Event::Cluster(_) => None,
         }
     }
 
@@ -569,6 +581,7 @@ impl Scripted for GroupCore {
             match group {
                 Group::Classic(group) => show_group(group, &mut out),
                 Group::Consumer(group) => consumer_script::show_group(group, &mut out),
+                Group::Share(group) => share_script::show_group(group, &mut out),
                 Group::Streams(group) => streams_script::show_group(group, &mut out),
             }
         }
@@ -597,6 +610,7 @@ impl Scripted for GroupCore {
             match group {
                 Group::Classic(group) => group.check(),
                 Group::Consumer(group) => group.check(),
+                Group::Share(group) => group.check(),
                 Group::Streams(group) => group.check(),
             }
         }

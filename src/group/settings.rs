@@ -33,6 +33,11 @@ pub struct GroupSettings {
     pub migration: MigrationPolicy,
     /// `group.consumer.regex.refresh.interval.ms`
     pub expression_refresh_interval_ms: i64,
+    /// `group.share.max.size`: members of a share group.
+    pub share_max_size: usize,
+    /// `group.share.initialize.retry.interval.ms`: after which time a partition that is still being initialised is
+    /// asked for again.
+    pub share_initialize_retry_interval_ms: i64,
 }
 
 /// Which groups may go from one protocol to the other while they have members (`ConsumerGroupMigrationPolicy`).
@@ -89,6 +94,8 @@ impl Default for GroupSettings {
             assignors: vec![Assignor::Uniform, Assignor::Range],
             migration: MigrationPolicy { upgrade: true, downgrade: true },
             expression_refresh_interval_ms: 600_000,
+            share_max_size: 200,
+            share_initialize_retry_interval_ms: 30_000,
         }
     }
 }

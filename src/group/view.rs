@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 
-use super::consumer::record::ConsumerRecord;
 use super::core::{Event, GroupCore};
 use super::record::{Record, RecordError, decode_group, decode_offset, offset_value};
-use super::streams::record::StreamsRecord;
 use super::transactions::{OffsetKey, PendingOffset, TransactionEvent};
 use crate::error::StorageError;
 use crate::protocol::wire::EncodeError;
@@ -42,12 +40,8 @@ impl View {
             let (group_id, topic) = (group.as_str().into(), topic.as_str().into());
             Record::Offset { group_id, topic, partition: *partition, value }
         } else if let Key::GroupRecord { group, kind, item, .. } = key {
-            let kind = i16::from(*kind);
-            let consumer =
-                ConsumerRecord::of_item(kind, group, item, Some(value.clone())).map_err(damaged)?;
-            let streams = StreamsRecord::of_item(kind, group, item, Some(value)).map_err(damaged)?;
-            let unknown = || StorageError::Damaged(format!("{key:?} among the groups"));
-            consumer.map(Record::Consumer).or_else(|| streams.map(Record::Streams)).ok_or_else(unknown)?
+            let record = Record::of_item((*kind).into(), group, item, value).map_err(damaged)?;
+            record.ok_or_else(|| StorageError::Damaged(format!("{key:?} among the groups")))?
         } else {
             return Err(StorageError::Damaged(format!("{key:?} among the groups")));
         };
@@ -106,6 +100,7 @@ impl View {
             },
             Record::Group { group_id, .. } => Key::Group { offsets_partition, group: group_id.to_string() },
             Record::Consumer(record) => self.item_key(&record.group_id, record.kind_and_item()),
+            Record::Share(record) => self.item_key(&record.group_id, record.kind_and_item()),
             Record::Streams(record) => self.item_key(&record.group_id, record.kind_and_item()),
         }
     }

@@ -1,12 +1,14 @@
 //! Assignors: who gets which partitions, for groups whose broker assigns (KIP-848).
 //!
 //! - [`range`]: of each topic a stretch of neighbouring partitions, the same ones of topics with as many partitions;
-//! - [`uniform`]: as many partitions for everybody as possible, and as few moves as that allows.
+//! - [`uniform`]: as many partitions for everybody as possible, and as few moves as that allows;
+//! - [`simple`]: for share groups (KIP-932), whose members may have the same partitions.
 //!
-//! Both are pure functions of a [`GroupSpec`]. Kafka's own give the same results where they do not depend on the order
+//! They are pure functions of a [`GroupSpec`]. Kafka's own give the same results where they do not depend on the order
 //! of Java's hash tables; here members come in the order of their ids, and topics in that of theirs.
 
 pub mod range;
+pub mod simple;
 #[cfg(test)]
 mod tests;
 pub mod uniform;

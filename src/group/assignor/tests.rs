@@ -1,8 +1,10 @@
-//! What Kafka's assignors make of the same groups: `golden/assignment.txt`, written by `golden/Assignments.java`.
+//! What Kafka's assignors make of the same groups: `golden/assignment.txt`, written by `golden/Assignments.java`, and
+//! `golden/simple.txt`, written by `golden/SimpleAssignments.java`.
 
 use super::*;
 
 const GOLDEN: &str = include_str!("golden/assignment.txt");
+const GOLDEN_SIMPLE: &str = include_str!("golden/simple.txt");
 
 fn topic(number: &str) -> Uuid {
     Uuid::from_u128(number.parse().expect("a number"))
@@ -58,6 +60,43 @@ fn assignments_are_those_of_kafka() {
         }
     }
     assert!(groups >= 400 && compared >= 3_000, "{groups} groups, {compared} assignments");
+}
+
+#[test]
+fn share_assignments_are_those_of_kafka() {
+    let (mut spec, mut assignable) = (GroupSpec::default(), Partitions::new());
+    let mut compared = 0;
+    for line in GOLDEN_SIMPLE.lines() {
+        let mut words = line.split(' ');
+        match words.next() {
+            Some("topics") => {
+                let one = |word: &str| {
+                    let (number, count) = word.split_once(':').expect("a topic with a number");
+                    (topic(number), count.parse().expect("a number"))
+                };
+                spec = GroupSpec { partitions: words.map(one).collect(), ..GroupSpec::default() };
+            }
+            Some("assignable") => assignable = partitions(words),
+            Some("member") => {
+                let id: Arc<str> = words.next().expect("an id").into();
+                let topics = Arc::new(words.next().expect("topics").split(',').map(topic).collect());
+                let assignment = Arc::new(partitions(words));
+                spec.members.insert(id, MemberSpec { instance_id: None, topics, assignment });
+                let mut subscriptions = spec.members.values().map(|member| &member.topics);
+                let first = subscriptions.next();
+                spec.homogeneous = subscriptions.all(|topics| Some(topics) == first);
+            }
+            Some(_) => {
+                let id = words.next().expect("a member");
+                let assigned = simple::assign(&spec, &assignable);
+                let mine = assigned.get(id).map(without_empty).unwrap_or_default();
+                assert_eq!(mine, partitions(words), "for {id} of {spec:#?}, {assignable:?}");
+                compared += 1;
+            }
+            None => {}
+        }
+    }
+    assert!(compared >= 3_000, "{compared} assignments");
 }
 
 #[test]

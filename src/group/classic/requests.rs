@@ -68,6 +68,11 @@ impl GroupCore {
                 draft.create();
                 draft
             }
+            Some(Group::Share(_)) => {
+                let refused =
+                    RefusedJoin { code: ErrorCode::InconsistentGroupProtocol, member_id: Arc::default() };
+                return Decision::reply(token, Reply::Join(Err(refused)));
+            }
             None | Some(Group::Consumer(_) | Group::Streams(_)) => {
                 return refuse(ErrorCode::UnknownMemberId);
             }
@@ -112,7 +117,7 @@ impl GroupCore {
         let group = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => group,
             Some(Group::Consumer(group)) => return self.heartbeat_consumer(now_ms, token, group, request),
-            Some(Group::Streams(_)) | None => return refuse(ErrorCode::UnknownMemberId),
+            Some(Group::Share(_) | Group::Streams(_)) | None => return refuse(ErrorCode::UnknownMemberId),
         };
         let mut draft = self.draft(now_ms, group);
         let alive = draft.heartbeat(request);
@@ -134,6 +139,9 @@ impl GroupCore {
         let group = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => group,
             Some(Group::Consumer(group)) => return self.leave_consumer(now_ms, token, group, request),
+            Some(Group::Share(_)) => {
+                return Decision::reply(token, Reply::Leave(Err(ErrorCode::UnknownMemberId)));
+            }
             Some(Group::Streams(_)) | None => &unknown,
         };
         let mut draft = self.draft(now_ms, group);

@@ -34,11 +34,11 @@ const VALUE_VERSION: i16 = 0;
 
 schema! {
     /// Which group.
-    struct GroupKey, versions 0..=0, flexible 9.. {
+    pub(in crate::group) struct GroupKey, versions 0..=0, flexible 9.. {
         group_id: String,
     }
     /// Which member of a group, or which regular expression.
-    struct ItemKey, versions 0..=0, flexible 9.. {
+    pub(in crate::group) struct ItemKey, versions 0..=0, flexible 9.. {
         group_id: String,
         item: String,
     }
@@ -175,7 +175,8 @@ pub struct ResolvedExpression {
     pub resolved_at_ms: TimestampMs,
 }
 
-fn texts(names: &BTreeSet<Arc<str>>) -> Vec<String> {
+/// The names, in their order.
+pub(in crate::group) fn texts(names: &BTreeSet<Arc<str>>) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
@@ -279,14 +280,16 @@ impl ConsumerRecord {
     }
 }
 
-fn prefixed(prefix: i16, message: &impl Schema) -> Result<Bytes, EncodeError> {
+/// A message behind a number: its version, or the type of its record.
+pub(in crate::group) fn prefixed(prefix: i16, message: &impl Schema) -> Result<Bytes, EncodeError> {
     let mut bytes = BytesMut::with_capacity(2 + message.size(VALUE_VERSION)?);
     bytes.put_i16(prefix);
     message.encode(&mut bytes, VALUE_VERSION)?;
     Ok(bytes.freeze())
 }
 
-fn decode<T: Schema>(mut bytes: Bytes) -> Result<T, RecordError> {
+/// Reads a value behind its version.
+pub(in crate::group) fn decode<T: Schema>(mut bytes: Bytes) -> Result<T, RecordError> {
     let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
     Ok(T::decode(&mut bytes, version)?)
 }

@@ -104,7 +104,7 @@ impl GroupCore {
         let new_group = || self.consumer_draft(now_ms, ConsumerGroup::new(request.group_id.clone()));
         let mut draft = match self.groups.get(&request.group_id) {
             Some(Group::Consumer(group)) => self.consumer_draft(now_ms, group.clone()),
-            Some(group @ Group::Classic(_)) if joins && group.is_empty() => {
+            Some(group @ (Group::Classic(_) | Group::Streams(_))) if joins && group.is_empty() => {
                 // The committed offsets stay.
                 let mut draft = new_group();
                 draft.decision = self.deleted(now_ms, group);
@@ -116,7 +116,7 @@ impl GroupCore {
                 draft.upgrade(classic)?;
                 draft
             }
-            Some(Group::Classic(_) | Group::Streams(_)) => {
+            Some(Group::Classic(_) | Group::Share(_) | Group::Streams(_)) => {
                 let text = format!("Group {} is not a consumer group.", request.group_id);
                 return refused(ErrorCode::GroupIdNotFound, text);
             }
@@ -146,6 +146,11 @@ impl GroupCore {
             Group::Classic(group) => group.deleted(),
             Group::Consumer(group) => {
                 let mut draft = self.consumer_draft(now_ms, group.clone());
+                draft.delete();
+                draft.finish()
+            }
+            Group::Share(group) => {
+                let mut draft = self.share_draft(now_ms, group.clone());
                 draft.delete();
                 draft.finish()
             }
@@ -231,7 +236,7 @@ impl GroupCore {
             Some(Group::Consumer(group)) => {
                 Ok(group.describe(self.settings.default_assignor().name(), &self.cluster))
             }
-            Some(Group::Classic(_) | Group::Streams(_)) => {
+            Some(Group::Classic(_) | Group::Share(_) | Group::Streams(_)) => {
                 refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group."))
             }
             None => refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")),

@@ -16,6 +16,7 @@ use super::schema::Schema;
 pub mod add_raft_voter;
 pub mod broker_heartbeat;
 pub mod describe_log_dirs;
+pub mod describe_share_group_offsets;
 pub mod offset_commit;
 pub mod offset_fetch;
 pub mod write_txn_markers;
@@ -23,6 +24,7 @@ pub mod write_txn_markers;
 pub use add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 pub use broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 pub use describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+pub use describe_share_group_offsets::{DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse};
 pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 pub use write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
@@ -188,6 +190,10 @@ crate_messages! {
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse: 0..=1;
     ListConfigResourcesRequest, ListConfigResourcesResponse: 0..=1;
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse: 0..=0;
+    ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse: 1..=1;
+    ShareGroupDescribeRequest, ShareGroupDescribeResponse: 1..=1;
+    AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse: 0..=0;
+    DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse: 0..=0;
 }
 
 // What nodes of a cluster say to one another.
@@ -217,4 +223,5 @@ own_messages! {
     35 DescribeLogDirsRequest, DescribeLogDirsResponse;
     63 BrokerHeartbeatRequest, BrokerHeartbeatResponse;
     80 AddRaftVoterRequest, AddRaftVoterResponse;
+    90 DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse;
 }
