@@ -3,9 +3,10 @@
 //! `make frameworks` runs them for longer, with more kills; `KLAMM_TEST_CLUSTER=kafka` runs them against Apache Kafka.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use integration::cluster::Cluster;
+use integration::cluster::{Cluster, Kind, Layout, Voters};
 use integration::committed::{Text, read_all};
 use integration::frameworks::{Framework, Program, node, say, setting};
 use integration::until;
@@ -15,6 +16,8 @@ const PARTITIONS: i32 = 3;
 const USERS: usize = 20;
 const WORDS: usize = 40;
 const LINES_PER_SECOND: usize = 250;
+/// Instances that are killed are missed soon.
+const CONFIG: [(&str, &str); 1] = [("group.min.session.timeout.ms", "1000")];
 const TOPICS: [&str; 6] = ["lines", "payments", "teams", "counts", "teamwork", "paid"];
 
 /// What each line leads to.
@@ -72,6 +75,19 @@ impl Output {
         is_counted && teamwork.len() == expected.lines && paid.len() == expected.lines
     }
 
+    /// How much has to come out still, for messages.
+    fn missing(&self, expected: &Expected) -> String {
+        let teamwork: BTreeSet<_> = self.teamwork.iter().map(|text| &text.value).collect();
+        let paid: BTreeSet<_> = self.paid.iter().map(|text| &text.key).collect();
+        let counted: usize = self.last_counts().values().sum();
+        format!(
+            "{} counts, {} of the join with a table, {} of the join of two streams",
+            (expected.lines * 3).saturating_sub(counted),
+            expected.lines - teamwork.len(),
+            expected.lines - paid.len()
+        )
+    }
+
     /// What holds in either guarantee, once it is complete: nothing came out that is not there for a reason.
     fn check_at_least_once(&self, expected: &Expected) {
         let teamwork: BTreeSet<_> = self.teamwork.iter().map(|text| text.value.clone()).collect();
@@ -112,13 +128,14 @@ fn start_application(framework: &Framework, cluster: &Cluster, name: &str, guara
     framework.start(name, &line)
 }
 
-/// Two instances, one of which is killed and comes back again and again, and at last the broker too.
-fn kills_while_input_goes_on(guarantee: &str) {
+/// Two instances, one of which is killed and comes back again and again while input goes on, and a broker in between.
+fn kills_while_input_goes_on(guarantee: &str, mut cluster: Cluster) {
     let began = Instant::now();
     let framework = Framework::new("streams");
-    let mut cluster = node(&[("group.min.session.timeout.ms", "1000")]);
+    let brokers = cluster.nodes.len();
+    let replicas = i16::try_from(brokers).unwrap_or(1);
     for topic in TOPICS {
-        cluster.routes().create_topic(topic, PARTITIONS, 1, &[]);
+        cluster.routes().create_topic(topic, PARTITIONS, replicas, &[]);
     }
     let mut instances =
         ["first", "second"].map(|name| start_application(&framework, &cluster, name, guarantee));
@@ -130,12 +147,17 @@ fn kills_while_input_goes_on(guarantee: &str) {
     let feed = format!("Feed {} {lines} {USERS} {WORDS} {LINES_PER_SECOND}", cluster.bootstrap());
     let mut feed = framework.start("feed", &feed);
     let harms = kills + broker_kills;
+    let mut victims = (1..=i32::from(replicas)).cycle();
     for harm in 0..harms {
         let hundreds = (harm + 1) * lines / (harms + 1) / 100;
         feed.await_lines("fed", hundreds, PATIENCE);
         if harm % (harms / broker_kills) == 1 {
-            cluster.kill9(1);
-            cluster.launch(1);
+            let victim = victims.next().unwrap_or(1);
+            for topic in ["lines", "counts", "__consumer_offsets"] {
+                cluster.await_in_sync(topic);
+            }
+            cluster.kill9(victim);
+            cluster.launch(victim);
         } else {
             let instance = &mut instances[harm % 2];
             instance.kill9();
@@ -144,13 +166,24 @@ fn kills_while_input_goes_on(guarantee: &str) {
     }
     feed.await_lines("complete", 1, PATIENCE);
     let expected = Expected::of(lines);
-    until("everything to come out", PATIENCE, || {
+    let (mut so_far, mut moved) = (0, Instant::now());
+    loop {
         for instance in &mut instances {
             let ended = instance.ended();
             assert!(ended.is_none(), "an instance ended by itself: {ended:?}");
         }
-        Output::read(&cluster).filter(|output| output.is_complete(&expected))
-    });
+        if let Some(output) = Output::read(&cluster) {
+            if output.is_complete(&expected) {
+                break;
+            }
+            if output.len() > so_far {
+                (so_far, moved) = (output.len(), Instant::now());
+            }
+            let missing = output.missing(&expected);
+            assert!(moved.elapsed() < PATIENCE, "nothing more comes out; missing: {missing}");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
     for instance in &mut instances {
         let status = instance.terminate();
         assert_eq!(instance.count("not closed"), 0, "{status}");
@@ -162,8 +195,8 @@ fn kills_while_input_goes_on(guarantee: &str) {
     }
     let once = lines * 5;
     say(&format!(
-        "streams {guarantee}: {lines} lines, {} results of {once}, {kills} kills of an instance, {broker_kills} of the \
-         broker, in {:?}",
+        "streams {guarantee}, brokers: {brokers}: {lines} lines, {} results of {once}, {kills} kills of an instance, \
+         {broker_kills} of a broker, in {:?}",
         output.len(),
         began.elapsed()
     ));
@@ -171,10 +204,17 @@ fn kills_while_input_goes_on(guarantee: &str) {
 
 #[test]
 fn at_least_once_loses_nothing() {
-    kills_while_input_goes_on("at_least_once");
+    kills_while_input_goes_on("at_least_once", node(&CONFIG));
 }
 
 #[test]
 fn exactly_once_neither_loses_nor_repeats() {
-    kills_while_input_goes_on("exactly_once_v2");
+    kills_while_input_goes_on("exactly_once_v2", node(&CONFIG));
+}
+
+#[test]
+fn exactly_once_over_three_brokers() {
+    let layout = Layout::three(Kind::under_test(), Voters::Fixed).quick();
+    let layout = CONFIG.iter().fold(layout, |layout, (key, value)| layout.with(key, value));
+    kills_while_input_goes_on("exactly_once_v2", Cluster::start(layout));
 }
