@@ -47,6 +47,7 @@ use crate::net::listener::{self, NetOptions, SocketOptions};
 use crate::replication::manager::{ReplicaManager, ReplicaOptions};
 use crate::replication::registration::BrokerLifecycle;
 use crate::storage::{Store, StoreOptions};
+use crate::telemetry::Telemetry;
 use shares::Shares;
 use transactions::Transactions;
 
@@ -457,6 +458,7 @@ async fn open(
         verifier: transactions.verifier,
         metrics: Metrics::new(),
         levels,
+        telemetry: Arc::new(Telemetry::new(usize::try_from(config.telemetry_max_bytes).unwrap_or(0))),
         clock,
         fetch_sessions: FetchSessions::new(sessions),
         fetch_bounds: FetchBounds::default(),
@@ -573,6 +575,8 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         replicas: Arc::clone(&handles.replicas),
         elections: Elections::watch(&handles.metadata),
         groups: Arc::clone(&handles.groups),
+        telemetry: Arc::clone(&handles.telemetry),
+        clock: handles.clock.clone(),
         stopping: handles.stopping.clone(),
     }
 }

@@ -31,6 +31,8 @@
 //! | [`metrics`] | every metric, declared once |
 //! | [`storage`] | RocksDB, and nothing else names it: keys, one round of writes at a time, group commit, room on the disk |
 //! | [`log`] | a partition's log: batches as producers sent them, validation, idempotence, transactions, epochs, time, the tail in memory, retention, compaction |
+//! | [`levels`] | how much is logged, by module, and how that changes while klamm runs |
+//! | [`telemetry`] | the metrics that clients push (KIP-714) |
 //! | [`client`] | requests to other nodes, and to whichever node is the active controller |
 //! | [`shard`] | the one shell around deterministic cores: mailbox → decide → append → replay → reply |
 //! | [`group`] | the group coordinator: a core in such a shell, for each partition of `__consumer_offsets` |
@@ -80,6 +82,7 @@ pub mod replication;
 pub mod shard;
 pub mod share;
 pub mod storage;
+pub mod telemetry;
 pub mod transaction;
 pub mod types;
 

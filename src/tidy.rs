@@ -18,6 +18,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["error", "types"]),
     // How levels are changed is read as every other configuration.
     ("levels", &["config", "error"]),
+    // Clients compress what they push as they compress records.
+    ("telemetry", &["config", "error", "log", "metrics", "types"]),
     ("client", &["clock", "config", "error", "metrics", "protocol", "types"]),
     ("storage", &["clock", "config", "error", "metrics", "types"]),
     ("log", &["clock", "config", "error", "metrics", "protocol", "storage", "types"]),
@@ -57,6 +59,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "quorum",
             "replication",
             "share",
+            "telemetry",
             "transaction",
             "types",
         ],
@@ -75,6 +78,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metrics",
             "quorum",
             "replication",
+            "telemetry",
             "types",
         ],
     ),
@@ -100,6 +104,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "shard",
             "share",
             "storage",
+            "telemetry",
             "transaction",
             "types",
         ],

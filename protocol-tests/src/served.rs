@@ -66,7 +66,8 @@ pub const SERVED: &[Served] = served! {
     AlterConfigsRequest AlterReplicaLogDirsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
     IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeQuorumRequest UpdateFeaturesRequest
     DescribeClusterRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest
-    ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest ListConfigResourcesRequest
+    ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest GetTelemetrySubscriptionsRequest PushTelemetryRequest
+    ListConfigResourcesRequest
     DescribeTopicPartitionsRequest BrokerRegistrationRequest BrokerHeartbeatRequest UnregisterBrokerRequest
     ControllerRegistrationRequest ElectLeadersRequest AlterPartitionReassignmentsRequest
     ListPartitionReassignmentsRequest AlterPartitionRequest AllocateProducerIdsRequest

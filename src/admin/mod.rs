@@ -14,11 +14,13 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::replication::manager::ReplicaManager;
+use crate::telemetry::Telemetry;
 
 pub use elections::Elections;
 use scrape::Idleness;
@@ -35,6 +37,9 @@ pub struct Admin {
     pub replicas: Arc<ReplicaManager>,
     pub elections: Arc<Elections>,
     pub groups: Arc<GroupCoordinator>,
+    /// What clients pushed.
+    pub telemetry: Arc<Telemetry>,
+    pub clock: Clock,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,
 }

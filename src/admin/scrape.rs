@@ -68,7 +68,8 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_logs(&sheet, &partitions);
     put_cleaner(&sheet, &admin.logs);
     put_groups(&sheet, &admin.groups, &partitions).await;
-    admin.metrics.render() + &sheet.render()
+    let of_clients = admin.telemetry.render(&sheet, admin.clock.steady_ms());
+    admin.metrics.render() + &sheet.render() + &of_clients
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but floats")]

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::replication::manager::ReplicaManager;
 use crate::share::persister::Persister;
 use crate::share::state::coordinator::ShareCoordinator;
+use crate::telemetry::Telemetry;
 use crate::transaction::coordinator::TransactionCoordinator;
 use crate::transaction::markers::MarkerSink;
 use crate::types::NodeId;
@@ -54,6 +55,8 @@ pub(crate) struct BrokerHandles {
     pub(crate) metrics: Arc<Metrics>,
     /// How much is logged.
     pub(crate) levels: Levels,
+    /// The metrics of clients.
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) clock: Clock,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) fetch_bounds: FetchBounds,
@@ -116,6 +119,8 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// Name and version of the client's library, once it has told them (KIP-511).
     pub(crate) software: OnceLock<(String, String)>,
+    /// Gone when the connection has ended.
+    pub(super) alive: Arc<()>,
     /// The broker whose heartbeats come over this connection, with its epoch.
     heartbeats_of: Mutex<Option<(NodeId, i64)>>,
 }
@@ -123,7 +128,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// A connection over `listener` between our address `local` and the client's `peer`.
     pub(crate) fn new(listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
-        Self { listener, local, peer, software: OnceLock::new(), heartbeats_of: Mutex::new(None) }
+        let (software, heartbeats_of) = (OnceLock::new(), Mutex::new(None));
+        Self { listener, local, peer, software, alive: Arc::default(), heartbeats_of }
     }
 
     /// A broker with this epoch sent a heartbeat.

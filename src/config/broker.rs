@@ -87,6 +87,7 @@ config_keys! {
     "connections.max.idle.ms" connections_max_idle_ms: i64 = "600000", ReadOnly, Any, Medium, "How long a connection may be silent, in milliseconds, before it is closed.";
     "queued.max.requests" queued_max_requests: i32 = "500", ReadOnly, AtLeast(1), High, "How many requests may be in work before reading from connections pauses." idle reason::QUEUE;
     "queued.max.request.bytes" queued_max_request_bytes: i64 = "-1", ReadOnly, Any, Medium, "How many bytes of requests may be in work before reading from connections pauses; -1 leaves it to klamm.";
+    "telemetry.max.bytes" telemetry_max_bytes: i32 = "1048576", ReadOnly, AtLeast(1), Low, "How many bytes of metrics a client may push at a time, compressed and decompressed.";
     "max.request.partition.size.limit" max_request_partition_size_limit: i32 = "2000", ReadOnly, AtLeast(1), Medium, "How many partitions one DescribeTopicPartitions response may hold.";
     "fetch.max.bytes" fetch_max_bytes: i32 = "57671680", ReadOnly, AtLeast(1024), Medium, "The largest answer to a fetch in bytes; one batch is always returned.";
     "max.incremental.fetch.session.cache.slots" max_incremental_fetch_session_cache_slots: i32 = "1000", ReadOnly, AtLeast(0), Medium, "How many incremental fetch sessions are kept.";

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::broker::{BROKER_KEYS, BrokerConfig};
-use super::group::{CLIENT_METRICS_KEYS, ClientMetricsConfig, GROUP_KEYS, GroupConfig};
+use super::group::{CLIENT_METRICS_KEYS, ClientMetricsConfig, GROUP_KEYS, GroupConfig, client_pattern};
 use super::key::{ConfigError, ConfigType, Scope, find, parse_type};
 use super::topic::{TOPIC_KEYS, TopicConfig};
 use super::unsupported;
@@ -225,14 +225,6 @@ fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) -> R
 }
 
 fn validate_client_metrics(values: &BTreeMap<String, String>) -> Result<(), ApiError> {
-    const SELECTORS: &[&str] = &[
-        "client_instance_id",
-        "client_id",
-        "client_software_name",
-        "client_software_version",
-        "client_source_address",
-        "client_source_port",
-    ];
     for (name, text) in values {
         let Some(key) = find(CLIENT_METRICS_KEYS, name) else {
             return Err(invalid_request(format!("Unknown client metrics configuration: {name}")));
@@ -240,10 +232,7 @@ fn validate_client_metrics(values: &BTreeMap<String, String>) -> Result<(), ApiE
         parse_type(key.name, key.kind, text).map_err(|error| invalid_config(error.0))?;
     }
     let config = ClientMetricsConfig::resolve(values).map_err(|error| invalid_request(error.0))?;
-    let wrong = config.matching.iter().find(|pattern| {
-        let selector = pattern.split_once('=').map(|(selector, _)| selector.trim());
-        !selector.is_some_and(|selector| SELECTORS.contains(&selector))
-    });
+    let wrong = config.matching.iter().find(|pattern| client_pattern(pattern).is_none());
     match wrong {
         None => Ok(()),
         Some(pattern) => Err(invalid_config(format!("Illegal client matching pattern: {pattern}"))),

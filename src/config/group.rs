@@ -1,9 +1,10 @@
 //! The keys of a group (KIP-848, KIP-932, KIP-1071) and of a client metrics subscription
-//! (KIP-714). klamm keeps and reports all of them; those of share and streams groups and of client metrics are not
-//! acted on yet.
+//! (KIP-714). klamm keeps and reports all of them; those of share and streams groups are not acted on yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use regex::{Regex, RegexBuilder};
 
 use super::Layers;
 use super::broker::{BROKER_KEYS, BrokerConfig};
@@ -37,9 +38,9 @@ config_keys! {
     /// The configuration of one client metrics subscription (Kafka's `ClientMetricsConfigs`).
     pub struct ClientMetricsConfig, table CLIENT_METRICS_KEYS;
 
-    "interval.ms" interval_ms: i32 = "300000", Resource, Between(100, 3_600_000), Medium, "How often clients push their metrics, in milliseconds." idle reason::CLIENT_METRICS;
-    "match" matching: Vec<String> = "", Resource, Any, Medium, "Which clients the subscription is for, as selector=regex pairs." idle reason::CLIENT_METRICS;
-    "metrics" metrics: Vec<String> = "", Resource, Any, Medium, "The prefixes of the metrics that clients push." idle reason::CLIENT_METRICS;
+    "interval.ms" interval_ms: i32 = "300000", Resource, Between(100, 3_600_000), Medium, "How often clients push their metrics, in milliseconds.";
+    "match" matching: Vec<String> = "", Resource, Any, Medium, "Which clients the subscription is for, as selector=regex pairs, all of which have to match.";
+    "metrics" metrics: Vec<String> = "", Resource, Any, Medium, "The prefixes of the metrics that clients push; * for all.";
 }
 
 fn check_reset(value: &Value) -> Result<(), String> {
@@ -168,6 +169,31 @@ fn bound(broker: &BrokerConfig, name: &str) -> Option<i64> {
     };
     let text = broker.layers.get(name).or_else(default)?;
     text.trim().parse().ok()
+}
+
+/// What subscriptions select clients by.
+const CLIENT_SELECTORS: &[&str] = &[
+    "client_instance_id",
+    "client_id",
+    "client_software_name",
+    "client_software_version",
+    "client_source_address",
+    "client_source_port",
+];
+
+/// How large the automaton of a pattern may become, in bytes.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Reads `selector=regex`: the attribute of a client, and what all of its text has to match. `None` where it is not one.
+pub fn client_pattern(text: &str) -> Option<(String, Regex)> {
+    let (selector, pattern) = text.trim_end_matches('=').split_once('=')?;
+    let selector = selector.trim();
+    if pattern.contains('=') || !CLIENT_SELECTORS.contains(&selector) {
+        return None;
+    }
+    let pattern = format!("^(?:{})$", pattern.trim());
+    let pattern = RegexBuilder::new(&pattern).size_limit(PATTERN_BYTES_MAX).build().ok()?;
+    Some((selector.to_owned(), pattern))
 }
 
 impl ClientMetricsConfig {

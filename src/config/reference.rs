@@ -12,6 +12,7 @@ pub fn reference_markdown() -> String {
     section(&mut text, "Broker keys", BROKER_KEYS, "");
     section(&mut text, "Topic keys", TOPIC_KEYS, "per topic");
     section(&mut text, "Group keys", GROUP_KEYS, "per group");
+    section(&mut text, "Client metrics keys", CLIENT_METRICS_KEYS, "per subscription");
     text.push_str("### Kept without effect\n\n");
     text.push_str("These keys are read, checked and reported, and change nothing.\n\n| Key | Of | Why |\n|---|---|---|\n");
     for (of, table) in [

@@ -9,7 +9,6 @@ pub mod reason {
     pub const AUTHENTICATION: &str = "connections are not authenticated yet";
     pub const BATCHES: &str = "klamm's batches of metadata records have one bound";
     pub const CHECKPOINTS: &str = "klamm keeps what it would write from time to time with each batch";
-    pub const CLIENT_METRICS: &str = "klamm does not collect metrics from clients yet (KIP-714)";
     pub const CONNECTING: &str = "klamm gives every attempt to connect the same time";
     pub const COORDINATOR: &str = "klamm's coordinators have no such threads and buffers";
     pub const DIRECTORIES: &str = "klamm keeps everything in one store in one directory";
@@ -107,7 +106,6 @@ use Scope::{ClusterWide, PerBroker, ReadOnly};
 static WITHOUT_EFFECT: &[UnsupportedKey] = &[
     row("connection.failed.authentication.delay.ms", Int, Some("100"), ReadOnly, reason::AUTHENTICATION),
     row("connections.max.reauth.ms", Long, Some("0"), ReadOnly, reason::AUTHENTICATION),
-    row("telemetry.max.bytes", Int, Some("1048576"), ReadOnly, reason::CLIENT_METRICS),
     row("group.coordinator.append.linger.ms", Int, Some("-1"), ReadOnly, reason::COORDINATOR),
     row("group.coordinator.background.threads", Int, Some("2"), ReadOnly, reason::COORDINATOR),
     row("group.coordinator.cached.buffer.max.bytes", Int, Some("1048588"), ClusterWide, reason::COORDINATOR),

@@ -53,6 +53,12 @@ metrics! {
     Summary REMOTE_TIME_MS = "kafka_network_requestmetrics_remotetimems" ["request"], "Milliseconds that a request waited for something to happen.";
     Summary RESPONSE_QUEUE_TIME_MS = "kafka_network_requestmetrics_responsequeuetimems" ["request"], "Milliseconds that a response waited for earlier ones.";
     Summary RESPONSE_SEND_TIME_MS = "kafka_network_requestmetrics_responsesendtimems" ["request"], "Milliseconds that the sending of a response took.";
+    Gauge CLIENT_METRICS_INSTANCES = "kafka_server_client_metrics_instance_count" [], "Clients that push their metrics to this broker.";
+    Counter CLIENT_METRICS_UNKNOWN_SUBSCRIPTION_TOTAL = "kafka_server_client_metrics_unknown_subscription_request_total" [], "Pushes for a subscription that has changed.";
+    Counter CLIENT_METRICS_THROTTLE_TOTAL = "kafka_server_client_metrics_throttle_total" [], "Requests of clients that came before their push interval was over.";
+    Counter CLIENT_METRICS_EXPORT_TOTAL = "kafka_server_client_metrics_plugin_export_total" [], "Pushes of clients that were taken.";
+    Counter CLIENT_METRICS_ERROR_TOTAL = "kafka_server_client_metrics_plugin_error_total" [], "Pushes of clients that could not be read.";
+    Counter CLIENT_METRICS_DROPPED_TOTAL = "kafka_server_client_metrics_dropped_total" [], "Numbers that clients pushed and that were not kept, as too many are.";
     Gauge CONNECTION_COUNT = "kafka_server_socket_server_metrics_connection_count" ["listener"], "Open connections.";
     Counter CONNECTION_CREATION_TOTAL = "kafka_server_socket_server_metrics_connection_creation_total" ["listener"], "Connections accepted since the start.";
     Gauge NETWORK_PROCESSOR_IDLE = "kafka_network_socketserver_networkprocessoravgidle_percent" [], "Share of time, 0 to 1, that the worker threads had nothing to do since the last scrape.";

@@ -188,6 +188,8 @@ crate_messages! {
     ListTransactionsRequest, ListTransactionsResponse: 0..=2;
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse: 0..=1;
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse: 0..=1;
+    GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse: 0..=0;
+    PushTelemetryRequest, PushTelemetryResponse: 0..=0;
     ListConfigResourcesRequest, ListConfigResourcesResponse: 0..=1;
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse: 0..=0;
     ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse: 1..=1;
