@@ -11,6 +11,8 @@ mod join;
 mod lifecycle;
 #[cfg(test)]
 mod replica_tests;
+#[cfg(test)]
+mod share_tests;
 mod shares;
 mod transactions;
 
@@ -441,7 +443,7 @@ async fn open(
     let transactions = Transactions::new(&clock, &logs, &metadata, &groups, &controller, config);
     let shares = Shares::new(&clock, &logs, &metadata, config);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
-    Ok(Arc::new(BrokerHandles {
+    let handles = Arc::new(BrokerHandles {
         node_id: config.node_id,
         cluster_id: Arc::clone(metadata.cluster_id()),
         data_dir: std::path::absolute(data).unwrap_or_else(|_| data.to_owned()),
@@ -464,7 +466,9 @@ async fn open(
         fetch_bounds: FetchBounds::default(),
         producer_ids: transactions.producer_ids,
         stopping: CancellationToken::new(),
-    }))
+    });
+    shares.brokers.create_topics_with(&handles);
+    Ok(handles)
 }
 
 async fn create_topics(handles: &BrokerHandles, mut topics: Vec<NewTopic>) -> Result<(), StartError> {

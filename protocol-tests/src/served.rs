@@ -75,4 +75,6 @@ pub const SERVED: &[Served] = served! {
     FetchSnapshotRequest AddRaftVoterRequest RemoveRaftVoterRequest UpdateRaftVoterRequest
     ShareGroupHeartbeatRequest ShareGroupDescribeRequest DescribeShareGroupOffsetsRequest
     AlterShareGroupOffsetsRequest DeleteShareGroupOffsetsRequest
+    InitializeShareGroupStateRequest ReadShareGroupStateRequest WriteShareGroupStateRequest
+    DeleteShareGroupStateRequest ReadShareGroupStateSummaryRequest
 };

@@ -1,10 +1,9 @@
-//! FindCoordinator (10): which broker coordinates a group, or a transactional id.
+//! FindCoordinator (10): which broker coordinates a group, a transactional id, or a partition for a share group.
 //!
 //! - Up to version 3 one key, since version 4 several, each with its own error.
-//! - The first request creates `__consumer_offsets` or `__transaction_state`, and is answered when it is there. Apache Kafka answers
+//! - The first request creates the topic of its coordinators, and is answered when it is there. Apache Kafka answers
 //!   COORDINATOR_NOT_AVAILABLE instead and lets the client ask again; this saves every new cluster a round of waiting.
-//! - Share groups are not there yet. Their keys are answered with UNSUPPORTED_VERSION and a sentence, because a client
-//!   would repeat any of the usual codes until its own timeout.
+//! - Of a share group it is asked for one partition at a time, by `group:topicId:partition`, since version 6 (KIP-932).
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::protocol::StrBytes;
@@ -14,7 +13,8 @@ use super::nodes::Node;
 use super::{auto_create, nodes, text};
 use crate::error::{ApiError, ErrorCode};
 use crate::protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
-use crate::types::{CONSUMER_OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC};
+use crate::share::types::SharePartition;
+use crate::types::{CONSUMER_OFFSETS_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC};
 
 /// The first version with several keys.
 const KEYS_FROM: i16 = 4;
@@ -43,9 +43,6 @@ pub(super) async fn handle(
 }
 
 async fn find(context: &Context, key_type: i8, key: &str, version: i16) -> Result<Node, ApiError> {
-    let not_yet = |what: &str| {
-        ApiError::with(ErrorCode::UnsupportedVersion, format!("this broker does not support {what} yet"))
-    };
     match key_type {
         GROUP => {
             let groups = &context.broker.groups;
@@ -55,7 +52,11 @@ async fn find(context: &Context, key_type: i8, key: &str, version: i16) -> Resul
             let transactions = &context.broker.transactions;
             find_leader(context, TRANSACTION_STATE_TOPIC, || transactions.partition_for(key)).await
         }
-        SHARE if version >= SHARE_FROM => Err(not_yet("share groups")),
+        SHARE if version >= SHARE_FROM => {
+            let of = SharePartition::from_coordinator_key(key).ok_or(ErrorCode::InvalidRequest)?;
+            let (shares, key) = (&context.broker.share_state, of.coordinator_key());
+            find_leader(context, SHARE_GROUP_STATE_TOPIC, || shares.partition_for(&key)).await
+        }
         _ => Err(ErrorCode::InvalidRequest.into()),
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::peers::{Outbox, Peers};
+use super::peers::Peers;
+use crate::client::Outbox;
 use crate::error::ErrorCode;
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::{LogManager, Marker, Ops, Origin};

@@ -11,9 +11,9 @@ use kafka_protocol::messages::add_partitions_to_txn_request::{
 use kafka_protocol::messages::add_partitions_to_txn_response::AddPartitionsToTxnResult;
 use tokio::sync::oneshot;
 
-use super::peers::{Outbox, Peers};
+use super::peers::Peers;
 use super::text;
-use crate::client::ClientError;
+use crate::client::{ClientError, Outbox};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;

@@ -22,16 +22,16 @@ use crate::metadata::{Image, PartitionImage};
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::types::{NodeId, Offset};
 
-const TOPIC: &str = "t";
+pub(super) const TOPIC: &str = "t";
 
 /// A node that runs.
-struct Running {
-    runtime: Runtime,
-    broker: Broker,
+pub(super) struct Running {
+    pub(super) runtime: Runtime,
+    pub(super) broker: Broker,
 }
 
-struct Cluster {
-    nodes: BTreeMap<NodeId, Running>,
+pub(super) struct Cluster {
+    pub(super) nodes: BTreeMap<NodeId, Running>,
     directories: BTreeMap<NodeId, (TempDir, u16)>,
     config: Vec<(&'static str, String)>,
 }
@@ -63,7 +63,7 @@ fn settings(node_id: NodeId, port: u16, data: PathBuf, known: &[u16], config: &[
 
 impl Cluster {
     /// Three brokers. The first one makes the cluster, the others join it.
-    async fn three(config: &[(&'static str, &str)]) -> Self {
+    pub(super) async fn three(config: &[(&'static str, &str)]) -> Self {
         let defaults = [
             ("replica.lag.time.max.ms", "1500"),
             ("replica.fetch.wait.max.ms", "100"),
@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     /// Starts a node, at the port where it was before.
-    async fn start(&mut self, id: NodeId) {
+    pub(super) async fn start(&mut self, id: NodeId) {
         let (directory, port) = &self.directories[&id];
         let known: Vec<u16> = self.nodes.values().map(|node| node.broker.kafka_addr().port()).collect();
         let settings = settings(id, *port, directory.path().to_owned(), &known, &self.config);
@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     /// Ends a node at once. It goes on with what it has stored in another directory, as a process keeps its store open.
-    fn kill(&mut self, id: NodeId) {
+    pub(super) fn kill(&mut self, id: NodeId) {
         let Running { runtime, broker } = self.nodes.remove(&id).unwrap();
         let store = broker.handles.logs.store().clone();
         runtime.shutdown_background();
@@ -130,7 +130,7 @@ impl Cluster {
         self.directories.insert(id, (tempfile::tempdir().unwrap(), port));
     }
 
-    async fn stop_all(mut self) {
+    pub(super) async fn stop_all(mut self) {
         let nodes = std::mem::take(&mut self.nodes);
         let stopping: Vec<_> = nodes
             .into_values()
@@ -143,7 +143,7 @@ impl Cluster {
     }
 
     /// The newest image that any node has.
-    fn image(&self) -> Arc<Image> {
+    pub(super) fn image(&self) -> Arc<Image> {
         let images = self.nodes.values().map(|node| node.broker.handles.metadata.image());
         images.max_by_key(|image| image.offset).unwrap()
     }
@@ -163,7 +163,7 @@ impl Cluster {
         self.nodes.get(&id)?.broker.handles.logs.get(topic, 0)
     }
 
-    async fn create(&self, replicas: &[NodeId], configs: &[(&str, &str)]) {
+    pub(super) async fn create(&self, replicas: &[NodeId], configs: &[(&str, &str)]) {
         let topic = NewTopic {
             assignments: vec![(0, replicas.to_vec())],
             configs: configs
@@ -276,7 +276,7 @@ fn numbers(log: &Partition) -> BTreeMap<Offset, u32> {
     found
 }
 
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1_500 {
         if is_so() {
             return;

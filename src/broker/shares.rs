@@ -1,19 +1,21 @@
 //! Wires the share coordinator and the persister that asks it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::groups::led;
 use crate::api::peers::Peers;
-use crate::client::PeerOptions;
+use crate::api::{BrokerHandles, auto_create};
+use crate::client::{Peer, PeerOptions};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::log::LogManager;
 use crate::log::compression::Compression;
 use crate::metadata::image::Delta;
 use crate::metadata::{Image, ImageListener, Metadata};
-use crate::share::persister::Persister;
+use crate::share::persister::{Brokers, Coordinator, Persister};
 use crate::share::state::coordinator::{ShareCoordinator, Topics};
 use crate::share::state::settings::ShareCoordinatorSettings;
 use crate::types::{NodeId, SHARE_GROUP_STATE_TOPIC};
@@ -23,6 +25,7 @@ pub(super) struct Shares {
     pub(super) coordinator: Arc<ShareCoordinator>,
     pub(super) persister: Arc<Persister>,
     pub(super) offset_peers: Peers,
+    pub(super) brokers: Arc<OtherBrokers>,
 }
 
 impl Shares {
@@ -39,10 +42,67 @@ impl Shares {
             Arc::new(SharesFollowMetadata { node_id: config.node_id, shares: Arc::clone(&coordinator) });
         metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
         followed.lead(&metadata.image());
-        let persister = Arc::new(Persister::new(Arc::clone(&coordinator)));
-        let client_id = format!("broker-{}-partition-metadata-client", config.node_id);
-        let offset_peers = Peers::new(config, PeerOptions::new(&client_id, clock.clone()));
-        Self { coordinator, persister, offset_peers }
+        let offsets_client_id = format!("broker-{}-partition-metadata-client", config.node_id);
+        let offset_peers = Peers::new(config, PeerOptions::new(&offsets_client_id, clock.clone()));
+        let client_id = format!("broker-{}-share-state", config.node_id);
+        let brokers = Arc::new(OtherBrokers {
+            metadata: Arc::clone(metadata),
+            peers: Peers::new(config, PeerOptions::new(&client_id, clock.clone())),
+            handles: OnceLock::new(),
+        });
+        let persister = Persister::new(
+            Arc::clone(&coordinator),
+            Arc::clone(&brokers) as Arc<dyn Brokers>,
+            clock.clone(),
+            config.request_timeout_ms.into(),
+        );
+        Self { coordinator, persister: Arc::new(persister), offset_peers, brokers }
+    }
+}
+
+/// The other brokers, as the persister asks them.
+pub(super) struct OtherBrokers {
+    metadata: Arc<Metadata>,
+    peers: Peers,
+    /// This broker, once it is wired: it creates the topic.
+    handles: OnceLock<Weak<BrokerHandles>>,
+}
+
+impl OtherBrokers {
+    /// The topic is created by this broker from now on.
+    pub(super) fn create_topics_with(&self, handles: &Arc<BrokerHandles>) {
+        let _ = self.handles.set(Arc::downgrade(handles));
+    }
+}
+
+impl Brokers for OtherBrokers {
+    fn coordinator(&self, state_partition: i32) -> Coordinator {
+        let image = self.metadata.image();
+        let Some(topic) = image.topics.get(SHARE_GROUP_STATE_TOPIC) else { return Coordinator::NoTopic };
+        let is_alive = |id: &NodeId| image.brokers.get(id).is_some_and(|broker| !broker.fenced);
+        match topic.partition(state_partition).map(|partition| partition.leader).filter(is_alive) {
+            Some(id) if id == self.metadata.node_id() => Coordinator::Here,
+            Some(id) => Coordinator::Broker(id),
+            None => Coordinator::Nobody,
+        }
+    }
+
+    fn connection(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.peers.to(&self.metadata.image(), id)
+    }
+
+    fn create_state_topic(&self) -> BoxFuture<'static, ()> {
+        let handles = self.handles.get().and_then(Weak::upgrade);
+        Box::pin(async move {
+            if let Some(handles) = handles {
+                // Why it could not be created is logged; who asked hears that there is no coordinator.
+                let _ = auto_create::create(&handles, vec![SHARE_GROUP_STATE_TOPIC]).await;
+            }
+        })
+    }
+
+    fn has_topic(&self, topic_id: Uuid) -> bool {
+        self.metadata.image().topics.by_id(topic_id).is_some()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests to other nodes of the cluster.
 //!
 //! - [`Peer`]: one other node, over one connection: replica fetchers, the quorum, the markers of transactions.
+//! - [`Outbox`]: what is to be sent to other nodes, several things in one request.
 //! - [`ControllerChannel`]: whichever node is the active controller, this one included.
 //!
 //! A connection answers in the order of its requests, and most servers work on one of them at a time. Whoever must not
@@ -9,6 +10,7 @@
 
 mod connection;
 mod controller;
+mod outbox;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 pub use connection::is_refused;
 pub use controller::{ActiveController, ControllerAnswer, ControllerChannel, LocalController};
+pub use outbox::Outbox;
 pub use peer::{Answered, Peer, PeerOptions};
 
 /// Where a node listens.

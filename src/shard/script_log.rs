@@ -57,6 +57,17 @@ impl ScriptLog {
         [from_view, from_log, on(follower).load().unwrap().core]
     }
 
+    /// The state that is loaded from the log alone, by a journal that keeps no view.
+    pub(crate) fn load_log<C: Core, J: Journal<C>>(
+        &self,
+        events: &[C::Event],
+        journal: impl Fn(Arc<Partition>, Store) -> J,
+    ) -> C {
+        let journal = journal(Arc::clone(&self.partitions[0]), self.logs.store().clone());
+        append(&journal, events);
+        journal.load().unwrap().core
+    }
+
     /// Has the follower append what its leader has from here on, without a view.
     fn copy(&self, from: i64) {
         let [led, follower] = &self.partitions;

@@ -19,6 +19,8 @@ pub mod describe_log_dirs;
 pub mod describe_share_group_offsets;
 pub mod offset_commit;
 pub mod offset_fetch;
+pub mod read_share_group_state_summary;
+pub mod write_share_group_state;
 pub mod write_txn_markers;
 
 pub use add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
@@ -27,6 +29,10 @@ pub use describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 pub use describe_share_group_offsets::{DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse};
 pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
+pub use read_share_group_state_summary::{
+    ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse,
+};
+pub use write_share_group_state::{WriteShareGroupStateRequest, WriteShareGroupStateResponse};
 pub use write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 /// A body that could not be read or written.
@@ -210,6 +216,9 @@ crate_messages! {
     UnregisterBrokerRequest, UnregisterBrokerResponse: 0..=0;
     ControllerRegistrationRequest, ControllerRegistrationResponse: 0..=0;
     AlterPartitionRequest, AlterPartitionResponse: 2..=3;
+    InitializeShareGroupStateRequest, InitializeShareGroupStateResponse: 0..=0;
+    ReadShareGroupStateRequest, ReadShareGroupStateResponse: 0..=0;
+    DeleteShareGroupStateRequest, DeleteShareGroupStateResponse: 0..=0;
     AllocateProducerIdsRequest, AllocateProducerIdsResponse: 0..=0;
     AssignReplicasToDirsRequest, AssignReplicasToDirsResponse: 0..=0;
     EnvelopeRequest, EnvelopeResponse: 0..=0;
@@ -222,6 +231,8 @@ own_messages! {
     8 OffsetCommitRequest, OffsetCommitResponse;
     9 OffsetFetchRequest, OffsetFetchResponse;
     27 WriteTxnMarkersRequest, WriteTxnMarkersResponse;
+    85 WriteShareGroupStateRequest, WriteShareGroupStateResponse;
+    87 ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse;
     35 DescribeLogDirsRequest, DescribeLogDirsResponse;
     63 BrokerHeartbeatRequest, BrokerHeartbeatResponse;
     80 AddRaftVoterRequest, AddRaftVoterResponse;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorCode};
 use crate::share::types::{PartitionState, SharePartition, StateSummary, StateUpdate};
 use crate::types::{LeaderEpoch, Offset};
 
@@ -33,17 +33,55 @@ pub enum Ask {
     Write(StateUpdate),
     /// DeleteShareGroupState.
     Delete,
-    /// ReadShareGroupStateSummary.
-    ReadSummary,
+    /// ReadShareGroupStateSummary; the leader epoch, which other brokers are told, changes nothing.
+    ReadSummary { leader_epoch: LeaderEpoch },
 }
 
 /// What a shard answers.
-#[derive(Clone, Debug)]
-pub enum Reply {
+pub type Reply = Result<Answer, ApiError>;
+
+/// What a shard answers where it did what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
     /// To what changes the state.
-    Done(Result<(), ApiError>),
+    Done,
     /// To [`Ask::Read`].
-    State(Result<PartitionState, ApiError>),
+    State(PartitionState),
     /// To [`Ask::ReadSummary`].
-    Summary(Result<StateSummary, ApiError>),
+    Summary(StateSummary),
+}
+
+impl Answer {
+    /// The answer to what changes the state.
+    ///
+    /// # Errors
+    /// `UNKNOWN_SERVER_ERROR` for the answer to something else.
+    pub fn done(self) -> Result<(), ApiError> {
+        match self {
+            Self::Done => Ok(()),
+            Self::State(_) | Self::Summary(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
+
+    /// The answer to [`Ask::Read`].
+    ///
+    /// # Errors
+    /// `UNKNOWN_SERVER_ERROR` for the answer to something else.
+    pub fn state(self) -> Result<PartitionState, ApiError> {
+        match self {
+            Self::State(state) => Ok(state),
+            Self::Done | Self::Summary(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
+
+    /// The answer to [`Ask::ReadSummary`].
+    ///
+    /// # Errors
+    /// `UNKNOWN_SERVER_ERROR` for the answer to something else.
+    pub fn summary(self) -> Result<StateSummary, ApiError> {
+        match self {
+            Self::Summary(summary) => Ok(summary),
+            Self::Done | Self::State(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
 }

@@ -87,20 +87,21 @@ impl ShareCoordinator {
         self.led.partition_count()
     }
 
-    async fn ask(&self, of: &SharePartition, ask: Ask) -> Result<Reply, ApiError> {
+    /// Asks the shard of a share partition.
+    ///
+    /// # Errors
+    /// `NOT_COORDINATOR` where another broker coordinates it, and those of what is asked.
+    pub async fn ask(&self, of: &SharePartition, ask: Ask) -> Reply {
         if of.group_id.len() > TEXT_BYTES_MAX {
             return Err(ErrorCode::InvalidGroupId.into());
         }
         let topic_partitions = self.topics.partition_count(of.topic_id).unwrap_or(0);
         let index = self.partition_for(&of.coordinator_key());
-        Ok(self.led.call(index, Command::On { of: of.clone(), topic_partitions, ask }).await?)
+        self.led.call(index, Command::On { of: of.clone(), topic_partitions, ask }).await?
     }
 
     async fn change(&self, of: &SharePartition, ask: Ask) -> Result<(), ApiError> {
-        match self.ask(of, ask).await? {
-            Reply::Done(done) => done,
-            Reply::State(_) | Reply::Summary(_) => Err(ErrorCode::UnknownServerError.into()),
-        }
+        self.ask(of, ask).await?.done()
     }
 
     /// InitializeShareGroupState: the state of a share partition begins anew.
@@ -126,10 +127,7 @@ impl ShareCoordinator {
         of: &SharePartition,
         leader_epoch: LeaderEpoch,
     ) -> Result<PartitionState, ApiError> {
-        match self.ask(of, Ask::Read { leader_epoch }).await? {
-            Reply::State(state) => state,
-            Reply::Done(_) | Reply::Summary(_) => Err(ErrorCode::UnknownServerError.into()),
-        }
+        self.ask(of, Ask::Read { leader_epoch }).await?.state()
     }
 
     /// WriteShareGroupState.
@@ -154,10 +152,7 @@ impl ShareCoordinator {
     /// # Errors
     /// `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
     pub async fn read_summary(&self, of: &SharePartition) -> Result<StateSummary, ApiError> {
-        match self.ask(of, Ask::ReadSummary).await? {
-            Reply::Summary(summary) => summary,
-            Reply::Done(_) | Reply::State(_) => Err(ErrorCode::UnknownServerError.into()),
-        }
+        self.ask(of, Ask::ReadSummary { leader_epoch: -1 }).await?.summary()
     }
 
     /// Forgets the state of topics that do not exist any more.

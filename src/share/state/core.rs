@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::combine::combine;
-use super::command::{Ask, Command, Reply};
+use super::command::{Answer, Ask, Command, Reply};
 use super::record::{Record, Snapshot, Update, Value};
 use super::settings::ShareCoordinatorSettings;
 use crate::error::{ApiError, ErrorCode};
@@ -72,6 +72,11 @@ impl ShareStateCore {
     /// A shard without share partitions.
     pub fn new(settings: Arc<ShareCoordinatorSettings>) -> Self {
         Self { settings, entries: BTreeMap::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> Arc<ShareCoordinatorSettings> {
+        Arc::clone(&self.settings)
     }
 
     fn initialize(
@@ -335,20 +340,27 @@ impl Core for ShareStateCore {
             Command::On { of, topic_partitions, ask } => (of, topic_partitions, ask),
             Command::TopicsDeleted(topic_ids) => {
                 let events = self.topics_deleted(&topic_ids);
-                return Decision { events, ..Decision::reply(token, Reply::Done(Ok(()))) };
+                return Decision { events, ..Decision::reply(token, Ok(Answer::Done)) };
             }
         };
-        let (reply, value) = match ask {
-            Ask::Initialize { state_epoch, start_offset } => {
-                done(self.initialize(now_ms, &of, (state_epoch, start_offset), topic_partitions).map(Some))
+        let decided = match ask {
+            Ask::Initialize { state_epoch, start_offset } => self
+                .initialize(now_ms, &of, (state_epoch, start_offset), topic_partitions)
+                .map(|value| (Answer::Done, Some(value))),
+            Ask::Write(update) => {
+                self.write(now_ms, &of, &update, topic_partitions).map(|value| (Answer::Done, Some(value)))
             }
-            Ask::Write(update) => done(self.write(now_ms, &of, &update, topic_partitions).map(Some)),
-            Ask::Delete => done(self.delete(&of, topic_partitions)),
-            Ask::Read { leader_epoch } => match self.read(now_ms, &of, leader_epoch, topic_partitions) {
-                Ok((state, value)) => (Reply::State(Ok(state)), value),
-                Err(error) => (Reply::State(Err(error)), None),
-            },
-            Ask::ReadSummary => (Reply::Summary(self.read_summary(&of, topic_partitions)), None),
+            Ask::Delete => self.delete(&of, topic_partitions).map(|value| (Answer::Done, value)),
+            Ask::Read { leader_epoch } => self
+                .read(now_ms, &of, leader_epoch, topic_partitions)
+                .map(|(state, value)| (Answer::State(state), value)),
+            Ask::ReadSummary { .. } => {
+                self.read_summary(&of, topic_partitions).map(|summary| (Answer::Summary(summary), None))
+            }
+        };
+        let (reply, value) = match decided {
+            Ok((answer, value)) => (Ok(answer), value),
+            Err(error) => (Err(error), None),
         };
         let events = value.map(|value| Event::Record(Record { of, value }));
         Decision { events: events.into_iter().collect(), ..Decision::reply(token, reply) }
@@ -367,12 +379,5 @@ impl Core for ShareStateCore {
             Event::Record(record) => self.replay_record(record),
             Event::Prune => {}
         }
-    }
-}
-
-fn done(result: Result<Option<Value>, ApiError>) -> (Reply, Option<Value>) {
-    match result {
-        Ok(value) => (Reply::Done(Ok(())), value),
-        Err(error) => (Reply::Done(Err(error)), None),
     }
 }

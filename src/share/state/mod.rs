@@ -18,4 +18,8 @@ pub mod coordinator;
 pub mod core;
 mod journal;
 pub mod record;
+#[cfg(test)]
+mod script;
 pub mod settings;
+#[cfg(test)]
+mod tests;
