@@ -86,8 +86,7 @@ struct Scene {
 impl Scene {
     fn start() -> Self {
         let (mut kafka, mut klamm) = (Cluster::start(Layout::one(Kind::Kafka)), node(&[]));
-        let configuration =
-            "--config retention.ms=86400000 --config compression.type=uncompressed --config max.message.bytes=900000";
+        let configuration = "--config retention.ms=86400000 --config compression.type=uncompressed --config max.message.bytes=900000";
         for (cluster, topic) in [(&mut kafka, "orders"), (&mut klamm, "payments")] {
             let line =
                 format!("kafka-topics --create --topic {topic} --partitions {PARTITIONS} {configuration}");

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use integration::cluster::Cluster;
-use integration::frameworks::{Framework, Program, node, say, setting};
+use integration::frameworks::{Framework, Program, is_long, node, say, setting};
+use integration::until;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const PACKAGE: &str = "org.apache.kafka.streams.tests";
@@ -143,14 +144,74 @@ fn shutdown_after_a_failure() {
 #[test]
 fn broker_compatibility_test() {
     let framework = Framework::new("streams");
-    let cluster = node(&[]);
-    for topic in ["brokerCompatibilitySourceTopic", "brokerCompatibilitySinkTopic"] {
-        cluster.routes().create_topic(topic, 1, 1, &[]);
-    }
     for guarantee in setting(&["exactly_once_v2"] as &[_], &["at_least_once", "exactly_once_v2"]) {
+        // It waits for the first count.
+        let cluster = node(&[]);
+        for topic in ["brokerCompatibilitySourceTopic", "brokerCompatibilitySinkTopic"] {
+            cluster.routes().create_topic(topic, 1, 1, &[]);
+        }
         let properties = properties(&framework, &cluster, guarantee, guarantee);
         let line = format!("{PACKAGE}.BrokerCompatibilityTest {properties} {guarantee}");
         let output = framework.complete(guarantee, &line, PATIENCE);
         assert!(output.contains("close Kafka Streams") && !output.contains("xception"), "{output}");
     }
+}
+
+const JOINED: &str = "Successfully joined group with generation";
+
+/// The generation that a client has written to have joined at last.
+fn generation(instance: &mut Program, joins: usize) -> String {
+    let line = instance.await_lines(JOINED, joins, PATIENCE);
+    let of = line.split("generationId=").nth(1).and_then(|rest| rest.split(',').next());
+    of.unwrap_or_default().to_owned()
+}
+
+/// Static members are stopped and started in turn: the group goes on with the same generation.
+#[test]
+fn static_members() {
+    if !is_long() {
+        return say("static members of Kafka Streams: left to make frameworks");
+    }
+    let framework = Framework::new("streams");
+    let cluster = node(&[]);
+    cluster.routes().create_topic("source", 2, 1, &[]);
+    let mut instances: Vec<Program> = ["first", "second"]
+        .iter()
+        .map(|name| {
+            let content = format!(
+                "bootstrap.servers={}\ngroup.instance.id={name}\ninput.topic=source\nsession.timeout.ms=60000\n\
+                 acceptable.recovery.lag=9223372036854775807\nstate.dir={}/{name}\n",
+                cluster.bootstrap(),
+                framework.scratch().display()
+            );
+            let properties = framework.file(&format!("{name}.properties"), &content);
+            let line = format!("{PACKAGE}.StaticMemberTestClient {properties}");
+            let mut instance = framework.start_with(name, &line, &[("LOG_LEVEL", "info")]);
+            instance.await_lines("REBALANCING -> RUNNING", 1, PATIENCE);
+            instance
+        })
+        .collect();
+    // The first one gives the second one a partition, in a generation more.
+    instances[1].await_lines("Adding newly assigned partitions: [source", 1, PATIENCE);
+    let joins = instances[1].count(JOINED);
+    let stable = generation(&mut instances[1], joins);
+    let joins_of_first = until("the first to join the same generation", PATIENCE, || {
+        let joins = instances[0].count(JOINED);
+        (generation(&mut instances[0], joins) == stable).then_some(joins)
+    });
+    for (instance, joins) in instances.iter_mut().zip([joins_of_first, joins]) {
+        instance.terminate();
+        instance.launch();
+        assert_eq!(generation(instance, joins + 1), stable, "the generation after a restart");
+    }
+    let line = format!(
+        "org.apache.kafka.tools.VerifiableProducer --bootstrap-server {} --topic source --max-messages 100",
+        cluster.bootstrap()
+    );
+    let _ = framework.complete("producer", &line, PATIENCE);
+    until("all records to be processed", PATIENCE, || {
+        let processed: usize = instances.iter().map(|instance| instance.count("PROCESSED key=")).sum();
+        (processed == 100).then_some(())
+    });
+    say(&format!("static members of Kafka Streams: stopped and started in generation {stable}"));
 }

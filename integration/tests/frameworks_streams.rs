@@ -117,11 +117,13 @@ impl Output {
     }
 }
 
+/// On several brokers, every task has a replica on the other instance.
 fn start_application(framework: &Framework, cluster: &Cluster, name: &str, guarantee: &str) -> Program {
+    let standby = usize::from(cluster.nodes.len() > 1);
     let state = framework.scratch().join(name);
     let line = format!(
         "Application {} {} processing.guarantee={guarantee} consumer.session.timeout.ms=3000 \
-         consumer.heartbeat.interval.ms=500",
+         consumer.heartbeat.interval.ms=500 num.standby.replicas={standby}",
         cluster.bootstrap(),
         state.display()
     );
