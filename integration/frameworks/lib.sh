@@ -1,14 +1,18 @@
 # Sourced by the `setup` and `run` of every framework's folder (bash).
-# Sets: HERE (the framework's folder), FRAMEWORK (its name), JARS and CLASSES (where its jars and its compiled programs are kept).
-# What pom.xml names is brought from Maven Central, and src/*.java compiled against it. Both are kept outside the clone; another
-# pom.xml or another program is another folder.
+# Sets: HERE (the framework's folder), FRAMEWORK (its name), JARS and CLASSES (where its jars and its compiled programs are kept),
+# PYTHON (its virtual environment).
+# What pom.xml names is brought from Maven Central, and src/*.java compiled against it; what requirements.txt names comes from PyPI.
+# All are kept outside the clone; another pom.xml, requirements.txt or program is another folder.
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)"
 FRAMEWORK="$(basename "$HERE")"
 checksum() { cat "$@" | cksum | cut -d' ' -f1; }
 cache() { echo "${KLAMM_CACHE:-$HOME/.cache/klamm}/frameworks/$FRAMEWORK-$1"; }
-JARS="$(cache "jars-$(checksum "$HERE/pom.xml")")"
-CLASSES="$(cache "classes-$(checksum "$HERE/pom.xml" "$HERE"/src/*.java)")"
+if [ -f "$HERE/pom.xml" ]; then
+  JARS="$(cache "jars-$(checksum "$HERE/pom.xml")")"
+  CLASSES="$(cache "classes-$(checksum "$HERE/pom.xml" "$HERE"/src/*.java)")"
+fi
+[ ! -f "$HERE/requirements.txt" ] || PYTHON="$(cache "python-$(checksum "$HERE/requirements.txt")")"
 
 die() { echo "$FRAMEWORK: $*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null || die "$1 is missing: please install a JDK of version 17 or newer, and Maven"; }
@@ -23,9 +27,14 @@ once() {
     touch "$1/.complete"
   )
 }
-fetch_jars() { need mvn; mvn -B -q -f "$HERE/pom.xml" dependency:copy-dependencies -DoutputDirectory="$JARS"; }
+fetch_jars() { need mvn; mvn -B -q ${MAVEN_MORE:-} -f "$HERE/pom.xml" dependency:copy-dependencies -DoutputDirectory="$JARS"; }
 compile() { need javac; javac -encoding UTF-8 --release 17 -Xlint:all,-serial,-processing,-classfile -Werror -proc:none -cp "$JARS/*" -d "$CLASSES" "$HERE"/src/*.java; }
 set_up_java() { once "$JARS" fetch_jars; once "$CLASSES" compile; }
+fetch_packages() {
+  python3 -m venv "$PYTHON"
+  "$PYTHON/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary :all: -r "$HERE/requirements.txt"
+}
+set_up_python() { once "$PYTHON" fetch_packages; }
 
 # run_java CLASS ARGUMENT…: becomes the program, so that whoever kills this process kills it. What it logs goes to standard error,
 # from the level that LOG_LEVEL names on. What it unpacks for itself goes to the working directory: who is killed leaves it behind.

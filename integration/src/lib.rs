@@ -12,6 +12,7 @@ mod process;
 mod tools;
 pub mod transactions;
 pub mod wire;
+pub mod words;
 
 pub use clients::{Client, Outcome, SCENARIOS};
 pub use process::{Exit, Klamm, Target, binary, until};
