@@ -9,6 +9,7 @@ mod controllers;
 mod groups;
 mod join;
 mod lifecycle;
+mod quotas;
 #[cfg(test)]
 mod replica_tests;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,8 +46,9 @@ use crate::metadata::command::NewTopic;
 use crate::metadata::image::Endpoint;
 use crate::metadata::{Metadata, MetadataOptions, ReplicaListener};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
-use crate::net::admission::RequestMemory;
-use crate::net::listener::{self, NetOptions, SocketOptions};
+use crate::net::admission::{ConnectionQuota, RequestMemory};
+use crate::net::listener::{self, NetOptions, SocketOptions, TURNED_AWAY_MAX};
+use crate::quota::Windows;
 use crate::replication::manager::{ReplicaManager, ReplicaOptions};
 use crate::replication::registration::BrokerLifecycle;
 use crate::storage::{Store, StoreOptions};
@@ -443,6 +446,7 @@ async fn open(
     let transactions = Transactions::new(&clock, &logs, &metadata, &groups, &controller, config);
     let shares = Shares::new(&clock, &logs, &metadata, config);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let quotas = quotas::open(&metadata, config);
     let handles = Arc::new(BrokerHandles {
         node_id: config.node_id,
         cluster_id: Arc::clone(metadata.cluster_id()),
@@ -465,6 +469,7 @@ async fn open(
         fetch_sessions: FetchSessions::new(sessions),
         fetch_bounds: FetchBounds::default(),
         producer_ids: transactions.producer_ids,
+        quotas,
         stopping: CancellationToken::new(),
     });
     shares.brokers.create_topics_with(&handles);
@@ -490,15 +495,20 @@ fn serve(
     config: &BrokerConfig,
     tasks: &TaskTracker,
 ) -> Vec<SocketAddr> {
+    let brokers = bound.iter().filter(|bound| bound.config.kind.serves_broker()).count();
+    let protected = Some(between_brokers(&bound, config).to_string()).filter(|_| brokers > 1);
     let options = NetOptions {
         request_bytes_max: usize::try_from(config.socket_request_max_bytes).unwrap_or(0),
         idle_ms_max: config.connections_max_idle_ms,
         drain: DRAIN,
-        quota: Arc::default(),
+        quota: connection_quota(handles, config, protected),
+        turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
         memory: RequestMemory::new(config.queued_max_request_bytes),
         stopping: handles.stopping.clone(),
         tasks: tasks.clone(),
     };
+    // The controller's listeners have connections of their own, so that clients leave room for it.
+    let controller = NetOptions { quota: connection_quota(handles, config, None), ..options.clone() };
     let mut addresses = Vec::with_capacity(bound.len());
     let mut found_broker = false;
     for Bound { socket, local, listener, .. } in bound {
@@ -508,9 +518,22 @@ fn serve(
         } else {
             addresses.push(local);
         }
+        let options = if listener.kind.serves_broker() { &options } else { &controller };
         listener::serve(socket, listener, Arc::clone(handles), options.clone());
     }
     addresses
+}
+
+/// How many connections there may be, as the configuration says from now on.
+fn connection_quota(
+    handles: &Arc<BrokerHandles>,
+    config: &BrokerConfig,
+    protected: Option<String>,
+) -> Arc<ConnectionQuota> {
+    let windows = Windows::new(config.quota_window_num, config.quota_window_size_seconds);
+    let quota = ConnectionQuota::new(protected, windows, handles.clock.clone());
+    handles.metadata.listen(Arc::new(quotas::Connections::new(&handles.metadata, Arc::clone(&quota))));
+    quota
 }
 
 /// A channel to the controller of its own, so that requests of others do not hold these up.
@@ -580,6 +603,7 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         elections: Elections::watch(&handles.metadata),
         groups: Arc::clone(&handles.groups),
         telemetry: Arc::clone(&handles.telemetry),
+        quotas: Arc::clone(&handles.quotas),
         clock: handles.clock.clone(),
         stopping: handles.stopping.clone(),
     }

@@ -29,6 +29,7 @@
 //! | [`protocol`] | what the wire format needs beyond the `kafka-protocol` crate: the guard in front of its decoder, the macro that declares messages and records, the messages that it lacks |
 //! | [`config`] | every key, declared once: type, default, range, documentation, where it may be changed |
 //! | [`metrics`] | every metric, declared once |
+//! | [`quota`] | how much clients may use, and how long they are held back for more |
 //! | [`storage`] | RocksDB, and nothing else names it: keys, one round of writes at a time, group commit, room on the disk |
 //! | [`log`] | a partition's log: batches as producers sent them, validation, idempotence, transactions, epochs, time, the tail in memory, retention, compaction |
 //! | [`levels`] | how much is logged, by module, and how that changes while klamm runs |
@@ -78,6 +79,7 @@ pub mod metrics;
 mod net;
 pub mod protocol;
 pub mod quorum;
+pub mod quota;
 pub mod replication;
 pub mod shard;
 pub mod share;

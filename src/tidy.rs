@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // Clients compress what they push as they compress records.
     ("telemetry", &["config", "error", "log", "metrics", "types"]),
     ("client", &["clock", "config", "error", "metrics", "protocol", "types"]),
+    ("quota", &["clock", "config", "error", "metrics", "types"]),
     ("storage", &["clock", "config", "error", "metrics", "types"]),
     ("log", &["clock", "config", "error", "metrics", "protocol", "storage", "types"]),
     ("shard", &["clock", "config", "error", "log", "metrics", "storage", "types"]),
@@ -57,6 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metrics",
             "protocol",
             "quorum",
+            "quota",
             "replication",
             "share",
             "telemetry",
@@ -64,7 +66,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "types",
         ],
     ),
-    ("net", &["api", "clock", "config", "error", "metrics", "protocol", "types"]),
+    ("net", &["api", "clock", "config", "error", "metrics", "protocol", "quota", "types"]),
     // The HTTP side reads the state of all parts when it is scraped.
     (
         "admin",
@@ -77,6 +79,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "metadata",
             "metrics",
             "quorum",
+            "quota",
             "replication",
             "telemetry",
             "types",
@@ -99,6 +102,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "net",
             "protocol",
             "quorum",
+            "quota",
             "replication",
             // Which partitions of the coordinators' topics are led.
             "shard",
@@ -210,6 +214,7 @@ fn cores_know_no_runtime_and_no_clock() {
         "src/metadata/controller",
         "src/metadata/image.rs",
         "src/quorum/core",
+        "src/quota",
         "src/replication/follower.rs",
         "src/replication/lifecycle.rs",
         "src/share/partition",

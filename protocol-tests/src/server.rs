@@ -79,6 +79,11 @@ impl Server {
         Client::connect(&self.address).await
     }
 
+    /// A connection whose requests have this client id.
+    pub async fn connect_as(&self, client_id: &str) -> Client {
+        Client { client_id: client_id.to_owned(), ..self.connect().await }
+    }
+
     pub async fn stop(self) {
         if let Some(broker) = self.broker {
             broker.shutdown().await;
@@ -89,12 +94,13 @@ impl Server {
 /// A connection that sends and receives bytes.
 pub struct Client {
     stream: TcpStream,
+    client_id: String,
 }
 
 impl Client {
     /// A connection to this host and port.
     pub async fn connect(address: &str) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap() }
+        Self { stream: TcpStream::connect(address).await.unwrap(), client_id: "test".to_owned() }
     }
 
     pub async fn send_raw(&mut self, bytes: &[u8]) {
@@ -127,7 +133,7 @@ impl Client {
     }
 
     pub async fn send<R: Request>(&mut self, version: i16, correlation_id: i32, request: &R) {
-        self.send_frame(&request_frame(version, correlation_id, request)).await;
+        self.send_frame(&request_frame_of(&self.client_id, version, correlation_id, request)).await;
     }
 
     /// Sends a request and reads its response.
@@ -151,12 +157,22 @@ pub fn decode_response<A: Response>(key: i16, version: i16, mut frame: Bytes) ->
 
 /// A request with its header.
 pub fn request_frame<R: Request>(version: i16, correlation_id: i32, request: &R) -> Bytes {
+    request_frame_of("test", version, correlation_id, request)
+}
+
+/// A request of a client with this id.
+pub fn request_frame_of<R: Request>(
+    client_id: &str,
+    version: i16,
+    correlation_id: i32,
+    request: &R,
+) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_i16(R::KEY);
     frame.put_i16(version);
     frame.put_i32(correlation_id);
-    frame.put_i16(4);
-    frame.put_slice(b"test");
+    frame.put_i16(client_id.len().try_into().unwrap());
+    frame.put_slice(client_id.as_bytes());
     if klamm::protocol::guard::is_flexible(R::KEY, version).unwrap() {
         frame.put_u8(0);
     }

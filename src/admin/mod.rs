@@ -19,6 +19,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::replication::manager::ReplicaManager;
 use crate::telemetry::Telemetry;
 
@@ -39,6 +40,8 @@ pub struct Admin {
     pub groups: Arc<GroupCoordinator>,
     /// What clients pushed.
     pub telemetry: Arc<Telemetry>,
+    /// What clients have used of their quotas.
+    pub quotas: Arc<Quotas>,
     pub clock: Clock,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,

@@ -14,6 +14,7 @@ use crate::log::{LogManager, Partition};
 use crate::metadata::{Image, Metadata, PartitionImage, Status};
 use crate::metrics::{Sheet, table};
 use crate::quorum::RoleName;
+use crate::quota::{QuotaKind, Quotas};
 use crate::replication::manager::FollowerState;
 use crate::types::{NodeId, Offset};
 
@@ -67,6 +68,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     }
     put_logs(&sheet, &partitions);
     put_cleaner(&sheet, &admin.logs);
+    put_quotas(&sheet, &admin.quotas, admin.clock.steady_ms());
     put_groups(&sheet, &admin.groups, &partitions).await;
     let of_clients = admin.telemetry.render(&sheet, admin.clock.steady_ms());
     admin.metrics.render() + &sheet.render() + &of_clients
@@ -114,6 +116,28 @@ fn put_broker(sheet: &Sheet, idle: f64, ready: bool) {
     sheet.put(&table::BROKER_STATE, &[], if ready { STATE_RUNNING } else { STATE_SHUTTING_DOWN });
     // A directory that can not be written makes the broker answer with errors, but it is still the one there is.
     sheet.put(&table::OFFLINE_LOG_DIRECTORY_COUNT, &[], 0);
+}
+
+/// What clients have used of their quotas, under the names that the usual rules for the JMX exporter give Kafka's beans.
+fn put_quotas(sheet: &Sheet, quotas: &Quotas, now_ms: i64) {
+    for used in quotas.clients.uses(now_ms) {
+        let labels = [used.kind.name(), &used.user, &used.client_id];
+        let rate = match used.kind {
+            QuotaKind::Produce | QuotaKind::Fetch => &table::QUOTA_BYTE_RATE,
+            QuotaKind::Request => &table::QUOTA_REQUEST_TIME,
+            QuotaKind::ControllerMutation => &table::QUOTA_MUTATION_RATE,
+        };
+        sheet.put_f64(rate, &labels, used.rate);
+        if let Some(tokens) = used.tokens {
+            sheet.put_f64(&table::QUOTA_TOKENS, &labels, tokens);
+        }
+        if let Some(throttle_ms) = used.throttle_ms {
+            sheet.put_f64(&table::QUOTA_THROTTLE_TIME, &labels, throttle_ms);
+        }
+    }
+    if let Some(percents) = quotas.clients.exempt_percents(now_ms) {
+        sheet.put_f64(&table::QUOTA_EXEMPT_REQUEST_TIME, &[QuotaKind::Request.name()], percents);
+    }
 }
 
 fn put_cluster(sheet: &Sheet, image: &Image) {

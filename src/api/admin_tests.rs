@@ -18,6 +18,7 @@ use super::{
     incremental_alter_configs, list_config_resources, update_features,
 };
 use crate::metadata::Metadata;
+use crate::metadata::command::PartitionQuota;
 use crate::metadata::tests::Node;
 use crate::protocol::messages::*;
 
@@ -40,7 +41,8 @@ fn creatable(name: &str, partitions: i32, replicas: i16) -> CreatableTopic {
 }
 
 async fn create(metadata: &Metadata, topics: Vec<CreatableTopic>) -> CreateTopicsResponse {
-    create_topics::create(metadata, CreateTopicsRequest::default().with_topics(topics)).await
+    create_topics::create(metadata, CreateTopicsRequest::default().with_topics(topics), PartitionQuota::NONE)
+        .await
 }
 
 /// Trap 32: defaults, every refusal, duplicates, and what newer versions answer besides.
@@ -89,7 +91,7 @@ async fn create_topics_answers_every_topic_with_its_own_result() {
     assert_eq!(again.topics[0].error_code, TOPIC_EXISTS);
     let request =
         CreateTopicsRequest::default().with_topics(vec![creatable("tried", 4, 1)]).with_validate_only(true);
-    let tried = create_topics::create(&node.metadata, request).await;
+    let tried = create_topics::create(&node.metadata, request, PartitionQuota::NONE).await;
     assert_eq!((tried.topics[0].error_code, tried.topics[0].num_partitions), (NONE, 4));
     assert!(node.metadata.image().topics.get("tried").is_none());
     node.stop().await;
@@ -114,7 +116,7 @@ async fn delete_topics_takes_names_and_since_version_6_ids() {
         name("dup"),
         name("dup"),
     ]);
-    let response = delete_topics::delete(&node.metadata, request, 6).await;
+    let response = delete_topics::delete(&node.metadata, request, 6, PartitionQuota::NONE).await;
     let codes: Vec<_> = response.responses.iter().map(|one| one.error_code).collect();
     let expected =
         [NONE, NONE, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, INVALID_REQUEST, INVALID_REQUEST, INVALID_REQUEST];
@@ -123,13 +125,13 @@ async fn delete_topics_takes_names_and_since_version_6_ids() {
     assert_eq!(response.responses[3].topic_id, unknown);
 
     let same = DeleteTopicsRequest::default().with_topics(vec![name("both"), id(both)]);
-    let response = delete_topics::delete(&node.metadata, same, 6).await;
+    let response = delete_topics::delete(&node.metadata, same, 6, PartitionQuota::NONE).await;
     assert_eq!(response.responses.iter().map(|one| one.error_code).collect::<Vec<_>>(), [INVALID_REQUEST; 2]);
     assert!(node.metadata.image().topics.get("both").is_some());
 
     let names = vec![text("both").into(), text("no").into()];
     let old = DeleteTopicsRequest::default().with_topic_names(names);
-    let response = delete_topics::delete(&node.metadata, old, 1).await;
+    let response = delete_topics::delete(&node.metadata, old, 1, PartitionQuota::NONE).await;
     let answers: Vec<_> = response
         .responses
         .iter()
@@ -142,7 +144,7 @@ async fn delete_topics_takes_names_and_since_version_6_ids() {
     let node = Node::start_with(directory.path(), &[("delete.topic.enable", "false")]).await;
     for (version, code) in [(2, INVALID_REQUEST), (5, DELETION_DISABLED)] {
         let request = DeleteTopicsRequest::default().with_topic_names(vec![text("t").into()]);
-        let response = delete_topics::delete(&node.metadata, request, version).await;
+        let response = delete_topics::delete(&node.metadata, request, version, PartitionQuota::NONE).await;
         assert_eq!(response.responses[0].error_code, code);
     }
     node.stop().await;
@@ -159,7 +161,7 @@ async fn create_partitions_refuses_a_topic_that_stands_twice() {
     };
     let topics = vec![more("t", 3), more("u", 2), more("u", 3), more("no", 2)];
     let request = CreatePartitionsRequest::default().with_topics(topics);
-    let response = create_partitions::create(&node.metadata, request).await;
+    let response = create_partitions::create(&node.metadata, request, PartitionQuota::NONE).await;
     let mut codes: Vec<_> =
         response.results.iter().map(|one| (one.name.to_string(), one.error_code)).collect();
     codes.sort();

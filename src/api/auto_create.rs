@@ -11,7 +11,7 @@ use super::outcome::text;
 use crate::config::BrokerConfig;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Image;
-use crate::metadata::command::NewTopic;
+use crate::metadata::command::{NewTopic, PartitionQuota};
 use crate::types::{CONSUMER_OFFSETS_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC};
 
 /// The version of CreateTopics that the controller is asked with.
@@ -53,7 +53,7 @@ pub(crate) async fn create_topics(
     topics: Vec<NewTopic>,
 ) -> Vec<Result<(), ApiError>> {
     if broker.metadata.is_active() {
-        let created = broker.metadata.create_topics(topics, false).await;
+        let created = broker.metadata.create_topics(topics, false, PartitionQuota::NONE).await;
         created.into_iter().map(|created| created.map(|_| ())).collect()
     } else {
         create_remotely(broker, &topics).await

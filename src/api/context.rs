@@ -1,8 +1,10 @@
 //! What a handler is given besides its request: the broker's parts, and who asks.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -12,6 +14,7 @@ use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
 use super::peers::Peers;
+use super::throttle::Metered;
 use super::verification::Verifier;
 use crate::client::ControllerChannel;
 use crate::clock::Clock;
@@ -21,6 +24,7 @@ use crate::levels::Levels;
 use crate::log::LogManager;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::replication::manager::ReplicaManager;
 use crate::share::persister::Persister;
 use crate::share::state::coordinator::ShareCoordinator;
@@ -61,6 +65,8 @@ pub(crate) struct BrokerHandles {
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) fetch_bounds: FetchBounds,
     pub(crate) producer_ids: Arc<ProducerIds>,
+    /// What clients may use.
+    pub(crate) quotas: Arc<Quotas>,
     /// Cancelled when the broker stops: whoever waits for something to happen answers what there is.
     pub(crate) stopping: CancellationToken,
 }
@@ -81,6 +87,8 @@ pub(crate) struct Context {
     pub(crate) client_id: Option<String>,
     /// The size of this request.
     pub(crate) request_bytes: usize,
+    /// What quotas have to know of it; `None` where there are none.
+    pub(crate) metered: Option<Arc<Metered>>,
     /// Whether a broker forwarded it to this node, which it takes for the active controller.
     pub(crate) forwarded: bool,
 }
@@ -109,6 +117,9 @@ pub(crate) struct Listener {
     pub(crate) advertised: Option<(String, u16)>,
 }
 
+/// The user that a client is which does not say who it is.
+const ANONYMOUS: &str = "ANONYMOUS";
+
 /// A connection from a client.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -123,13 +134,44 @@ pub(crate) struct Connection {
     pub(super) alive: Arc<()>,
     /// The broker whose heartbeats come over this connection, with its epoch.
     heartbeats_of: Mutex<Option<(NodeId, i64)>>,
+    user: Cow<'static, str>,
+    /// When it was last used, on the steady clock.
+    active_ms: AtomicI64,
 }
 
 impl Connection {
     /// A connection over `listener` between our address `local` and the client's `peer`.
     pub(crate) fn new(listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
-        let (software, heartbeats_of) = (OnceLock::new(), Mutex::new(None));
-        Self { listener, local, peer, software, alive: Arc::default(), heartbeats_of }
+        Self {
+            listener,
+            local,
+            peer,
+            software: OnceLock::new(),
+            alive: Arc::default(),
+            heartbeats_of: Mutex::new(None),
+            user: Cow::Borrowed(ANONYMOUS),
+            active_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// The same connection, of a client that is this user.
+    pub(super) fn of(self, user: String) -> Self {
+        Self { user: Cow::Owned(user), ..self }
+    }
+
+    /// Who the client is.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// It is used now, on the steady clock.
+    pub(crate) fn used(&self, now_ms: i64) {
+        self.active_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When it was last used, on the steady clock.
+    pub(crate) fn active_ms(&self) -> i64 {
+        self.active_ms.load(Ordering::Relaxed)
     }
 
     /// A broker with this epoch sent a heartbeat.

@@ -8,22 +8,28 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 
 use super::context::{Context, Disconnect};
 use super::outcome::{code_and_message, text};
+use super::throttle;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Metadata;
-use crate::metadata::command::NewPartitions;
+use crate::metadata::command::{NewPartitions, PartitionQuota};
 use crate::protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+
+/// Since this version clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+const STRICT_SINCE: i16 = 3;
 
 pub(super) async fn handle(
     context: &Context,
     request: CreatePartitionsRequest,
-    _version: i16,
+    version: i16,
 ) -> Result<CreatePartitionsResponse, Disconnect> {
-    Ok(create(&context.broker.metadata, request).await)
+    let quota = throttle::partition_quota(context, version >= STRICT_SINCE);
+    Ok(create(&context.broker.metadata, request, quota).await)
 }
 
 pub(super) async fn create(
     metadata: &Metadata,
     request: CreatePartitionsRequest,
+    quota: PartitionQuota,
 ) -> CreatePartitionsResponse {
     let mut times: HashMap<String, usize> = HashMap::new();
     for topic in &request.topics {
@@ -46,7 +52,7 @@ pub(super) async fn create(
         });
         wanted.push(NewPartitions { topic: name, count: topic.count, assignments });
     }
-    let created = metadata.create_partitions(wanted.clone(), request.validate_only).await;
+    let created = metadata.create_partitions(wanted.clone(), request.validate_only, quota).await;
     results.extend(wanted.iter().zip(&created).map(|(topic, result)| answer(&topic.topic, result)));
     CreatePartitionsResponse::default().with_results(results)
 }

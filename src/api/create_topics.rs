@@ -11,22 +11,31 @@ use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, Cr
 
 use super::context::{Context, Disconnect};
 use super::outcome::{code_and_message, text};
+use super::throttle;
 use crate::config::describe;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Metadata;
-use crate::metadata::command::{CreatedTopic, NewTopic};
+use crate::metadata::command::{CreatedTopic, NewTopic, PartitionQuota};
 use crate::protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use crate::types::CLUSTER_METADATA_TOPIC;
+
+/// Since this version clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+const STRICT_SINCE: i16 = 6;
 
 pub(super) async fn handle(
     context: &Context,
     request: CreateTopicsRequest,
-    _version: i16,
+    version: i16,
 ) -> Result<CreateTopicsResponse, Disconnect> {
-    Ok(create(&context.broker.metadata, request).await)
+    let quota = throttle::partition_quota(context, version >= STRICT_SINCE);
+    Ok(create(&context.broker.metadata, request, quota).await)
 }
 
-pub(super) async fn create(metadata: &Metadata, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(super) async fn create(
+    metadata: &Metadata,
+    request: CreateTopicsRequest,
+    quota: PartitionQuota,
+) -> CreateTopicsResponse {
     let mut times: HashMap<String, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.to_string()).or_default() += 1;
@@ -50,7 +59,7 @@ pub(super) async fn create(metadata: &Metadata, request: CreateTopicsRequest) ->
             Some(_) | None => {}
         }
     }
-    let results = metadata.create_topics(wanted.clone(), request.validate_only).await;
+    let results = metadata.create_topics(wanted.clone(), request.validate_only, quota).await;
     let mut topics: Vec<_> =
         wanted.iter().zip(results).map(|(topic, result)| answer(metadata, topic, &result)).collect();
     for (name, why) in refused {

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::context::{Context, Disconnect};
 use super::outcome::{code_and_message, text};
+use super::throttle;
 use crate::error::{ApiError, ErrorCode};
+use crate::metadata::command::PartitionQuota;
 use crate::metadata::{Image, Metadata};
 use crate::protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 
@@ -19,12 +21,16 @@ const DISABLED_SINCE: i16 = 3;
 /// Since this version topics may be given by id, and have no name in the response where it is unknown.
 const IDS_SINCE: i16 = 6;
 
+/// Since this version clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+const STRICT_SINCE: i16 = 5;
+
 pub(super) async fn handle(
     context: &Context,
     request: DeleteTopicsRequest,
     version: i16,
 ) -> Result<DeleteTopicsResponse, Disconnect> {
-    Ok(delete(&context.broker.metadata, request, version).await)
+    let quota = throttle::partition_quota(context, version >= STRICT_SINCE);
+    Ok(delete(&context.broker.metadata, request, version, quota).await)
 }
 
 /// A topic as the request gives it, and what became of it.
@@ -38,6 +44,7 @@ pub(super) async fn delete(
     metadata: &Metadata,
     request: DeleteTopicsRequest,
     version: i16,
+    quota: PartitionQuota,
 ) -> DeleteTopicsResponse {
     let mut asked = read(request, version);
     if metadata.broker_config().delete_topic_enable {
@@ -45,7 +52,7 @@ pub(super) async fn delete(
         resolve(&metadata.image(), &mut asked);
         let ids: Vec<Uuid> =
             asked.iter().filter(|topic| topic.result.is_ok()).map(|topic| topic.id).collect();
-        let mut results = metadata.delete_topics(ids).await.into_iter();
+        let mut results = metadata.delete_topics(ids, quota).await.into_iter();
         for topic in asked.iter_mut().filter(|topic| topic.result.is_ok()) {
             topic.result = results.next().unwrap_or_else(|| Err(ErrorCode::UnknownServerError.into()));
         }

@@ -6,17 +6,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::EnvelopeResponse;
 
 use super::context::{Connection, Context, Disconnect};
 use super::request::{Encoded, Request, Running};
+use super::throttle::{Metered, settle};
 use crate::config::listener::ListenerKind;
 use crate::error::{ApiError, ErrorCode};
 use crate::protocol::header::RequestHeader;
 use crate::protocol::messages::EnvelopeRequest;
 use crate::protocol::schema::{Schema, schema};
+
+/// The key of this API.
+pub(super) const KEY: i16 = 58;
 
 /// The version of a serialised principal.
 const PRINCIPAL_VERSION: i16 = 0;
@@ -84,14 +90,26 @@ async fn answer(context: Context, envelope: EnvelopeRequest) -> Result<Bytes, Er
     tracing::debug!(api = request.api.name, %address, user = principal.name, "forwarded by a broker");
     let local = context.connection.local;
     let listener = Arc::clone(&context.connection.listener);
+    let connection = Connection::new(listener, local, SocketAddr::new(address, 0)).of(principal.name);
+    let (broker, connection) = (context.broker, Arc::new(connection));
+    let (api, version) = (request.api, request.header.api_version);
+    let request_bytes = request.body_bytes();
+    let metered = Metered::start(&broker, &connection, &request);
     let inner = Context {
-        connection: Arc::new(Connection::new(listener, local, SocketAddr::new(address, 0))),
+        connection: Arc::clone(&connection),
         client_id: request.header.client_id.clone(),
-        request_bytes: request.body_bytes(),
+        request_bytes,
+        metered: metered.clone(),
         forwarded: true,
-        broker: context.broker,
+        broker: Arc::clone(&broker),
     };
-    let answered = request.start(inner).map_err(|_| ErrorCode::UnsupportedVersion)?.await;
+    let mut running = request.start(inner).map_err(|_| ErrorCode::UnsupportedVersion)?;
+    let mut answered =
+        std::future::poll_fn(|task| poll_metered(&mut running, metered.as_deref(), task)).await;
+    if let (Some(metered), Ok(Some(response))) = (&metered, &mut answered) {
+        // The client is held back by the broker that it is connected to.
+        settle(&broker, &connection, metered, (api, version), Some(response));
+    }
     // Who leads no more has answered that it is not the controller, which the broker and not its client has to know.
     if metadata.active_epoch() != Some(epoch) {
         return Err(ErrorCode::NotController);
@@ -100,6 +118,19 @@ async fn answer(context: Context, envelope: EnvelopeRequest) -> Result<Bytes, Er
         Ok(Some(response)) => Ok(response.into_frame()),
         Ok(None) | Err(_) => Err(ErrorCode::UnknownServerError),
     }
+}
+
+/// Works on a request, and measures how long.
+fn poll_metered(
+    running: &mut Running,
+    metered: Option<&Metered>,
+    task: &mut task::Context<'_>,
+) -> Poll<Result<Option<Encoded>, Disconnect>> {
+    let Some(metered) = metered else { return running.as_mut().poll(task) };
+    metered.resume(Instant::now());
+    let polled = running.as_mut().poll(task);
+    metered.pause(Instant::now());
+    polled
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

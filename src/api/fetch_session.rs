@@ -481,6 +481,19 @@ impl FetchSessions {
         }
     }
 
+    /// The session id of a response that tells nothing, as its client is held back, and `INVALID_FETCH_SESSION_EPOCH`
+    /// where the session went on without this request.
+    pub(crate) fn throttled(&self, context: &FetchContext) -> (i32, Option<ErrorCode>) {
+        match &context.kind {
+            Kind::Sessionless | Kind::Full { .. } => (NO_SESSION, None),
+            Kind::Incremental { session, next_epoch, .. } => {
+                let session = session.lock();
+                let went_on = session.epoch != *next_epoch;
+                (session.id, went_on.then_some(ErrorCode::InvalidFetchSessionEpoch))
+            }
+        }
+    }
+
     /// How many sessions there are, and how many partitions they hold together.
     #[cfg(test)]
     fn size(&self) -> (usize, usize) {

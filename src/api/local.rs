@@ -36,8 +36,14 @@ impl LocalController for OwnController {
             let broker = broker.ok_or_else(|| unserved(&"this node is stopping"))?;
             let (key, version) = (header.api_key, header.api_version);
             let client_id = header.client_id.clone();
-            let context =
-                Context { broker, connection, client_id, request_bytes: body.len(), forwarded: false };
+            let context = Context {
+                broker,
+                connection,
+                client_id,
+                request_bytes: body.len(),
+                metered: None,
+                forwarded: false,
+            };
             let request = Request::of(header, body).map_err(|reason| unserved(&reason))?;
             let running = request.start(context).map_err(|reason| unserved(&reason))?;
             let answered = running.await.map_err(|reason| unserved(&reason))?;

@@ -7,6 +7,7 @@ mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod add_raft_voter;
 mod allocate_producer_ids;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition;
 mod alter_partition_reassignments;
@@ -30,6 +31,7 @@ mod delete_records;
 mod delete_share_group_offsets;
 mod delete_share_group_state;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -85,6 +87,7 @@ mod share_groups;
 mod share_state;
 mod sync_group;
 mod text;
+mod throttle;
 mod transactional;
 mod txn_offset_commit;
 mod unregister_broker;
@@ -105,6 +108,7 @@ pub(crate) use crate::log::Gathering;
 pub(crate) use context::{BrokerHandles, Connection, Context, Disconnect, Listener};
 pub(crate) use fetch::{FetchBounds, HeldBytes};
 pub(crate) use request::{Encoded, Request, Running};
+pub(crate) use throttle::{Metered, settle};
 
 /// One API in the versions that are advertised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +192,16 @@ macro_rules! apis {
                 key => Err(Disconnect::Malformed(format!("unknown api key {key}"))),
             }
         }
+
+        /// An empty response that was told a throttle time, as it is read again, and whether it has a place for it.
+        #[cfg(test)]
+        fn throttled_default(api_key: i16, api_version: i16, throttle_ms: i32) -> (bool, String) {
+            let header = RequestHeader { api_key, api_version, correlation_id: 1, client_id: None };
+            match api_key {
+                $($key => throttled::<<$request as crate::protocol::messages::Request>::Response>(&header, throttle_ms),)*
+                key => panic!("unknown api key {key}"),
+            }
+        }
     };
     (@min $min:literal) => { $min };
     (@min $min:literal $advertised:literal) => { $advertised };
@@ -249,6 +263,8 @@ apis! {
     45 AlterPartitionReassignments 0..=1, serial alter_partition_reassignments(AlterPartitionReassignmentsRequest) on both => controller;
     46 ListPartitionReassignments 0..=0, serial list_partition_reassignments(ListPartitionReassignmentsRequest) on both => controller;
     47 OffsetDelete 0..=0, serial offset_delete(OffsetDeleteRequest);
+    48 DescribeClientQuotas 0..=1, serial describe_client_quotas(DescribeClientQuotasRequest);
+    49 AlterClientQuotas 0..=1, serial alter_client_quotas(AlterClientQuotasRequest) on both => controller;
     52 Vote 0..=2, serial vote(VoteRequest) on controller;
     53 BeginQuorumEpoch 0..=1, serial begin_quorum_epoch(BeginQuorumEpochRequest) on controller;
     54 EndQuorumEpoch 0..=1, serial end_quorum_epoch(EndQuorumEpochRequest) on controller;
@@ -286,6 +302,22 @@ apis! {
     90 DescribeShareGroupOffsets 0..=1, serial describe_share_group_offsets(DescribeShareGroupOffsetsRequest);
     91 AlterShareGroupOffsets 0..=0, serial alter_share_group_offsets(AlterShareGroupOffsetsRequest);
     92 DeleteShareGroupOffsets 0..=0, serial delete_share_group_offsets(DeleteShareGroupOffsetsRequest);
+}
+
+#[cfg(test)]
+fn throttled<R>(header: &RequestHeader, throttle_ms: i32) -> (bool, String)
+where
+    R: crate::protocol::messages::Response + Default + std::fmt::Debug,
+{
+    let (key, version) = (header.api_key, header.api_version);
+    let mut encoded = Encoded::response(header, &R::default()).expect("it is empty");
+    if key == 0 {
+        encoded = encoded.with_throttle_behind(if version >= 9 { 1 } else { 0 });
+    }
+    let has_place = encoded.set_throttle_ms(key, version, throttle_ms);
+    let mut frame = encoded.into_frame();
+    crate::protocol::header::decode_response_header(&mut frame, key, version).expect("it has a header");
+    (has_place, format!("{:?}", R::decode(&mut frame, version).expect("it is whole")))
 }
 
 /// The keys of Kafka's APIs are below this.

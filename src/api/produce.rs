@@ -34,7 +34,7 @@ use crate::log::{Acks, AppendError, Appended, Origin, PendingAppend};
 use crate::metadata::{Image, TopicImage};
 use crate::metrics::Metrics;
 use crate::protocol::header::RequestHeader;
-use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::protocol::messages::{Body as _, ProduceRequest, ProduceResponse};
 use crate::types::is_internal_topic;
 
 /// Admin clients alone may write to internal topics, and they say so by this client id.
@@ -51,6 +51,7 @@ const CURRENT_LEADER_FROM: i16 = 10;
 const ZSTD_FROM: i16 = 7;
 
 /// The first versions that know TRANSACTION_ABORTABLE, and that add partitions to transactions (KIP-890).
+const FLEXIBLE_FROM: i16 = 9;
 const ABORTABLE_FROM: i16 = 11;
 const EPOCH_BUMP_FROM: i16 = 12;
 
@@ -354,8 +355,28 @@ async fn finish(
     match (acks, failed) {
         (0, None) => Ok(None),
         (0, Some(code)) => Err(Disconnect::FailedUnanswered(format!("Produce, error code {code}"))),
-        _ => Encoded::response(&header, &response).map(Some),
+        _ => answer(&context, &header, response).map(Some),
     }
+}
+
+fn answer(
+    context: &Context,
+    header: &RequestHeader,
+    mut response: ProduceResponse,
+) -> Result<Encoded, Disconnect> {
+    let encoded = Encoded::response(header, &response)?;
+    if context.metered.is_none() {
+        return Ok(encoded);
+    }
+    // Behind the throttle time stand tags, of which the endpoints are one.
+    let size = |response: &ProduceResponse| {
+        let size = response.size(header.api_version);
+        size.map_err(|error| Disconnect::Unencodable(error.to_string()))
+    };
+    let with_endpoints = size(&response)?;
+    response.node_endpoints.clear();
+    let behind = with_endpoints - size(&response)? + usize::from(header.api_version >= FLEXIBLE_FROM);
+    Ok(encoded.with_throttle_behind(behind))
 }
 
 /// Waits for all replicas in sync, until the request's time is over.

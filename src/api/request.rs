@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 
 use super::context::{Context, Disconnect};
 use super::fetch::HeldBytes;
+use super::throttle::throttle_at;
 use super::{ApiEntry, api_versions, dispatch, entry, forward, incremental_alter_configs};
 use crate::config::listener::ListenerKind;
 use crate::protocol::guard;
@@ -19,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) header: RequestHeader,
     /// The API that is asked.
     pub(crate) api: &'static ApiEntry,
+    /// The size of header and body.
+    pub(crate) frame_bytes: usize,
     body: Bytes,
 }
 
@@ -28,6 +31,7 @@ impl Request {
     /// # Errors
     /// Where the frame is too short, or of an API or a version that we do not serve: Kafka closes the connection.
     pub(crate) fn parse(mut frame: Bytes, listener: ListenerKind) -> Result<Self, Disconnect> {
+        let frame_bytes = frame.len();
         let header =
             RequestHeader::decode(&mut frame).map_err(|error| Disconnect::Malformed(error.to_string()))?;
         let (key, version) = (header.api_key, header.api_version);
@@ -38,7 +42,7 @@ impl Request {
         if !api.serves(version) && key != api_versions::KEY {
             return Err(Disconnect::Malformed(format!("{} version {version} is not served", api.name)));
         }
-        Ok(Self { header, api, body: frame })
+        Ok(Self { header, api, frame_bytes, body: frame })
     }
 
     /// The size of what follows the header.
@@ -53,7 +57,7 @@ impl Request {
     pub(crate) fn of(header: RequestHeader, body: Bytes) -> Result<Self, Disconnect> {
         let (key, version) = (header.api_key, header.api_version);
         match entry(key).filter(|api| api.serves(version)) {
-            Some(api) => Ok(Self { header, api, body }),
+            Some(api) => Ok(Self { header, api, frame_bytes: body.len(), body }),
             None => Err(Disconnect::Malformed(format!("api key {key} version {version} is not served"))),
         }
     }
@@ -84,6 +88,8 @@ pub(crate) struct Encoded {
     head: Bytes,
     rest: Vec<Bytes>,
     held: Option<HeldBytes>,
+    /// Where the throttle time stands, from the end, where it can not be found by API and version.
+    throttle_behind: Option<usize>,
 }
 
 impl Encoded {
@@ -101,12 +107,12 @@ impl Encoded {
         head.put_i32(length);
         encode_response_header(&mut head, key, version, header.correlation_id);
         response.encode(&mut head, version).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { head: head.freeze(), rest: Vec::new(), held: None })
+        Ok(Self { head: head.freeze(), rest: Vec::new(), held: None, throttle_behind: None })
     }
 
     /// A response that is encoded already: its length, its header and its body, in pieces.
     pub(crate) fn from_pieces(pieces: Vec<Bytes>) -> Self {
-        Self { head: Bytes::new(), rest: pieces, held: None }
+        Self { head: Bytes::new(), rest: pieces, held: None, throttle_behind: None }
     }
 
     /// The response without its length.
@@ -119,6 +125,49 @@ impl Encoded {
     /// The same, which counts as held until it has left.
     pub(crate) fn holding(self, held: HeldBytes) -> Self {
         Self { held: Some(held), ..self }
+    }
+
+    /// The same, whose throttle time has this many bytes behind it.
+    pub(super) fn with_throttle_behind(self, bytes: usize) -> Self {
+        Self { throttle_behind: Some(bytes), ..self }
+    }
+
+    /// How long the response says that the client is held back, in milliseconds; `None` where it can not say it.
+    pub(super) fn throttle_ms(&self, key: i16, version: i16) -> Option<i32> {
+        let (place, at) = self.throttle_place(key, version)?;
+        let bytes = self.chunk(place)?.get(at..at + 4)?;
+        bytes.try_into().ok().map(i32::from_be_bytes)
+    }
+
+    /// Has the response say how long the client is held back; whether it can say it.
+    pub(super) fn set_throttle_ms(&mut self, key: i16, version: i16, throttle_ms: i32) -> bool {
+        let Some((place, at)) = self.throttle_place(key, version) else { return false };
+        let chunk = if place == 0 { Some(&mut self.head) } else { self.rest.get_mut(place - 1) };
+        let Some(chunk) = chunk.filter(|chunk| at + 4 <= chunk.len()) else { return false };
+        let mut told = BytesMut::from(&chunk[..]);
+        told[at..at + 4].copy_from_slice(&throttle_ms.to_be_bytes());
+        *chunk = told.freeze();
+        true
+    }
+
+    /// In which chunk the throttle time stands, and where in it.
+    fn throttle_place(&self, key: i16, version: i16) -> Option<(usize, usize)> {
+        if let Some(behind) = self.throttle_behind {
+            return Some((0, self.head.len().checked_sub(behind + 4)?));
+        }
+        // The length is a chunk of its own where another node has answered.
+        let place = usize::from(self.head.is_empty()) * (1 + usize::from(self.is_answer_of_another()));
+        let length = if place == 2 { 0 } else { 4 };
+        let at = throttle_at(key, version, self.chunk(place)?.get(length..)?)?;
+        Some((place, at + length))
+    }
+
+    fn is_answer_of_another(&self) -> bool {
+        self.rest.first().is_some_and(|length| length.len() == 4)
+    }
+
+    fn chunk(&self, place: usize) -> Option<&Bytes> {
+        if place == 0 { Some(&self.head) } else { self.rest.get(place - 1) }
     }
 
     /// What has to be kept until the bytes have left.

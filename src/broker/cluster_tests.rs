@@ -18,6 +18,7 @@ use crate::config::listener::SecurityProtocol;
 use crate::error::ErrorCode;
 use crate::log::batch::{BatchBuilder, BatchView};
 use crate::log::{Partition, ReadUpTo};
+use crate::metadata::command::PartitionQuota;
 use crate::metadata::{Image, PartitionImage};
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::types::{NodeId, Offset};
@@ -173,7 +174,14 @@ impl Cluster {
             ..NewTopic::with_defaults(TOPIC)
         };
         let active = self.nodes.values().find(|node| node.broker.handles.metadata.is_active()).unwrap();
-        active.broker.handles.metadata.create_topics(vec![topic], false).await.remove(0).unwrap();
+        active
+            .broker
+            .handles
+            .metadata
+            .create_topics(vec![topic], false, PartitionQuota::NONE)
+            .await
+            .remove(0)
+            .unwrap();
     }
 }
 

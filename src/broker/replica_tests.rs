@@ -19,6 +19,7 @@ use crate::config::listener::SecurityProtocol;
 use crate::error::ErrorCode;
 use crate::log::batch::BatchBuilder;
 use crate::log::{Following, Origin, Partition, ReadUpTo};
+use crate::metadata::command::PartitionQuota;
 use crate::metadata::image::Image;
 use crate::protocol::messages::*;
 use crate::types::{NodeId, Offset};
@@ -107,7 +108,8 @@ async fn create(broker: &Broker, name: &str, configs: &[(&str, &str)]) -> Uuid {
         configs: configs.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned()))).collect(),
         ..NewTopic::with_defaults(name)
     };
-    let created = broker.handles.metadata.create_topics(vec![topic], false).await.remove(0);
+    let created =
+        broker.handles.metadata.create_topics(vec![topic], false, PartitionQuota::NONE).await.remove(0);
     created.unwrap().topic_id
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::broker::BROKER_KEYS;
+use crate::config::broker::{BROKER_KEYS, listener_limit};
 use crate::config::key::{ConfigError, ConfigKey};
 use crate::config::topic::TOPIC_KEYS;
 use crate::config::unsupported::{self, reason};
@@ -67,6 +67,9 @@ fn standing(name: &str, value: &str) -> Standing {
     }
     if name == "super.users" || name == "allow.everyone.if.no.acl.found" {
         return Standing::WithoutEffect(reason::AUTHENTICATION);
+    }
+    if listener_limit(name).is_some() {
+        return Standing::Honoured;
     }
     if name.starts_with("listener.name.") {
         return Standing::WithoutEffect("all listeners share the broker's keys");

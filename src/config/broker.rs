@@ -71,6 +71,10 @@ config_keys! {
     "replica.selector.class" replica_selector_class: Option<String> = null, ReadOnly, Any, Medium, "Which replica consumers are sent to: org.apache.kafka.common.replica.RackAwareReplicaSelector sends them to one in their rack (KIP-392); any other class, and none, to the leader.";
     "replication.quota.window.num" replication_quota_window_num: i32 = "11", ReadOnly, AtLeast(1), Low, "How many windows of replication.quota.window.size.seconds the rate of throttled replication is measured over.";
     "replication.quota.window.size.seconds" replication_quota_window_size_seconds: i32 = "1", ReadOnly, AtLeast(1), Low, "The length, in seconds, of one window in which throttled replication is measured.";
+    "quota.window.num" quota_window_num: i32 = "11", ReadOnly, AtLeast(1), Low, "How many windows of quota.window.size.seconds the rates of clients and of new connections are measured over.";
+    "quota.window.size.seconds" quota_window_size_seconds: i32 = "1", ReadOnly, AtLeast(1), Low, "The length, in seconds, of one window in which clients and new connections are measured.";
+    "controller.quota.window.num" controller_quota_window_num: i32 = "11", ReadOnly, AtLeast(1), Low, "For how many windows of controller.quota.window.size.seconds a client may save up what it does not create and delete.";
+    "controller.quota.window.size.seconds" controller_quota_window_size_seconds: i32 = "1", ReadOnly, AtLeast(1), Low, "The length, in seconds, of one such window.";
     "auto.leader.rebalance.enable" auto_leader_rebalance_enable: bool = "true", ReadOnly, Any, High, "Whether the controller moves leaderships back to the preferred replica of each partition.";
     "leader.imbalance.check.interval.seconds" leader_imbalance_check_interval_seconds: i64 = "300", ReadOnly, AtLeast(1), High, "How often, in seconds, the controller looks for partitions that the preferred replica does not lead.";
     "unclean.leader.election.interval.ms" unclean_leader_election_interval_ms: i64 = "300000", ReadOnly, AtLeast(1), Medium, "How often, in milliseconds, the controller looks for partitions without a leader in topics with unclean.leader.election.enable.";
@@ -83,7 +87,7 @@ config_keys! {
     "max.connections" max_connections: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be open at a time; further ones wait to be accepted.";
     "max.connections.per.ip" max_connections_per_ip: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be open from one address; further ones are closed.";
     "max.connections.per.ip.overrides" max_connections_per_ip_overrides: String = "", ClusterWide, Checked(check_address_limits, "address:count,..."), Medium, "Addresses with a limit of their own, as address:count pairs.";
-    "max.connection.creation.rate" max_connection_creation_rate: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be opened per second." idle reason::QUOTA;
+    "max.connection.creation.rate" max_connection_creation_rate: i32 = "2147483647", ClusterWide, AtLeast(0), Medium, "How many connections may be opened per second; further ones wait to be accepted.";
     "connections.max.idle.ms" connections_max_idle_ms: i64 = "600000", ReadOnly, Any, Medium, "How long a connection may be silent, in milliseconds, before it is closed.";
     "queued.max.requests" queued_max_requests: i32 = "500", ReadOnly, AtLeast(1), High, "How many requests may be in work before reading from connections pauses." idle reason::QUEUE;
     "queued.max.request.bytes" queued_max_request_bytes: i64 = "-1", ReadOnly, Any, Medium, "How many bytes of requests may be in work before reading from connections pauses; -1 leaves it to klamm.";
@@ -266,6 +270,26 @@ fn address_limits(text: &str) -> Result<Vec<(String, i32)>, String> {
         .collect()
 }
 
+/// What keys of one listener begin with.
+const LISTENER_PREFIX: &str = "listener.name.";
+const MAX_CONNECTIONS: &str = "max.connections";
+const MAX_CONNECTION_CREATION_RATE: &str = "max.connection.creation.rate";
+
+/// How many connections a listener may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// At a time.
+    pub connections_max: i32,
+    /// Opened per second.
+    pub creation_rate: i32,
+}
+
+/// The limit that a key sets for one listener, where it is such a key.
+pub fn listener_limit(name: &str) -> Option<&'static str> {
+    let (_, key) = name.strip_prefix(LISTENER_PREFIX)?.split_once('.')?;
+    [MAX_CONNECTIONS, MAX_CONNECTION_CREATION_RATE].into_iter().find(|known| *known == key)
+}
+
 impl BrokerConfig {
     /// The configuration that static values give (a file, the environment, the command line).
     ///
@@ -311,6 +335,18 @@ impl BrokerConfig {
         address_limits(&self.max_connections_per_ip_overrides).unwrap_or_default()
     }
 
+    /// The limits of one listener, its own ones or the broker's (`ListenerConnectionQuota`).
+    pub fn listener_limits(&self, listener: &str) -> ListenerLimits {
+        let own = |key: &str, otherwise: i32| {
+            let name = format!("{LISTENER_PREFIX}{}.{key}", listener.to_lowercase());
+            self.layers.get(&name).and_then(|text| text.trim().parse().ok()).unwrap_or(otherwise)
+        };
+        ListenerLimits {
+            connections_max: own(MAX_CONNECTIONS, self.max_connections),
+            creation_rate: own(MAX_CONNECTION_CREATION_RATE, self.max_connection_creation_rate),
+        }
+    }
+
     /// What Kafka's `KafkaConfig.validateValues` asks of values together.
     fn check(&self) -> Result<(), ConfigError> {
         let require = |holds: bool, text: &str| {
@@ -330,6 +366,13 @@ impl BrokerConfig {
             retention >= 1 || retention == -1,
             "log.retention.ms must be unlimited (-1) or, greater than or equal to 1",
         )?;
+        for (name, text) in self.layers.effective() {
+            let key = listener_limit(&name);
+            require(
+                key.is_none() || text.trim().parse::<i32>().is_ok_and(|limit| limit > 0),
+                &format!("Invalid {} {text}", key.unwrap_or_default()),
+            )?;
+        }
         let queued = self.queued_max_request_bytes;
         require(
             queued <= 0 || queued >= i64::from(self.socket_request_max_bytes),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::image::{ConfigResource, ConfigValues};
+use super::image::{ClientQuotaEntity, ConfigResource, ConfigValues};
 pub use crate::config::dynamic::ConfigOp;
+use crate::error::{ApiError, ErrorCode};
 use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// A topic to create.
@@ -50,6 +51,45 @@ pub struct NewPartitions {
     pub count: i32,
     /// The replicas of each new partition, where the caller wants to say.
     pub assignments: Option<Vec<Vec<NodeId>>>,
+}
+
+/// Changes of the quotas of one entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuotaAlteration {
+    /// Whom they are for.
+    pub entity: ClientQuotaEntity,
+    /// Each key with its new value, or without one to be removed.
+    pub changes: Vec<(String, Option<f64>)>,
+    /// Whether the name of an address is one, or that of a host which has one.
+    pub has_address: bool,
+}
+
+/// How many partitions a request may create and delete (`ControllerRequestContext.applyPartitionChangeQuota`).
+#[derive(Clone)]
+pub struct PartitionQuota(Option<Arc<dyn Fn(usize) -> bool + Send + Sync>>);
+
+impl PartitionQuota {
+    /// No quota: everything may be done.
+    pub const NONE: Self = Self(None);
+
+    /// A quota that is asked before each change whether that may be.
+    pub fn new(may_change: impl Fn(usize) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(may_change)))
+    }
+
+    /// Takes in that this many partitions are about to be created or deleted.
+    ///
+    /// # Errors
+    /// THROTTLING_QUOTA_EXCEEDED where that is too many for now.
+    pub fn take(&self, partitions: usize) -> Result<(), ApiError> {
+        match &self.0 {
+            Some(may_change) if !may_change(partitions) => {
+                let text = "The throttling quota has been exceeded.";
+                Err(ApiError::with(ErrorCode::ThrottlingQuotaExceeded, text))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Changes of single keys of one resource.

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::active::{Active, Answer, Command, Job};
 use super::command::{
-    ConfigChange, ConfigReplacement, CreatedTopic, FeatureUpdate, NewPartitions, NewTopic, Registration,
+    ConfigChange, ConfigReplacement, CreatedTopic, FeatureUpdate, NewPartitions, NewTopic, PartitionQuota,
+    Registration,
 };
 use super::controller::{
     Context, Decision, RECORDS_PER_REQUEST_MAX, Results, Settings, configs, features, producer_ids, topics,
@@ -396,21 +397,34 @@ impl Metadata {
     }
 
     /// Creates topics, each by itself. Names may not repeat.
-    pub async fn create_topics(&self, topics: Vec<NewTopic>, validate_only: bool) -> Results<CreatedTopic> {
+    pub async fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+        quota: PartitionQuota,
+    ) -> Results<CreatedTopic> {
         let count = topics.len();
-        self.ask_each(count, move |context| topics::create(context, &topics, validate_only)).await
+        self.ask_each(count, move |context| topics::create(context, &topics, validate_only, &quota)).await
     }
 
     /// Deletes topics by their ids, each by itself. Ids may not repeat.
-    pub async fn delete_topics(&self, ids: Vec<Uuid>) -> Results<()> {
+    pub async fn delete_topics(&self, ids: Vec<Uuid>, quota: PartitionQuota) -> Results<()> {
         let count = ids.len();
-        self.ask_each(count, move |context| topics::delete(context, &ids)).await
+        self.ask_each(count, move |context| topics::delete(context, &ids, &quota)).await
     }
 
     /// Gives topics more partitions, each by itself. Topics may not repeat.
-    pub async fn create_partitions(&self, topics: Vec<NewPartitions>, validate_only: bool) -> Results<()> {
+    pub async fn create_partitions(
+        &self,
+        topics: Vec<NewPartitions>,
+        validate_only: bool,
+        quota: PartitionQuota,
+    ) -> Results<()> {
         let count = topics.len();
-        self.ask_each(count, move |context| topics::create_partitions(context, &topics, validate_only)).await
+        let create = move |context: &mut Context<'_>| {
+            topics::create_partitions(context, &topics, validate_only, &quota)
+        };
+        self.ask_each(count, create).await
     }
 
     /// Changes single keys of configurations, each resource by itself. Resources may not repeat.

@@ -6,6 +6,7 @@
 mod delta;
 mod kept;
 mod nodes;
+mod quotas;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::types::{NodeId, Offset, ProducerId};
 pub use delta::Delta;
 pub use kept::Kept;
 pub use nodes::{BrokerImage, ControllerImage, Endpoint, FeatureRange, LOST, MIGRATING, UNASSIGNED};
+pub use quotas::{ClientQuotaEntity, ClientQuotas, record_entity};
 pub use topics::{NO_LEADER, PartitionImage, TopicImage, Topics};
 
 /// The feature that says which metadata records may be written.
@@ -156,6 +158,8 @@ pub struct Image {
     pub controllers: OrdMap<NodeId, Arc<ControllerImage>>,
     /// Every producer id below this one is given out.
     pub next_producer_id: ProducerId,
+    /// The quotas of clients.
+    pub quotas: ClientQuotas,
     /// What is kept for others.
     pub kept: Kept,
     features: OrdMap<Arc<str>, i16>,
@@ -230,7 +234,7 @@ impl Image {
             Record::Config(record) => self.apply_config(record),
             Record::FeatureLevel(record) => self.apply_feature(record),
             Record::ProducerIds(record) => self.next_producer_id = record.next_producer_id,
-            Record::ClientQuota(record) => self.kept.set_quota(record),
+            Record::ClientQuota(record) => self.quotas.apply(record),
             Record::AccessControlEntry(record) => self.kept.add_acl(record),
             Record::RemoveAccessControlEntry(record) => self.kept.remove_acl(record.id),
             Record::UserScramCredential(record) => self.kept.set_credential(record),

@@ -66,7 +66,7 @@ pub fn records(image: &Image) -> impl Iterator<Item = Record> {
         .chain(controllers)
         .chain(topics(image, level))
         .chain(configs)
-        .chain(image.kept.quotas())
+        .chain(image.quotas.records())
         .chain(producer_ids)
         .chain(security)
 }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_others_is_in_a_snapshot() {
+    fn quotas_and_what_is_kept_for_others_are_in_a_snapshot() {
         let entity = |kind: &str, name: Option<&str>| QuotaEntity {
             entity_type: kind.to_owned(),
             entity_name: name.map(str::to_owned),

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::command::{ConfigChange, ConfigOp, NewPartitions, NewTopic};
+use super::command::{ConfigChange, ConfigOp, NewPartitions, NewTopic, PartitionQuota};
 use super::image::Endpoint;
 use super::*;
 use crate::clock::Clock;
@@ -68,7 +68,12 @@ impl Node {
 
     pub(crate) async fn create(&self, name: &str, partitions: i32) -> uuid::Uuid {
         let topic = NewTopic { partitions, ..NewTopic::with_defaults(name) };
-        self.metadata.create_topics(vec![topic], false).await.remove(0).unwrap().topic_id
+        self.metadata
+            .create_topics(vec![topic], false, PartitionQuota::NONE)
+            .await
+            .remove(0)
+            .unwrap()
+            .topic_id
     }
 
     /// The next start will be one after the operating system was started again, too.
@@ -123,7 +128,7 @@ async fn what_was_answered_is_there_after_a_restart_with_its_ids_and_newer_epoch
     let kept = node.create("kept", 3).await;
     let gone = node.create("gone", 1).await;
     assert!(node.logs.get(kept, 2).is_some(), "the log is there before the answer");
-    assert_eq!(node.metadata.delete_topics(vec![gone]).await, [Ok(())]);
+    assert_eq!(node.metadata.delete_topics(vec![gone], PartitionQuota::NONE).await, [Ok(())]);
     assert!(node.logs.get(gone, 0).is_none());
     let change = ConfigChange {
         resource: ConfigResource::topic("kept"),
@@ -132,7 +137,7 @@ async fn what_was_answered_is_there_after_a_restart_with_its_ids_and_newer_epoch
     assert_eq!(node.metadata.incremental_alter_configs(vec![change], false).await, [Ok(())]);
     assert_eq!(node.logs.get(kept, 0).unwrap().config().retention_ms, 7);
     let more = NewPartitions { topic: "kept".to_owned(), count: 4, assignments: None };
-    assert_eq!(node.metadata.create_partitions(vec![more], false).await, [Ok(())]);
+    assert_eq!(node.metadata.create_partitions(vec![more], false, PartitionQuota::NONE).await, [Ok(())]);
     assert_eq!(node.metadata.allocate_producer_ids().await, Ok(0..1_000));
     let cluster = node.metadata.cluster_id().to_string();
     let before = node.metadata.image();
@@ -197,13 +202,17 @@ async fn commands_that_wait_together_are_all_answered_and_listeners_hear_of_them
     for _ in 0..20 {
         let metadata = Arc::clone(&node.metadata);
         tasks.spawn(async move {
-            metadata.create_topics(vec![NewTopic::with_defaults("same")], false).await.remove(0).is_ok()
+            metadata
+                .create_topics(vec![NewTopic::with_defaults("same")], false, PartitionQuota::NONE)
+                .await
+                .remove(0)
+                .is_ok()
         });
     }
     let created = tasks.join_all().await;
     assert_eq!(created.iter().filter(|created| **created).count(), 1, "one of many creates the topic");
     let id = node.metadata.image().topics.get("same").unwrap().id;
-    assert_eq!(node.metadata.delete_topics(vec![id]).await, [Ok(())]);
+    assert_eq!(node.metadata.delete_topics(vec![id], PartitionQuota::NONE).await, [Ok(())]);
     assert_eq!(*deleted.0.lock(), ["same"]);
     node.metadata.wait_for(node.metadata.image().offset).await;
     node.stop().await;
@@ -253,7 +262,11 @@ async fn nobody_is_told_of_what_could_not_be_written() {
     let before = node.metadata.image();
     node.logs.store().fail_writes(true);
     for name in ["a", "b"] {
-        let created = node.metadata.create_topics(vec![NewTopic::with_defaults(name)], false).await.remove(0);
+        let created = node
+            .metadata
+            .create_topics(vec![NewTopic::with_defaults(name)], false, PartitionQuota::NONE)
+            .await
+            .remove(0);
         assert_eq!(created.unwrap_err().code, ErrorCode::KafkaStorageError);
     }
     assert_eq!(node.metadata.image(), before);
@@ -280,7 +293,8 @@ async fn a_request_that_is_too_large_for_one_batch_changes_nothing() {
         node.create(name, 1).await;
     }
     let more = |name: &str| NewPartitions { topic: name.to_owned(), count: 6_000, assignments: None };
-    let results = node.metadata.create_partitions(vec![more("a"), more("b")], false).await;
+    let results =
+        node.metadata.create_partitions(vec![more("a"), more("b")], false, PartitionQuota::NONE).await;
     assert!(results.iter().all(|result| result.as_ref().unwrap_err().code == ErrorCode::PolicyViolation));
     assert_eq!(node.metadata.image().topics.partition_count(), 2);
     node.stop().await;

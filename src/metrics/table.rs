@@ -61,6 +61,12 @@ metrics! {
     Counter CLIENT_METRICS_DROPPED_TOTAL = "kafka_server_client_metrics_dropped_total" [], "Numbers that clients pushed and that were not kept, as too many are.";
     Gauge CONNECTION_COUNT = "kafka_server_socket_server_metrics_connection_count" ["listener"], "Open connections.";
     Counter CONNECTION_CREATION_TOTAL = "kafka_server_socket_server_metrics_connection_creation_total" ["listener"], "Connections accepted since the start.";
+    Gauge QUOTA_BYTE_RATE = "kafka_server_quota_byte_rate" ["resource", "user", "clientId"], "Bytes per second that count for a quota of Produce or Fetch; only while there are such quotas.";
+    Gauge QUOTA_REQUEST_TIME = "kafka_server_quota_request_time" ["resource", "user", "clientId"], "The share of one thread's time, in percent, that requests took; only while there are quotas for it.";
+    Gauge QUOTA_EXEMPT_REQUEST_TIME = "kafka_server_quota_exempt_request_time" ["resource"], "The same of requests that nobody is held back for.";
+    Gauge QUOTA_MUTATION_RATE = "kafka_server_quota_mutation_rate" ["resource", "user", "clientId"], "Partitions per second that were created and deleted; only while there are quotas for it.";
+    Gauge QUOTA_TOKENS = "kafka_server_quota_tokens" ["resource", "user", "clientId"], "Partitions that may be created or deleted at once.";
+    Gauge QUOTA_THROTTLE_TIME = "kafka_server_quota_throttle_time" ["resource", "user", "clientId"], "For how many milliseconds clients were held back on average; absent where they were not in the last minute.";
     Gauge NETWORK_PROCESSOR_IDLE = "kafka_network_socketserver_networkprocessoravgidle_percent" [], "Share of time, 0 to 1, that the worker threads had nothing to do since the last scrape.";
     Gauge REQUEST_HANDLER_IDLE = "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent" [], "The same: one set of worker threads does the work of both of Kafka's pools.";
 

@@ -23,7 +23,8 @@ use super::codec::{FrameCodec, FrameError, Inbound};
 use super::listener::NetOptions;
 use super::outbox::{Measured, Outbox};
 use crate::api::{
-    ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Gathering, Request, Running,
+    ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Gathering, Metered, Request, Running,
+    settle,
 };
 use crate::clock::Clock;
 use crate::metrics::RequestTimes;
@@ -102,14 +103,19 @@ struct InFlight {
     started: Instant,
     /// How long it was worked on; the rest of its time it waited for something.
     local: Duration,
+    /// What quotas have to know of it.
+    metered: Option<Arc<Metered>>,
     _memory: TakenMemory,
 }
 
 impl InFlight {
     fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Result<Option<Encoded>, Disconnect>> {
         let began = Instant::now();
+        self.metered.iter().for_each(|metered| metered.resume(began));
         let polled = Pin::new(&mut self.running).poll(task);
-        self.local += began.elapsed();
+        let ended = Instant::now();
+        self.metered.iter().for_each(|metered| metered.pause(ended));
+        self.local += ended.duration_since(began);
         polled
     }
 
@@ -139,14 +145,15 @@ struct Session {
     taking: Option<BoxFuture<'static, TakenMemory>>,
     /// Appends that are kept back until nothing more can be read.
     gathering: Option<Gathering>,
-    last_active_ms: i64,
+    /// Until when its client is held back: nothing is read from it, and nothing started.
+    muted_until_ms: Option<i64>,
     /// The client sends nothing more, or nothing more is to be read from it.
     reading_ended: Option<End>,
 }
 
 impl Session {
     fn new(connection: Arc<Connection>, broker: Arc<BrokerHandles>, options: NetOptions) -> Self {
-        let last_active_ms = broker.clock.steady_ms();
+        connection.used(broker.clock.steady_ms());
         Self {
             connection,
             broker,
@@ -157,7 +164,7 @@ impl Session {
             memory: None,
             taking: None,
             gathering: None,
-            last_active_ms,
+            muted_until_ms: None,
             reading_ended: None,
         }
     }
@@ -166,13 +173,15 @@ impl Session {
         let (reader, mut writer) = stream.into_split();
         let mut frames = FramedRead::new(reader, FrameCodec::new(self.options.request_bytes_max));
         let (clock, metrics) = (self.broker.clock.clone(), Arc::clone(&self.broker.metrics));
-        let mut silence = pin!(idle_deadline(&clock, self.last_active_ms, self.options.idle_ms_max));
+        let mut silence = pin!(idle_deadline(&clock, self.connection.active_ms(), self.options.idle_ms_max));
         // The end of this connection, be it the broker's or its own.
         let ending = self.options.stopping.child_token();
         let mut lingered = pin!(linger(ending.clone(), self.options.drain));
         loop {
             self.start_waiting().await?;
-            let is_done = self.in_flight.is_empty() && self.waiting.is_none() && self.outbox.is_empty();
+            // What waits while its client is held back is not started any more.
+            let waits = self.waiting.is_some() && self.muted_until_ms.is_none();
+            let is_done = self.in_flight.is_empty() && !waits && self.outbox.is_empty();
             if is_done && let Some(end) = self.reading_ended {
                 return Ok(end);
             }
@@ -194,6 +203,7 @@ impl Session {
                 },
                 written = self.outbox.write(&mut writer, &metrics), if !self.outbox.is_empty() => written?,
                 () = gathered(&mut self.gathering) => self.gathering = None,
+                () = unmuted(&clock, self.muted_until_ms) => self.muted_until_ms = None,
                 () = ending.cancelled(), if self.reading_ended.is_none() => {
                     self.reading_ended = Some(End::Stopped);
                 }
@@ -210,14 +220,23 @@ impl Session {
         self.waiting.is_none()
             && self.taking.is_none()
             && self.reading_ended.is_none()
+            && self.muted_until_ms.is_none()
             && self.in_flight.len() < REQUESTS_IN_FLIGHT_MAX
+            && !self.takes_one_at_a_time()
             && self.outbox.bytes() < UNWRITTEN_BYTES_MAX
+    }
+
+    /// Whether nothing is read before what was read is answered: of whom a quota limits nobody knows how long it is to
+    /// be held back before that.
+    fn takes_one_at_a_time(&self) -> bool {
+        let last = self.in_flight.back().and_then(|last| last.metered.as_ref());
+        last.is_some_and(|metered| metered.is_limited())
     }
 
     /// Gets memory for the frame that comes next. Where that takes time, answers go out meanwhile: they may be what
     /// the memory is waiting for.
     fn announced(&mut self, bytes: usize) {
-        self.last_active_ms = self.broker.clock.steady_ms();
+        self.connection.used(self.broker.clock.steady_ms());
         self.memory = self.options.memory.try_take(bytes);
         if self.memory.is_none() {
             let memory = self.options.memory.clone();
@@ -227,7 +246,7 @@ impl Session {
 
     /// Takes a frame in: starts it, or keeps it until what is before it is done.
     async fn received(&mut self, frame: Bytes) -> Result<(), Failure> {
-        self.last_active_ms = self.broker.clock.steady_ms();
+        self.connection.used(self.broker.clock.steady_ms());
         let Some(memory) = self.memory.take() else {
             return Err(Failure::Protocol("a frame without a length".to_owned()));
         };
@@ -250,7 +269,7 @@ impl Session {
     }
 
     async fn start_waiting(&mut self) -> Result<(), Failure> {
-        if self.outbox.bytes() >= UNWRITTEN_BYTES_MAX {
+        if self.outbox.bytes() >= UNWRITTEN_BYTES_MAX || self.muted_until_ms.is_some() {
             return Ok(());
         }
         match self.waiting.take() {
@@ -264,11 +283,13 @@ impl Session {
 
     async fn start(&mut self, read: Read) -> Result<(), Failure> {
         let Read { request, memory, received } = read;
+        let metered = Metered::start(&self.broker, &self.connection, &request);
         let context = Context {
             broker: Arc::clone(&self.broker),
             connection: Arc::clone(&self.connection),
             client_id: request.header.client_id.clone(),
             request_bytes: request.body_bytes(),
+            metered: metered.clone(),
             forwarded: false,
         };
         let (api, version) = (request.api, request.header.api_version);
@@ -278,8 +299,11 @@ impl Session {
             self.gathering.get_or_insert_with(|| self.broker.logs.gather());
         }
         let started = Instant::now();
+        metered.iter().for_each(|metered| metered.resume(started));
         let running = request.start(context)?;
-        let local = started.elapsed();
+        let ended = Instant::now();
+        metered.iter().for_each(|metered| metered.pause(ended));
+        let local = ended.duration_since(started);
         // Where there is much, the writer works on it while more is read.
         self.gathering.take_if(|gathering| gathering.has_much());
         self.in_flight.push_back(InFlight {
@@ -289,17 +313,31 @@ impl Session {
             received,
             started,
             local,
+            metered,
             _memory: memory,
         });
         Ok(())
     }
 
-    fn answered(&mut self, response: Option<Encoded>) {
-        self.last_active_ms = self.broker.clock.steady_ms();
+    fn answered(&mut self, mut response: Option<Encoded>) {
+        self.connection.used(self.broker.clock.steady_ms());
         let Some(answered) = self.in_flight.pop_front() else { return };
+        if let Some(metered) = &answered.metered {
+            let api = (answered.api, answered.version);
+            let throttle_ms = settle(&self.broker, &self.connection, metered, api, response.as_mut());
+            self.mute(throttle_ms);
+        }
         match response {
             Some(response) => self.outbox.push(response, answered.measured()),
             None => answered.measured().observe(&self.broker.metrics),
+        }
+    }
+
+    /// Does not listen to the client for this long from now on.
+    fn mute(&mut self, throttle_ms: i32) {
+        if throttle_ms > 0 {
+            let until_ms = self.connection.active_ms().saturating_add(throttle_ms.into());
+            self.muted_until_ms = self.muted_until_ms.max(Some(until_ms));
         }
     }
 
@@ -308,7 +346,7 @@ impl Session {
         if !self.in_flight.is_empty() {
             return Some(now_ms);
         }
-        let since_ms = self.last_active_ms;
+        let since_ms = self.connection.active_ms();
         (now_ms < since_ms.saturating_add(self.options.idle_ms_max)).then_some(since_ms)
     }
 }
@@ -324,6 +362,14 @@ async fn idle_deadline(clock: &Clock, since_ms: i64, idle_ms_max: i64) {
         std::future::pending::<()>().await;
     }
     clock.sleep_until(since_ms.saturating_add(idle_ms_max)).await;
+}
+
+/// Waits until the client is listened to again; forever where it is.
+async fn unmuted(clock: &Clock, muted_until_ms: Option<i64>) {
+    match muted_until_ms {
+        Some(until_ms) => clock.sleep_until(until_ms).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until other connections that have something to append have done so too, and writes it.

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{ConnectionLimits, ConnectionQuota, RequestMemory};
+use super::admission::{Admission, ConnectionLimits, ConnectionQuota, RequestMemory};
 use super::connection;
 use crate::api::{BrokerHandles, Connection, Listener, broker_heartbeat};
 
 /// How long accepting rests after an error that another attempt would meet again (no file descriptors left).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How many connections may wait to be closed, as their addresses make them too fast. Further ones are closed at once.
+pub(crate) const TURNED_AWAY_MAX: usize = 1_000;
 
 /// What all listeners of a broker share.
 #[derive(Clone)]
@@ -27,6 +31,8 @@ pub(crate) struct NetOptions {
     /// How long requests in flight may take once the broker stops.
     pub(crate) drain: Duration,
     pub(crate) quota: Arc<ConnectionQuota>,
+    /// Room for connections that are about to be closed.
+    pub(crate) turned_away: Arc<Semaphore>,
     pub(crate) memory: RequestMemory,
     /// Cancelled when the broker stops.
     pub(crate) stopping: CancellationToken,
@@ -130,10 +136,19 @@ async fn accept(
     broker: &Arc<BrokerHandles>,
     options: &NetOptions,
 ) {
-    let limits = ConnectionLimits::of(&broker.metadata.broker_config(), peer.ip());
-    let Some(admitted) = options.quota.admit(peer.ip(), limits).await else {
-        tracing::info!(listener = %listener.name, %peer, "too many connections from this address");
-        return;
+    let limits = || ConnectionLimits::of(&broker.metadata.broker_config(), &listener.name, peer.ip());
+    let addresses = broker.quotas.addresses();
+    let admitted = match options.quota.admit(&listener.name, peer.ip(), &addresses, limits).await {
+        Admission::Admitted(admitted) => admitted,
+        Admission::TooMany => {
+            tracing::info!(listener = %listener.name, %peer, "too many connections from this address");
+            return;
+        }
+        Admission::TooFast(throttle_ms) => {
+            tracing::debug!(listener = %listener.name, %peer, "connections come too fast from this address");
+            turn_away(stream, throttle_ms, broker, options);
+            return;
+        }
     };
     let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
         Ok(local) => local,
@@ -143,10 +158,15 @@ async fn accept(
         }
     };
     let connection = Arc::new(Connection::new(Arc::clone(listener), local, peer));
-    let task = connection::serve(stream, Arc::clone(&connection), Arc::clone(broker), options.clone());
+    let options = NetOptions { stopping: options.stopping.child_token(), ..options.clone() };
+    admitted.served(Arc::clone(&connection), options.stopping.clone());
+    let connections_max = broker.metadata.broker_config().max_connections;
+    options.quota.close_excess(usize::try_from(connections_max).unwrap_or(0));
+    let tasks = options.tasks.clone();
+    let task = connection::serve(stream, Arc::clone(&connection), Arc::clone(broker), options);
     let broker = Arc::clone(broker);
     let open = broker.metrics.connections(&listener.name);
-    options.tasks.spawn(async move {
+    tasks.spawn(async move {
         open.increment(1.0);
         task.await;
         open.decrement(1.0);
@@ -154,5 +174,17 @@ async fn accept(
         if !broker.stopping.is_cancelled() {
             broker_heartbeat::closed(&broker, &connection).await;
         }
+    });
+}
+
+/// Closes a connection, but not at once: its client would only come again.
+fn turn_away(stream: TcpStream, throttle_ms: i32, broker: &Arc<BrokerHandles>, options: &NetOptions) {
+    let Ok(turn) = Arc::clone(&options.turned_away).try_acquire_owned() else { return };
+    let clock = broker.clock.clone();
+    let until_ms = clock.steady_ms().saturating_add(throttle_ms.into());
+    let stopping = options.stopping.clone();
+    options.tasks.spawn(async move {
+        stopping.run_until_cancelled(clock.sleep_until(until_ms)).await;
+        drop((stream, turn));
     });
 }

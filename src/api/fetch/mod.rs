@@ -21,6 +21,7 @@ mod replica;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -34,6 +35,7 @@ use super::fetch_session::{
 use super::nodes::{self, Node};
 use super::request::Encoded;
 use super::resolve::{self, CurrentLeader, TopicRef};
+use super::throttle;
 use crate::error::ErrorCode;
 use crate::log::{Offsets, Partition, Read, ReadUpTo};
 use crate::metadata::Image;
@@ -50,6 +52,11 @@ const STORAGE_ERROR_FROM: i16 = 6;
 const SESSIONS_FROM: i16 = 7;
 /// The first version that tells the current leader.
 const CURRENT_LEADER_FROM: i16 = 16;
+
+/// About how large a response is without its partitions, and what each of those takes besides its records, as quotas
+/// count it.
+const RESPONSE_BYTES: usize = 20;
+const PARTITION_BYTES: usize = 70;
 
 /// What is answered, before it is encoded.
 #[derive(Debug, Default)]
@@ -162,11 +169,18 @@ pub(super) async fn handle(
 ) -> Result<Encoded, Disconnect> {
     let version = header.api_version;
     if quorum::is_meant(context, &request, version) {
+        context.metered.iter().for_each(|metered| metered.exempt());
         return quorum::handle(context, request, header).await;
     }
     let mut limits = Limits::of(context, &request, version);
     // What is read is kept while more is waited for.
     limits.min_bytes = limits.min_bytes.min(context.broker.fetch_bounds.response_bytes_max());
+    if limits.reader.is_follower() {
+        context.metered.iter().for_each(|metered| metered.exempt());
+    } else if let Some(bytes_max) = throttle::fetched_at_once_max(context) {
+        limits.bytes_max = limits.bytes_max.min(bytes_max);
+        limits.min_bytes = limits.min_bytes.min(bytes_max);
+    }
     let rack = request.rack_id.clone();
     let mut fetch = match begin(context, session_request(request, version, &limits), &limits, &rack) {
         Ok(fetch) => fetch,
@@ -176,6 +190,10 @@ pub(super) async fn handle(
         }
     };
     let reads = read_or_wait(context, &mut fetch, &limits).await?;
+    if is_throttled(context, &reads, limits.reader) {
+        let answer = throttled(context, &fetch);
+        return encode::response(header, &answer);
+    }
     let held = context.broker.fetch_bounds.hold(reads.bytes);
     count_fetch(context, &fetch, &reads, limits.reader);
     Ok(encode::response(header, &answer(context, &fetch, reads, version))?.holding(held))
@@ -369,8 +387,13 @@ async fn read_some(
     let _turn = bounds.store_read().await;
     let (limits, bytes_max) = (*limits, bytes_max());
     let targets = std::mem::take(&mut fetch.targets);
+    let metered = context.metered.clone();
     let blocking = tokio::task::spawn_blocking(move || {
+        let began = metered.as_ref().map(|_| Instant::now());
         reads.go_on(&targets, &limits, bytes_max, true);
+        if let (Some(metered), Some(began)) = (metered, began) {
+            metered.worked(began.elapsed());
+        }
         (reads, targets)
     });
     let (reads, targets) = blocking
@@ -424,6 +447,22 @@ fn has_moved(fetch: &FetchContext, reads: &Reads, place: usize, upto: ReadUpTo) 
         || partition.check_leader_epoch(target.wanted.current_leader_epoch).is_err()
         || partition.is_deleted()
         || (upto == ReadUpTo::LogEnd && partition.stored_end() != answer.stored_end)
+}
+
+/// Whether a consumer is held back, and gets nothing of what was read.
+fn is_throttled(context: &Context, reads: &Reads, reader: Reader) -> bool {
+    if context.metered.is_none() || reader.is_follower() {
+        return false;
+    }
+    let told = reads.answers.iter().filter(|answer| !answer.records.is_empty() || answer.is_urgent()).count();
+    throttle::fetched(context, RESPONSE_BYTES + told * PARTITION_BYTES + reads.bytes)
+}
+
+/// The answer to somebody who is held back: what was read is asked for again.
+fn throttled(context: &Context, fetch: &FetchContext) -> Answer {
+    let (session_id, error) = context.broker.fetch_sessions.throttled(fetch);
+    let error_code = error.map_or(0, |code| code.code());
+    Answer { error_code, session_id, ..Answer::default() }
 }
 
 /// Counts what each topic was asked for and what was read of it. Partitions of a session that were not looked at, as

@@ -13,8 +13,8 @@ use super::{
 use crate::config::dynamic::ConfigOp;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{
-    ConfigChange, ElectionType, FeatureUpdate, Heartbeat, HeartbeatReply, IsrChange, NewTopic, Placed,
-    Reassignment, Registration, UpgradeType,
+    ConfigChange, ElectionType, FeatureUpdate, Heartbeat, HeartbeatReply, IsrChange, NewTopic,
+    PartitionQuota, Placed, Reassignment, Registration, UpgradeType,
 };
 use crate::metadata::image::{ConfigResource, LOST, METADATA_VERSION, PartitionImage, UNASSIGNED};
 use crate::types::NodeId;
@@ -44,7 +44,11 @@ fn with_topic(model: &mut Model, replicas: &[NodeId], min_isr: i32) -> Uuid {
         configs: vec![("min.insync.replicas".to_owned(), Some(min_isr.to_string()))],
         ..NewTopic::with_defaults("t")
     };
-    model.run(|context| topics::create(context, &[topic], false)).remove(0).unwrap().topic_id
+    model
+        .run(|context| topics::create(context, &[topic], false, &PartitionQuota::NONE))
+        .remove(0)
+        .unwrap()
+        .topic_id
 }
 
 fn partition(model: &Model) -> PartitionImage {
@@ -471,7 +475,10 @@ fn directories_fail_are_cordoned_and_get_replicas() {
     let cordoned = Heartbeat { cordoned_log_dirs: Some(directories.to_vec()), ..beat(&model, 2) };
     send(&mut model, &cordoned);
     let placed = NewTopic { partitions: 1, replication_factor: 2, ..NewTopic::with_defaults("u") };
-    let refused = model.run(|context| topics::create(context, &[placed], false)).remove(0).unwrap_err();
+    let refused = model
+        .run(|context| topics::create(context, &[placed], false, &PartitionQuota::NONE))
+        .remove(0)
+        .unwrap_err();
     assert_eq!(refused.code, ErrorCode::InvalidReplicationFactor);
 
     let failed = Heartbeat { offline_log_dirs: vec![directories[0]], ..beat(&model, 2) };

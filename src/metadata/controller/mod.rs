@@ -15,6 +15,7 @@
 //! | `partition_change` | `PartitionChangeBuilder` |
 //! | [`configs`] | `ConfigurationControlManager` |
 //! | [`features`] | `FeatureControlManager`, `ActivationRecordsGenerator` |
+//! | [`quotas`] | `ClientQuotaControlManager` |
 //! | [`producer_ids`] | `ProducerIdControlManager` |
 //! | [`placement`] | `StripedReplicaPlacer` |
 
@@ -29,6 +30,7 @@ pub mod partitions;
 pub mod periodic;
 pub mod placement;
 pub mod producer_ids;
+pub mod quotas;
 pub mod reassignments;
 pub mod topics;
 

@@ -8,7 +8,7 @@ use super::tests::{Model, registration};
 use super::{brokers, configs, features, producer_ids, topics};
 use crate::config::dynamic::ConfigOp;
 use crate::metadata::command::{
-    ConfigChange, ConfigReplacement, FeatureUpdate, NewPartitions, NewTopic, UpgradeType,
+    ConfigChange, ConfigReplacement, FeatureUpdate, NewPartitions, NewTopic, PartitionQuota, UpgradeType,
 };
 use crate::metadata::image::ConfigResource;
 use crate::metadata::loader::Loader;
@@ -60,15 +60,21 @@ fn run(model: &mut Model, command: &Command) {
                 configs: configs.into_iter().collect(),
                 ..NewTopic::with_defaults(name_of(name))
             };
-            drop(model.run(|context| topics::create(context, &[topic], false)));
+            drop(model.run(|context| topics::create(context, &[topic], false, &PartitionQuota::NONE)));
         }
         Command::Delete { name } => {
             let id = model.image.topics.get(&name_of(name)).map(|topic| topic.id);
-            drop(model.run(|context| topics::delete(context, &id.into_iter().collect::<Vec<_>>())));
+            drop(model.run(|context| {
+                topics::delete(context, &id.into_iter().collect::<Vec<_>>(), &PartitionQuota::NONE)
+            }));
         }
         Command::Grow { name, count } => {
             let wanted = NewPartitions { topic: name_of(name), count, assignments: None };
-            drop(model.run(|context| topics::create_partitions(context, &[wanted], false)));
+            drop(
+                model.run(|context| {
+                    topics::create_partitions(context, &[wanted], false, &PartitionQuota::NONE)
+                }),
+            );
         }
         Command::Alter { name, key, value } => {
             let key = ["retention.ms", "segment.bytes", "cleanup.policy"][key].to_owned();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config::dynamic::ConfigOp;
 use crate::metadata::command::{
-    ConfigChange, ElectionType, Heartbeat, IsrChange, NewTopic, Reassignment, Registration,
+    ConfigChange, ElectionType, Heartbeat, IsrChange, NewTopic, PartitionQuota, Reassignment, Registration,
 };
 use crate::metadata::image::{ConfigResource, Image, PartitionImage};
 use crate::types::NodeId;
@@ -113,7 +113,10 @@ impl World {
             configs: vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))],
             ..NewTopic::with_defaults("t")
         };
-        model.run(|context| topics::create(context, &[topic], false)).remove(0).unwrap();
+        model
+            .run(|context| topics::create(context, &[topic], false, &PartitionQuota::NONE))
+            .remove(0)
+            .unwrap();
         let replica = |id: &NodeId| Replica {
             log: Vec::new(),
             view: model.image.clone(),

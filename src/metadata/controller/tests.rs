@@ -8,7 +8,8 @@ use super::*;
 use crate::config::dynamic::ConfigOp;
 use crate::error::ErrorCode;
 use crate::metadata::command::{
-    ConfigChange, ConfigReplacement, FeatureUpdate, NewPartitions, NewTopic, Registration, UpgradeType,
+    ConfigChange, ConfigReplacement, FeatureUpdate, NewPartitions, NewTopic, PartitionQuota, Registration,
+    UpgradeType,
 };
 use crate::metadata::image::{ConfigResource, Endpoint, METADATA_VERSION, ResourceType};
 
@@ -89,7 +90,8 @@ impl Model {
     }
 
     fn create(&mut self, topic: NewTopic) -> Result<Uuid, ApiError> {
-        let created = self.run(|context| topics::create(context, &[topic], false)).remove(0);
+        let created =
+            self.run(|context| topics::create(context, &[topic], false, &PartitionQuota::NONE)).remove(0);
         created.map(|created| created.topic_id)
     }
 }
@@ -193,13 +195,18 @@ fn a_topic_has_what_was_asked_for_or_the_defaults() {
 fn validating_creates_nothing() {
     let mut model = Model::with_brokers(&[1]);
     let before = model.image.clone();
-    let created = model.run(|context| topics::create(context, &[topic("t", 5, 1), topic("", 1, 1)], true));
+    let created = model.run(|context| {
+        topics::create(context, &[topic("t", 5, 1), topic("", 1, 1)], true, &PartitionQuota::NONE)
+    });
     assert_eq!(created[0].as_ref().unwrap().partitions, 5);
     assert_eq!(code(&created[1]), Some(ErrorCode::InvalidTopicException));
     model.create(topic("p", 1, 1)).unwrap();
     let more = NewPartitions { topic: "p".to_owned(), count: 2, assignments: None };
     let with_topic = model.image.clone();
-    assert_eq!(model.run(|context| topics::create_partitions(context, &[more], true)), [Ok(())]);
+    assert_eq!(
+        model.run(|context| topics::create_partitions(context, &[more], true, &PartitionQuota::NONE)),
+        [Ok(())]
+    );
     assert_eq!(model.image, with_topic);
     assert_eq!(before.topics.len(), 0);
 }
@@ -208,8 +215,8 @@ fn validating_creates_nothing() {
 fn a_topic_that_comes_again_has_another_id() {
     let mut model = Model::with_brokers(&[1]);
     let first = model.create(topic("t", 1, 1)).unwrap();
-    assert_eq!(model.run(|context| topics::delete(context, &[first])), [Ok(())]);
-    let again = model.run(|context| topics::delete(context, &[first]));
+    assert_eq!(model.run(|context| topics::delete(context, &[first], &PartitionQuota::NONE)), [Ok(())]);
+    let again = model.run(|context| topics::delete(context, &[first], &PartitionQuota::NONE));
     assert_eq!(code(&again[0]), Some(ErrorCode::UnknownTopicId));
     let second = model.create(topic("t", 1, 1)).unwrap();
     assert_ne!(first, second);
@@ -236,12 +243,16 @@ fn partitions_only_grow() {
         (more("t", 20_000, None), PolicyViolation),
     ];
     for (wanted, expected) in cases {
-        let result =
-            model.run(|context| topics::create_partitions(context, std::slice::from_ref(&wanted), false));
+        let result = model.run(|context| {
+            topics::create_partitions(context, std::slice::from_ref(&wanted), false, &PartitionQuota::NONE)
+        });
         assert_eq!(code(&result[0]), Some(expected), "{wanted:?}");
     }
     let wanted = [more("t", 4, Some(&[&[2], &[1]]))];
-    assert_eq!(model.run(|context| topics::create_partitions(context, &wanted, false)), [Ok(())]);
+    assert_eq!(
+        model.run(|context| topics::create_partitions(context, &wanted, false, &PartitionQuota::NONE)),
+        [Ok(())]
+    );
     let leaders: Vec<_> =
         model.image.topics.get("t").unwrap().partitions().map(|(_, p)| p.leader).skip(2).collect();
     assert_eq!(leaders, [2, 1]);

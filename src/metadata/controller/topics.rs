@@ -10,7 +10,7 @@ use super::partition_change::DIRECTORIES;
 use super::placement::place;
 use super::{Context, Decision, RECORDS_PER_REQUEST_MAX, Results, Settings};
 use crate::error::{ApiError, ErrorCode};
-use crate::metadata::command::{CreatedTopic, NewPartitions, NewTopic};
+use crate::metadata::command::{CreatedTopic, NewPartitions, NewTopic, PartitionQuota};
 use crate::metadata::image::{ConfigResource, Image, PartitionImage};
 use crate::metadata::record::{ConfigRecord, Record, RemoveTopicRecord, TopicRecord};
 use crate::types::{NodeId, random_kafka_id};
@@ -43,6 +43,7 @@ pub fn create(
     context: &mut Context<'_>,
     topics: &[NewTopic],
     validate_only: bool,
+    quota: &PartitionQuota,
 ) -> Decision<Results<CreatedTopic>> {
     let default_partitions = context.settings.config.num_partitions;
     if topics.iter().map(|topic| wanted_partitions(topic, default_partitions)).sum::<usize>()
@@ -56,7 +57,7 @@ pub fn create(
     }
     let mut records = Vec::new();
     let mut create = |topic| {
-        let (created, new_records) = create_one(context, topic)?;
+        let (created, new_records) = create_one(context, topic, quota)?;
         records.extend(new_records);
         Ok(created)
     };
@@ -75,7 +76,11 @@ fn wanted_partitions(topic: &NewTopic, default_partitions: i32) -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
-fn create_one(context: &mut Context<'_>, topic: &NewTopic) -> Result<(CreatedTopic, Vec<Record>), ApiError> {
+fn create_one(
+    context: &mut Context<'_>,
+    topic: &NewTopic,
+    quota: &PartitionQuota,
+) -> Result<(CreatedTopic, Vec<Record>), ApiError> {
     check_name(&topic.name)?;
     if context.image.topics.get(&topic.name).is_some() {
         let text = format!("Topic '{}' already exists.", topic.name);
@@ -92,6 +97,7 @@ fn create_one(context: &mut Context<'_>, topic: &NewTopic) -> Result<(CreatedTop
     } else {
         manual(context.image, topic)?
     };
+    quota.take(assignments.len())?;
     let topic_id = random_kafka_id(&mut context.random);
     let replication_factor = assignments.first().map_or(0, Vec::len);
     let created = CreatedTopic {
@@ -268,12 +274,11 @@ fn new_partition(image: &Image, replicas: Vec<NodeId>) -> PartitionImage {
 }
 
 /// Removes topics by id, each by itself.
-pub fn delete(context: &Context<'_>, ids: &[Uuid]) -> Decision<Results<()>> {
+pub fn delete(context: &Context<'_>, ids: &[Uuid], quota: &PartitionQuota) -> Decision<Results<()>> {
     let mut records = Vec::new();
     let mut delete = |id: &Uuid| {
-        if context.image.topics.by_id(*id).is_none() {
-            return Err(ErrorCode::UnknownTopicId.into());
-        }
+        let topic = context.image.topics.by_id(*id).ok_or(ErrorCode::UnknownTopicId)?;
+        quota.take(usize::try_from(topic.partition_count()).unwrap_or(0))?;
         records.push(RemoveTopicRecord { topic_id: *id, ..RemoveTopicRecord::default() }.into());
         Ok(())
     };
@@ -286,10 +291,11 @@ pub fn create_partitions(
     context: &mut Context<'_>,
     topics: &[NewPartitions],
     validate_only: bool,
+    quota: &PartitionQuota,
 ) -> Decision<Results<()>> {
     let mut records = Vec::new();
     let mut create = |topic| {
-        records.extend(create_partitions_of(context, topic)?);
+        records.extend(create_partitions_of(context, topic, quota)?);
         Ok(())
     };
     let reply = topics.iter().map(&mut create).collect();
@@ -299,7 +305,11 @@ pub fn create_partitions(
     Decision { records, reply }
 }
 
-fn create_partitions_of(context: &mut Context<'_>, topic: &NewPartitions) -> Result<Vec<Record>, ApiError> {
+fn create_partitions_of(
+    context: &mut Context<'_>,
+    topic: &NewPartitions,
+    quota: &PartitionQuota,
+) -> Result<Vec<Record>, ApiError> {
     let image = context.image;
     let current = image.topics.get(&topic.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let count = current.partition_count();
@@ -334,6 +344,7 @@ fn create_partitions_of(context: &mut Context<'_>, topic: &NewPartitions) -> Res
         None => place(image, additional, replicas, context.random)
             .map_err(|why| ApiError::with(ErrorCode::InvalidReplicationFactor, why))?,
     };
+    quota.take(additional)?;
     let record = |(number, replicas)| new_partition(image, replicas).to_record(current.id, number).into();
     Ok((count..).zip(assignments).map(record).collect())
 }

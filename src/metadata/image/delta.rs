@@ -13,6 +13,7 @@ use crate::metadata::record::Record;
 pub struct Delta {
     topics: BTreeSet<Uuid>,
     configs: BTreeSet<ConfigResource>,
+    quotas: bool,
 }
 
 impl Delta {
@@ -33,6 +34,8 @@ impl Delta {
             && let Some(kind) = ResourceType::from_id(record.resource_type)
         {
             self.configs.insert(ConfigResource::new(kind, record.resource_name.as_str()));
+        } else if let Record::ClientQuota(_) = record {
+            self.quotas = true;
         }
     }
 
@@ -44,7 +47,7 @@ impl Delta {
             old.topics.iter().chain(new.topics.iter()).map(|topic| topic.id).filter(differs).collect();
         let resources = old.configs().chain(new.configs()).map(|(resource, _)| resource);
         let changed = resources.filter(|resource| old.config(resource) != new.config(resource));
-        Self { topics, configs: changed.cloned().collect() }
+        Self { topics, configs: changed.cloned().collect(), quotas: old.quotas != new.quotas }
     }
 
     /// The same together with every topic of the newer image, touched or not.
@@ -57,6 +60,7 @@ impl Delta {
     pub fn merge(&mut self, later: Self) {
         self.topics.extend(later.topics);
         self.configs.extend(later.configs);
+        self.quotas |= later.quotas;
     }
 
     /// The ids of all topics that were touched, also of those that are gone.
@@ -92,6 +96,11 @@ impl Delta {
     /// The resources whose configuration was written.
     pub fn configs(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.iter()
+    }
+
+    /// Whether a quota of a client was written.
+    pub fn quotas(&self) -> bool {
+        self.quotas
     }
 
     /// Whether a configuration of a broker was written.

@@ -1,4 +1,4 @@
-//! What klamm keeps for others and does not act on: access control, quotas, credentials, tokens. Nodes of Apache Kafka
+//! What klamm keeps for others and does not act on: access control, credentials, tokens. Nodes of Apache Kafka
 //! in the same cluster do act on it, so that a snapshot has to have it.
 
 use std::sync::Arc;
@@ -8,18 +8,12 @@ use imbl::OrdMap;
 use uuid::Uuid;
 
 use crate::metadata::record::{
-    AccessControlEntryRecord, ClientQuotaRecord, DelegationTokenRecord, QuotaEntity, Record,
-    UserScramCredentialRecord,
+    AccessControlEntryRecord, DelegationTokenRecord, Record, UserScramCredentialRecord,
 };
-
-/// Whom a quota is for: types and names, in the order of the types.
-type Entity = Vec<(String, Option<String>)>;
 
 /// Records of these kinds that are in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// The quotas by whom they are for and what they limit; the bits of a number.
-    quotas: OrdMap<(Entity, String), u64>,
     acls: OrdMap<Uuid, Arc<Acl>>,
     /// By mechanism and user.
     credentials: OrdMap<(i8, String), Arc<Credential>>,
@@ -54,18 +48,6 @@ struct Token {
 }
 
 impl Kept {
-    pub(super) fn set_quota(&mut self, record: &ClientQuotaRecord) {
-        let part = |part: &QuotaEntity| (part.entity_type.clone(), part.entity_name.clone());
-        let mut entity: Entity = record.entity.iter().map(part).collect();
-        entity.sort();
-        let key = (entity, record.key.clone());
-        if record.remove {
-            self.quotas.remove(&key);
-        } else {
-            self.quotas.insert(key, record.value.to_bits());
-        }
-    }
-
     pub(super) fn add_acl(&mut self, record: &AccessControlEntryRecord) {
         let acl = Acl {
             resource: (record.resource_type, record.resource_name.clone(), record.pattern_type),
@@ -109,24 +91,6 @@ impl Kept {
 
     pub(super) fn remove_token(&mut self, id: &str) {
         self.tokens.remove(id);
-    }
-
-    /// The quotas as records.
-    pub fn quotas(&self) -> impl Iterator<Item = Record> {
-        self.quotas.iter().map(|((entity, key), bits)| {
-            let part = |(entity_type, entity_name): &(String, Option<String>)| QuotaEntity {
-                entity_type: entity_type.clone(),
-                entity_name: entity_name.clone(),
-                ..QuotaEntity::default()
-            };
-            let record = ClientQuotaRecord {
-                entity: entity.iter().map(part).collect(),
-                key: key.clone(),
-                value: f64::from_bits(*bits),
-                ..ClientQuotaRecord::default()
-            };
-            record.into()
-        })
     }
 
     /// The entries of access control, the credentials and the tokens as records, in this order.

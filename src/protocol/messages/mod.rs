@@ -188,6 +188,8 @@ crate_messages! {
     OffsetDeleteRequest, OffsetDeleteResponse: 0..=0;
     DescribeQuorumRequest, DescribeQuorumResponse: 0..=2;
     UpdateFeaturesRequest, UpdateFeaturesResponse: 0..=2;
+    DescribeClientQuotasRequest, DescribeClientQuotasResponse: 0..=1;
+    AlterClientQuotasRequest, AlterClientQuotasResponse: 0..=1;
     DescribeClusterRequest, DescribeClusterResponse: 0..=2;
     DescribeProducersRequest, DescribeProducersResponse: 0..=0;
     DescribeTransactionsRequest, DescribeTransactionsResponse: 0..=0;

@@ -7,7 +7,9 @@ use uuid::Uuid;
 use crate::config::BrokerConfig;
 use crate::error::ErrorCode;
 use crate::log::IsrAccepted;
-use crate::metadata::command::{AlteredPartition, Heartbeat, IsrChange, NewTopic, Registration};
+use crate::metadata::command::{
+    AlteredPartition, Heartbeat, IsrChange, NewTopic, PartitionQuota, Registration,
+};
 use crate::metadata::controller::{
     Context, Decision, Settings, SoftState, brokers, features, next_deadline_ms, partitions, tick, topics,
 };
@@ -88,7 +90,8 @@ impl<T> Controller<T> {
             configs: vec![("min.insync.replicas".to_owned(), Some(min_isr.to_string()))],
             ..NewTopic::with_defaults("t")
         };
-        let created = controller.decide(0, |context| topics::create(context, &[topic], false));
+        let created =
+            controller.decide(0, |context| topics::create(context, &[topic], false, &PartitionQuota::NONE));
         assert!(created.iter().all(Result::is_ok), "{created:?}");
         controller.committed = controller.head.clone();
         controller
