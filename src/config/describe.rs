@@ -201,7 +201,7 @@ impl BrokerKey {
         }
         if DYNAMIC_ONLY.contains(&name) {
             let (kind, scope, idle) =
-                (ConfigType::Long, Scope::ClusterWide, Some(unsupported::reason::QUOTA));
+                (ConfigType::Long, Scope::ClusterWide, Some(unsupported::reason::DIRECTORIES));
             return Some(Self { kind, scope, default: None, documentation: "", idle });
         }
         let unsupported::UnsupportedKey { kind, scope, default, reason, .. } = *unsupported::find(name)?;

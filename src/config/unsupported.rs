@@ -25,7 +25,6 @@ pub mod reason {
     pub const POLICY: &str = "klamm can not run a policy that is a Java class, and without it more would be allowed than the file means; remove it to start";
     pub const PURGATORY: &str = "klamm wakes waiting requests directly and has no purgatory to clean";
     pub const QUEUE: &str = "klamm has no queue of requests: each connection has its own bound";
-    pub const QUOTA: &str = "quotas are not built yet";
     pub const SECURITY: &str = "security is not built yet, and klamm refuses to start rather than leave open what the file means to close; remove it to start";
     pub const SEGMENTS: &str = "klamm stores batches in RocksDB and has no segment or index files";
     pub const SHARE_GROUPS: &str = "share groups (KIP-932) are not built yet";
@@ -143,8 +142,14 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
     row("metadata.log.segment.bytes", Int, Some("1073741824"), ReadOnly, reason::SEGMENTS),
     row("metadata.log.segment.ms", Long, Some("604800000"), ReadOnly, reason::SEGMENTS),
     row("server.max.startup.time.ms", Long, Some("9223372036854775807"), ReadOnly, reason::STARTUP),
-    row("alter.log.dirs.replication.quota.window.num", Int, Some("11"), ReadOnly, reason::QUOTA),
-    row("alter.log.dirs.replication.quota.window.size.seconds", Int, Some("1"), ReadOnly, reason::QUOTA),
+    row("alter.log.dirs.replication.quota.window.num", Int, Some("11"), ReadOnly, reason::DIRECTORIES),
+    row(
+        "alter.log.dirs.replication.quota.window.size.seconds",
+        Int,
+        Some("1"),
+        ReadOnly,
+        reason::DIRECTORIES,
+    ),
     row("num.replica.alter.log.dirs.threads", Int, None, ReadOnly, reason::DIRECTORIES),
     row("replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), ReadOnly, reason::CHECKPOINTS),
     row("group.share.max.share.sessions", Int, Some("2000"), ReadOnly, reason::SHARE_GROUPS),

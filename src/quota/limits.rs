@@ -193,10 +193,10 @@ mod tests {
             let here = |place: &usize| subset & (1 << place) != 0;
             let mut quota = 0.0;
             let mut first = None;
-            for place in 0..order.len() {
+            for (place, entity) in order.iter().enumerate() {
                 quota += 1.0;
                 if here(&place) {
-                    limits.insert(order[place].clone(), quota);
+                    limits.insert(entity.clone(), quota);
                     first = first.or(Some(quota));
                 }
             }

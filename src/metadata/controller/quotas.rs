@@ -1,7 +1,5 @@
 //! Quotas of users, client ids and addresses (`ClientQuotaControlManager`).
 
-use std::collections::BTreeMap;
-
 use super::{Context, Decision, Results};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::QuotaAlteration;
@@ -56,12 +54,11 @@ fn alter_one(
     let QuotaAlteration { entity, changes, has_address } = alteration;
     check_entity(entity)?;
     let keys = keys_of(entity, *has_address)?;
-    let mut values = BTreeMap::new();
-    for (key, value) in changes {
-        values.insert(key.as_str(), *value);
-    }
+    let mut changes: Vec<_> = changes.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    let count = changes.len();
+    changes.sort_by_key(|(key, _)| place_in_java(key, count));
     let mut records = Vec::new();
-    for (key, value) in values {
+    for (key, value) in changes {
         let before = context.image.quotas.get(entity, key);
         let record = ClientQuotaRecord {
             entity: record_entity(entity),
@@ -136,6 +133,84 @@ fn check_value(keys: &[(&str, Number)], key: &str, value: f64) -> Result<(), Api
     Ok(())
 }
 
+/// Where a hash map of Java that is made for this many keys has this one, so that records are written in the order in
+/// which Kafka writes them.
+fn place_in_java(key: &str, count: usize) -> u32 {
+    let hash = key.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut capacity = count.max(1).next_power_of_two();
+    if count * 4 > capacity * 3 {
+        capacity *= 2;
+    }
+    (hash ^ (hash >> 16)) & u32::try_from(capacity - 1).unwrap_or(u32::MAX)
+}
+
 fn invalid(text: impl Into<String>) -> ApiError {
     ApiError::with(ErrorCode::InvalidRequest, text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+    use crate::metadata::controller::tests::Model;
+    use crate::metadata::record::Record;
+
+    /// As `QuorumController` of Apache Kafka 4.3.1 has written it.
+    const RECORD: &[u8] =
+        b"\x01\x0e\0\x03\nclient-id\x04app\0\x05user\x06alice\0\x13consumer_byte_rate@\xa0\0\0\0\0\0\0\0\0";
+
+    fn app_of_alice(changes: &[(&str, Option<f64>)]) -> QuotaAlteration {
+        let name = |name: &str| Some(name.to_owned());
+        QuotaAlteration {
+            entity: [("user".to_owned(), name("alice")), ("client-id".to_owned(), name("app"))].into(),
+            changes: changes.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect(),
+            has_address: true,
+        }
+    }
+
+    #[test]
+    fn records_are_written_as_kafka_writes_them_and_only_of_what_changes() {
+        let mut model = Model::with_brokers(&[1]);
+        let all = [
+            ("request_percentage", Some(200.0)),
+            ("producer_byte_rate", Some(1_024.0)),
+            ("consumer_byte_rate", Some(2_048.0)),
+        ];
+        let records = |model: &mut Model, changes: &[(&str, Option<f64>)]| {
+            let mut records = Vec::new();
+            let reply = model.run(|context| {
+                let decision = alter(context, &[app_of_alice(changes)], false);
+                records.clone_from(&decision.records);
+                decision
+            });
+            assert_eq!(reply, [Ok(())]);
+            records
+        };
+        let first = records(&mut model, &all);
+        let keys = first.iter().map(|record| match record {
+            Record::ClientQuota(record) => record.key.as_str(),
+            _ => "another record",
+        });
+        assert_eq!(
+            keys.collect::<Vec<_>>(),
+            ["consumer_byte_rate", "request_percentage", "producer_byte_rate"]
+        );
+        assert_eq!(first[0].encode(0).unwrap(), RECORD);
+        assert_eq!(records(&mut model, &all), []);
+        let removed = [("consumer_byte_rate", None), ("controller_mutation_rate", None)];
+        assert_eq!(records(&mut model, &removed).len(), 1);
+    }
+
+    #[test]
+    fn an_entity_gets_all_of_its_quotas_or_none() {
+        let mut model = Model::with_brokers(&[1]);
+        let half = app_of_alice(&[("producer_byte_rate", Some(1.0)), ("consumer_byte_rate", Some(0.5))]);
+        let refused = model.run(|context| alter(context, &[half], false)).remove(0).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidRequest);
+        assert_eq!(model.image.quotas.iter().count(), 0);
+        let tried = app_of_alice(&[("producer_byte_rate", Some(1.0))]);
+        assert_eq!(model.run(|context| alter(context, &[tried], true)), [Ok(())]);
+        assert_eq!(model.image.quotas.iter().count(), 0);
+    }
 }

@@ -60,7 +60,7 @@ impl ClientQuotas {
     }
 }
 
-/// An entity as records have it: the user comes last, as in those that Kafka writes.
+/// An entity as records have it, in the order in which Kafka writes its parts.
 pub fn record_entity(entity: &ClientQuotaEntity) -> Vec<QuotaEntity> {
     let part = |(kind, name): (&String, &Option<String>)| QuotaEntity {
         entity_type: kind.clone(),

@@ -1,3 +1,17 @@
+// Writes throttle_times.txt: random uses, and for how long the quota managers of Apache Kafka hold a client back for them.
+//
+// `make test` does not run it; its output is committed. To write it anew, with the jars of Apache Kafka 4.3.1 in
+// KAFKA_LIBS:
+//
+//     javac -cp "$KAFKA_LIBS/*" -d /tmp/throttle ThrottleTimes.java
+//     java -cp "/tmp/throttle:$KAFKA_LIBS/*" ThrottleTimes > throttle_times.txt
+//
+// Lines:
+//
+//     table <kind> <windows> <seconds of one>
+//     quota <limit from now on>
+//     <milliseconds since the start> <value> <throttle time in milliseconds>
+//     back <value that is taken back>
 import java.net.InetAddress;
 import java.util.*;
 import org.apache.kafka.common.metrics.*;
@@ -7,7 +21,6 @@ import org.apache.kafka.network.Session;
 import org.apache.kafka.server.config.ClientQuotaManagerConfig;
 import org.apache.kafka.server.quota.*;
 
-/** Throttle times of Apache Kafka's own quota managers for random uses: one line each. */
 public class ThrottleTimes {
     static class Now implements Time {
         long ms = 1_700_000_000_000L;
@@ -24,7 +37,6 @@ public class ThrottleTimes {
     public static void main(String[] args) throws Exception {
         Random random = new Random(4_301);
         Session session = new Session(new KafkaPrincipal("User", "ANONYMOUS"), InetAddress.getLoopbackAddress());
-        System.out.println("# kind windows seconds; then quota limit | elapsed_ms value throttle_ms (Apache Kafka 4.3.1)");
         String[] kinds = {"Produce", "Request", "Strict", "Permissive"};
         for (int table = 0; table < 24; table++) {
             String kind = kinds[table % 4];
