@@ -64,7 +64,8 @@ pub const SERVED: &[Served] = served! {
     DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest AddPartitionsToTxnRequest
     AddOffsetsToTxnRequest EndTxnRequest WriteTxnMarkersRequest TxnOffsetCommitRequest DescribeConfigsRequest
     AlterConfigsRequest AlterReplicaLogDirsRequest DescribeLogDirsRequest CreatePartitionsRequest DeleteGroupsRequest
-    IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeQuorumRequest UpdateFeaturesRequest
+    IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeClientQuotasRequest AlterClientQuotasRequest
+    DescribeQuorumRequest UpdateFeaturesRequest
     DescribeClusterRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest
     ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest GetTelemetrySubscriptionsRequest PushTelemetryRequest
     ListConfigResourcesRequest

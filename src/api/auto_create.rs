@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 
-use super::context::BrokerHandles;
+use super::context::{BrokerHandles, Context};
 use super::forward;
 use super::outcome::text;
+use super::throttle;
 use crate::config::BrokerConfig;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Image;
@@ -23,15 +24,42 @@ const MIN_ISR_WISHED: i32 = 2;
 /// How long a topic that another node created may take to be known here.
 const KNOWN_MS: i64 = 5_000;
 
-/// Creates these topics, as far as they are not there when this returns.
+/// For whom topics are created.
+struct By {
+    client_id: String,
+    /// How many partitions that may be, where this node decides it.
+    quota: PartitionQuota,
+}
+
+impl By {
+    fn broker(broker: &BrokerHandles) -> Self {
+        Self { client_id: broker.node_id.to_string(), quota: PartitionQuota::NONE }
+    }
+}
+
+/// Creates these topics for this broker itself, as far as they are not there when this returns.
 ///
 /// # Errors
 /// For each topic, why it could not be created.
 pub(crate) async fn create(broker: &BrokerHandles, names: Vec<&str>) -> BTreeMap<String, ApiError> {
+    create_named(broker, names, By::broker(broker)).await
+}
+
+/// The same for a client, whose quota it counts for.
+///
+/// # Errors
+/// For each topic, why it could not be created.
+pub(super) async fn create_for(context: &Context, names: Vec<&str>) -> BTreeMap<String, ApiError> {
+    let quota = throttle::partition_quota(context, true);
+    let by = By { client_id: context.client_id().to_owned(), quota };
+    create_named(&context.broker, names, by).await
+}
+
+async fn create_named(broker: &BrokerHandles, names: Vec<&str>, by: By) -> BTreeMap<String, ApiError> {
     let (config, image) = (broker.metadata.broker_config(), broker.metadata.image());
     let alive = image.brokers.values().filter(|broker| !broker.fenced).count();
     let topics: Vec<NewTopic> = names.iter().map(|name| topic(&config, alive, name)).collect();
-    let created = create_topics(broker, topics).await;
+    let created = create_by(broker, topics, by).await;
     let mut failed = BTreeMap::new();
     for (name, created) in names.iter().zip(created) {
         match created {
@@ -52,20 +80,29 @@ pub(crate) async fn create_topics(
     broker: &BrokerHandles,
     topics: Vec<NewTopic>,
 ) -> Vec<Result<(), ApiError>> {
+    create_by(broker, topics, By::broker(broker)).await
+}
+
+async fn create_by(broker: &BrokerHandles, topics: Vec<NewTopic>, by: By) -> Vec<Result<(), ApiError>> {
     if broker.metadata.is_active() {
-        let created = broker.metadata.create_topics(topics, false, PartitionQuota::NONE).await;
+        let created = broker.metadata.create_topics(topics, false, by.quota).await;
         created.into_iter().map(|created| created.map(|_| ())).collect()
     } else {
-        create_remotely(broker, &topics).await
+        create_remotely(broker, &topics, by.client_id).await
     }
 }
 
 /// Has the active controller create topics, and waits until this broker knows them.
-async fn create_remotely(broker: &BrokerHandles, topics: &[NewTopic]) -> Vec<Result<(), ApiError>> {
+async fn create_remotely(
+    broker: &BrokerHandles,
+    topics: &[NewTopic],
+    client_id: String,
+) -> Vec<Result<(), ApiError>> {
     let request = CreateTopicsRequest::default()
         .with_topics(topics.iter().map(creatable).collect())
         .with_timeout_ms(KNOWN_MS.try_into().unwrap_or(i32::MAX));
-    let mut results: Vec<Result<(), ApiError>> = match forward::call(broker, &request, VERSION).await {
+    let called = forward::call_as(broker, client_id, &request, VERSION).await;
+    let mut results: Vec<Result<(), ApiError>> = match called {
         Err(error) => return topics.iter().map(|_| Err(error.clone())).collect(),
         Ok(response) => topics
             .iter()

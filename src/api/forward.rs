@@ -61,6 +61,19 @@ pub(crate) async fn call<R: messages::Request>(
     request: &R,
     version: i16,
 ) -> Result<R::Response, ApiError> {
+    call_as(broker, broker.node_id.to_string(), request, version).await
+}
+
+/// The same in the name of a client, whose quotas it counts for.
+///
+/// # Errors
+/// As those of [`call`].
+pub(super) async fn call_as<R: messages::Request>(
+    broker: &BrokerHandles,
+    client_id: String,
+    request: &R,
+    version: i16,
+) -> Result<R::Response, ApiError> {
     let unreadable = |error: String| ApiError::with(ErrorCode::UnknownServerError, error);
     let mut body = BytesMut::new();
     request.encode(&mut body, version).map_err(|error| unreadable(error.to_string()))?;
@@ -68,7 +81,7 @@ pub(crate) async fn call<R: messages::Request>(
         api_key: R::KEY,
         api_version: version,
         correlation_id: 0,
-        client_id: Some(broker.node_id.to_string()),
+        client_id: Some(client_id),
     };
     let mut answer = send(broker, &header, &body, Bytes::from_static(&[127, 0, 0, 1])).await?;
     decode_response_header(&mut answer, R::KEY, version).map_err(|error| unreadable(error.to_string()))?;

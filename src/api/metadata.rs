@@ -113,7 +113,7 @@ async fn create_missing(context: &Context, names: &BTreeSet<StrBytes>) {
     let missing: Vec<_> = missing.filter(|name| resolve::invalid_topic_name(name).is_none()).collect();
     if !missing.is_empty() && metadata.broker_config().auto_create_topics_enable {
         // What could not be created is answered as what is not there; the reason is logged.
-        auto_create::create(&context.broker, missing).await;
+        auto_create::create_for(context, missing).await;
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) use crate::log::Gathering;
 pub(crate) use context::{BrokerHandles, Connection, Context, Disconnect, Listener};
 pub(crate) use fetch::{FetchBounds, HeldBytes};
 pub(crate) use request::{Encoded, Request, Running};
-pub(crate) use throttle::{Metered, settle};
+pub(crate) use throttle::{Metered, hold_back};
 
 /// One API in the versions that are advertised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

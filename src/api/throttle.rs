@@ -157,17 +157,17 @@ pub(super) fn partition_quota(context: &Context, strict: bool) -> PartitionQuota
     PartitionQuota::new(move |partitions| quota.record(partitions, clock.steady_ms()))
 }
 
-/// Takes in a request that is answered, and writes into its response how long its client is held back from now on: in
-/// milliseconds, 0 for not at all.
-pub(crate) fn settle(
+/// Takes in a request that is answered, and writes into its response by which quota its client is held back from now on,
+/// and for how many milliseconds; 0 for not at all.
+pub(super) fn settle(
     broker: &BrokerHandles,
     connection: &Connection,
     metered: &Metered,
     (api, version): (&ApiEntry, i16),
     response: Option<&mut Encoded>,
-) -> i32 {
+) -> (QuotaKind, i32) {
     if api.key == envelope::KEY {
-        return 0;
+        return (QuotaKind::Request, 0);
     }
     let (quotas, now_ms) = (&broker.quotas.clients, broker.clock.steady_ms());
     let client = metered.client(connection);
@@ -199,9 +199,21 @@ pub(crate) fn settle(
             response.set_throttle_ms(api.key, version, longest.1);
         }
     }
-    let (kind, throttle_ms) = longest;
+    longest
+}
+
+/// The same for the client of a connection of this broker, which is to hold it back: for how many milliseconds.
+pub(crate) fn hold_back(
+    broker: &BrokerHandles,
+    connection: &Connection,
+    metered: &Metered,
+    api: (&ApiEntry, i16),
+    response: Option<&mut Encoded>,
+) -> i32 {
+    let (kind, throttle_ms) = settle(broker, connection, metered, api, response);
     if throttle_ms > 0 {
-        quotas.held_back(kind, client, throttle_ms, now_ms);
+        let now_ms = broker.clock.steady_ms();
+        broker.quotas.clients.held_back(kind, metered.client(connection), throttle_ms, now_ms);
     }
     throttle_ms
 }

@@ -24,7 +24,7 @@ use super::listener::NetOptions;
 use super::outbox::{Measured, Outbox};
 use crate::api::{
     ApiEntry, BrokerHandles, Connection, Context, Disconnect, Encoded, Gathering, Metered, Request, Running,
-    settle,
+    hold_back,
 };
 use crate::clock::Clock;
 use crate::metrics::RequestTimes;
@@ -324,7 +324,7 @@ impl Session {
         let Some(answered) = self.in_flight.pop_front() else { return };
         if let Some(metered) = &answered.metered {
             let api = (answered.api, answered.version);
-            let throttle_ms = settle(&self.broker, &self.connection, metered, api, response.as_mut());
+            let throttle_ms = hold_back(&self.broker, &self.connection, metered, api, response.as_mut());
             self.mute(throttle_ms);
         }
         match response {

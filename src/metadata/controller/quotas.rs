@@ -188,10 +188,10 @@ mod tests {
             records
         };
         let first = records(&mut model, &all);
-        let keys = first.iter().map(|record| match record {
-            Record::ClientQuota(record) => record.key.as_str(),
-            _ => "another record",
-        });
+        let key = |record: &Record| {
+            if let Record::ClientQuota(quota) = record { quota.key.clone() } else { String::new() }
+        };
+        let keys = first.iter().map(key);
         assert_eq!(
             keys.collect::<Vec<_>>(),
             ["consumer_byte_rate", "request_percentage", "producer_byte_rate"]
