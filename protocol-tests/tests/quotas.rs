@@ -322,9 +322,14 @@ async fn a_consumer_above_its_rate_gets_nothing_until_it_is_below() {
     let id = unique("consumer");
     set(&mut client, &[("client-id", Some(&id))], "consumer_byte_rate", 15_000.0).await;
     let mut consumer = server.connect_as(&id).await;
-    let first = fetch(&mut consumer, &topic, 0, 1 << 20).await;
+    // No more is read than a client may get at once. Apache Kafka cuts the last batch there, and finds afterwards that
+    // the rest of the response was too much.
+    let mut first = fetch(&mut consumer, &topic, 0, 1 << 20).await;
+    while first.throttle_time_ms > 0 {
+        assert!(!server.is_klamm() && first.throttle_time_ms < 100, "{} ms", first.throttle_time_ms);
+        first = fetch(&mut consumer, &topic, 0, 1 << 20).await;
+    }
     let bytes = records(&first);
-    assert_eq!(first.throttle_time_ms, 0, "no more is read than a client may get at once");
     assert!((130_000..=150_000).contains(&bytes), "{bytes} bytes");
     // Two batches are more than what is left of ten seconds.
     let second = fetch(&mut consumer, &topic, 14, 20_000).await;
@@ -363,55 +368,68 @@ fn create(partitions: i32) -> CreateTopicsRequest {
     CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000).with_validate_only(true)
 }
 
+/// What may be changed in a second, and a request that is so large that nothing more may be for two. There are tokens for
+/// eleven seconds, and the last of them may be overdrawn.
+const CHANGES: f64 = 100.0;
+
+fn too_large() -> CreateTopicsRequest {
+    create(1_300)
+}
+
 #[tokio::test]
-async fn what_changes_the_metadata_too_fast_is_refused_or_held_back() {
+async fn topics_that_are_created_too_fast_are_refused_or_their_client_is_held_back() {
     let server = Server::start().await;
     let mut client = server.connect().await;
-    let topic = client.create_topic(1, &[]).await;
-    let rate = 100.0;
     for version in 4..=7 {
         let id = unique("admin");
-        set(&mut client, &[("client-id", Some(&id))], "controller_mutation_rate", rate).await;
+        set(&mut client, &[("client-id", Some(&id))], "controller_mutation_rate", CHANGES).await;
         let mut admin = server.connect_as(&id).await;
-        // There are tokens for eleven seconds, and a strict quota lets the last of them be overdrawn.
-        let first = admin.call(version, &create(1_150)).await;
+        let first = admin.call(version, &too_large()).await;
         assert_eq!(first.topics[0].error_code, 0, "{:?}", first.topics[0].error_message);
         let is_strict = version >= 6;
         assert_eq!(first.throttle_time_ms > 0, !is_strict, "version {version}");
-        if is_strict {
-            let second = admin.call(version, &create(1)).await;
-            assert_eq!(second.topics[0].error_code, THROTTLING_QUOTA_EXCEEDED);
-            let message = second.topics[0].error_message.as_deref();
-            assert_eq!(message, Some("The throttling quota has been exceeded."));
-            assert!((1..=500).contains(&second.throttle_time_ms), "{} ms", second.throttle_time_ms);
+        if !is_strict {
+            continue;
         }
-        let began = Instant::now();
-        ask(&mut admin).await;
-        assert!(began.elapsed() > Duration::from_millis(100), "{:?}", began.elapsed());
+        let second = admin.call(version, &create(1)).await;
+        assert_eq!(second.topics[0].error_code, THROTTLING_QUOTA_EXCEEDED);
+        let told = second.throttle_time_ms;
+        assert!((1..=2_000).contains(&told), "{told} ms");
+        let waited = ask(&mut admin).await + Duration::from_millis(100);
+        assert!(waited > Duration::from_millis(told.unsigned_abs().into()), "{waited:?} of {told} ms");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn partitions_and_deletions_count_as_well() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let topic = client.create_topic(1, &[]).await;
     for is_strict in [true, false] {
+        let gone = client.create_topic(1, &[]).await;
         let id = unique("admin");
-        set(&mut client, &[("client-id", Some(&id))], "controller_mutation_rate", rate).await;
-        let (mut admin, mut other) = (server.connect_as(&id).await, server.connect_as(&id).await);
-        assert_eq!(admin.call(7, &create(1_150)).await.topics[0].error_code, 0);
+        set(&mut client, &[("client-id", Some(&id))], "controller_mutation_rate", CHANGES).await;
+        let mut connections = Vec::new();
+        for _ in 0..3 {
+            connections.push(server.connect_as(&id).await);
+        }
+        assert_eq!(connections[0].call(7, &too_large()).await.topics[0].error_code, 0);
         let more = CreatePartitionsTopic::default().with_name(topic.wire_name()).with_count(2);
         let more = CreatePartitionsRequest::default()
             .with_topics(vec![more])
             .with_timeout_ms(10_000)
             .with_validate_only(true);
-        let answer = admin.call(if is_strict { 3 } else { 2 }, &more).await;
-        assert_eq!(answer.results[0].error_code == THROTTLING_QUOTA_EXCEEDED, is_strict);
+        let answer = connections[1].call(if is_strict { 3 } else { 2 }, &more).await;
+        assert_eq!(answer.results[0].error_code == THROTTLING_QUOTA_EXCEEDED, is_strict, "{answer:?}");
         assert!(answer.throttle_time_ms > 0);
-        let gone = client.create_topic(1, &[]).await;
-        assert_eq!(other.call(7, &create(1_150)).await.topics[0].error_code != 0, true);
-        let mut last = server.connect_as(&id).await;
         let (version, request) = if is_strict {
             let state = DeleteTopicState::default().with_name(Some(gone.wire_name()));
             (6, DeleteTopicsRequest::default().with_topics(vec![state]))
         } else {
             (4, DeleteTopicsRequest::default().with_topic_names(vec![gone.wire_name()]))
         };
-        let answer = last.call(version, &request.with_timeout_ms(10_000)).await;
+        let answer = connections[2].call(version, &request.with_timeout_ms(10_000)).await;
         assert_eq!(answer.responses[0].error_code == THROTTLING_QUOTA_EXCEEDED, is_strict, "{answer:?}");
         assert!(answer.throttle_time_ms > 0);
     }
@@ -441,11 +459,11 @@ async fn an_address_that_connects_too_fast_is_turned_away() {
     assert_eq!(alter(&mut client, &[("ip", Some("127.0.0.1"))], &removed).await, (0, None));
     assert!(is_served(&server).await);
     set(&mut client, &[("ip", None)], "connection_creation_rate", 1.0).await;
-    let mut all = Vec::new();
+    let mut turned_away = 0;
     for _ in 0..4 {
-        all.push(is_served(&server).await);
+        turned_away += usize::from(!is_served(&server).await);
     }
-    assert!(all[0] && !all[3], "{all:?}");
+    assert!(turned_away > 0);
     server.stop().await;
 }
 
