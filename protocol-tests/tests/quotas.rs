@@ -415,7 +415,10 @@ async fn partitions_and_deletions_count_as_well() {
             connections.push(server.connect_as(&id).await);
         }
         assert_eq!(connections[0].call(7, &too_large()).await.topics[0].error_code, 0);
-        let more = CreatePartitionsTopic::default().with_name(topic.wire_name()).with_count(2);
+        let more = CreatePartitionsTopic::default()
+            .with_name(topic.wire_name())
+            .with_count(2)
+            .with_assignments(None);
         let more = CreatePartitionsRequest::default()
             .with_topics(vec![more])
             .with_timeout_ms(10_000)
