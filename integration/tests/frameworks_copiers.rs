@@ -156,6 +156,30 @@ fn events(output: &str, name: &str) -> Vec<Value> {
     events.filter(|event| event["name"] == name).collect()
 }
 
+/// Partition and offset.
+type Place = (Option<i64>, Option<i64>);
+
+fn place(event: &Value) -> Place {
+    (event["partition"].as_i64(), event["offset"].as_i64())
+}
+
+/// What a producer was told to be stored, and how many records it was not told so of: it does not retry, so that those
+/// that were on their way when the broker was killed may be there or not.
+fn acknowledged(producer: &Program, count: usize) -> (BTreeMap<Place, Value>, usize) {
+    let output = producer.output();
+    let stored = events(&output, "producer_send_success");
+    let stored: BTreeMap<_, _> = stored.iter().map(|event| (place(event), event["value"].clone())).collect();
+    let failed = events(&output, "producer_send_error").len();
+    assert_eq!(stored.len() + failed, count);
+    (stored, failed)
+}
+
+/// What consumers have read, again where they have read it again.
+fn consumed(consumers: &[Program]) -> Vec<(Place, Value)> {
+    let all = consumers.iter().flat_map(|consumer| events(&consumer.output(), "record_data"));
+    all.map(|event| (place(&event), event["value"].clone())).collect()
+}
+
 /// Kafka's verifiable consumers in a group: one is killed, one is stopped and started, the broker is killed. All that was
 /// acknowledged is consumed.
 fn verifiable(protocol: &str) {
@@ -194,16 +218,9 @@ fn verifiable(protocol: &str) {
     }
     let status = producer.wait(PATIENCE);
     assert!(status.success(), "the producer ended with {status}");
-    let place = |event: &Value| (event["partition"].as_i64(), event["offset"].as_i64());
-    let output = producer.output();
-    // It does not retry: what was on its way when the broker was killed may be there or not.
-    let acknowledged: BTreeMap<_, _> =
-        events(&output, "producer_send_success").iter().map(|e| (place(e), e["value"].clone())).collect();
-    let failed = events(&output, "producer_send_error").len();
-    assert_eq!(acknowledged.len() + failed, count);
+    let (acknowledged, failed) = acknowledged(&producer, count);
     let consumed = until("everything to be consumed", PATIENCE, || {
-        let all = consumers.iter().flat_map(|consumer| events(&consumer.output(), "record_data"));
-        let all: Vec<_> = all.map(|event| (place(&event), event["value"].clone())).collect();
+        let all = consumed(&consumers);
         let places: BTreeSet<_> = all.iter().map(|(place, _)| *place).collect();
         acknowledged.keys().all(|place| places.contains(place)).then_some(all)
     });

@@ -9,7 +9,8 @@ use integration::cluster::Cluster;
 use integration::frameworks::{Framework, Program, is_long, node, say, setting};
 use integration::until;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Generous: Kafka's verification waits for 5 s where nothing comes, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(900);
 const PACKAGE: &str = "org.apache.kafka.streams.tests";
 const TOPICS: [&str; 14] = [
     "data",
@@ -72,20 +73,25 @@ fn smoke(guarantee: &str) {
         }
     }
     let status = driver.wait(PATIENCE);
-    assert!(status.success(), "the smoke test ends with {status}");
     let output = driver.output();
+    let repeated = output.contains("PROCESSED-MORE-THAN-GENERATED");
     assert!(output.contains("ALL-RECORDS-DELIVERED"), "not all records were delivered");
-    if guarantee == "exactly_once_v2" {
-        assert!(!output.contains("PROCESSED-MORE-THAN-GENERATED"), "records were processed twice");
+    // Kafka's system tests judge as here: what is processed again after a kill may close a window twice.
+    let may_repeat = guarantee == "at_least_once" && repeated;
+    assert!(status.success() || may_repeat, "the smoke test ends with {status}");
+    for topic in ["min", "max", "dif", "sum", "cnt"] {
+        assert!(!output.lines().any(|line| line.starts_with(&format!("{topic} fail: "))), "{topic} is wrong");
     }
+    assert!(guarantee == "at_least_once" || !repeated, "records were processed twice");
     for instance in &mut instances {
         instance.terminate();
         assert_eq!(instance.count("SMOKE-TEST-CLIENT-EXCEPTION"), 0, "an instance failed");
     }
     say(&format!(
         "smoke test of Kafka Streams, {guarantee}: {} records, {kills} kills of an instance: ALL-RECORDS-DELIVERED, \
-         SUCCESS, in {:?}",
+         {}, in {:?}",
         keys * records,
+        if status.success() { "SUCCESS" } else { "with repetitions" },
         began.elapsed()
     ));
 }

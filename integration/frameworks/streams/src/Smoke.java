@@ -15,7 +15,7 @@ import org.apache.kafka.streams.tests.SmokeTestDriver;
  * </ul>
  */
 public final class Smoke {
-    private static final Duration PATIENCE = Duration.ofMinutes(2);
+    private static final Duration PATIENCE = Duration.ofMinutes(5);
 
     private Smoke() {
     }
