@@ -602,6 +602,7 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         replicas: Arc::clone(&handles.replicas),
         elections: Elections::watch(&handles.metadata),
         groups: Arc::clone(&handles.groups),
+        transactions: Arc::clone(&handles.transactions),
         telemetry: Arc::clone(&handles.telemetry),
         quotas: Arc::clone(&handles.quotas),
         clock: handles.clock.clone(),

@@ -82,6 +82,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "quota",
             "replication",
             "telemetry",
+            "transaction",
             "types",
         ],
     ),

@@ -460,6 +460,46 @@ fn log_levels() {
 }
 
 #[test]
+fn client_metrics() {
+    let klamm = Klamm::spawn(&["--topic", "measured"]);
+    let mut tools = Tools::start(klamm.bootstrap());
+    let mut run = |line: &str| tools.run(&format!("kafka-client-metrics {line}"));
+    run("--alter --name consoles --metrics org.apache.kafka.producer. --interval 200 --match client_id=perf-.*")
+        .success()
+        .has("Altered client metrics config for consoles.");
+    run("--list").success().has("consoles");
+    run("--describe --name consoles")
+        .success()
+        .has("interval.ms=200")
+        .has("match=client_id=perf-.*")
+        .has("metrics=org.apache.kafka.producer.");
+    run("--alter --name consoles --match client_id=(")
+        .contains("Illegal client matching pattern: client_id=(");
+    run("--alter --name consoles --match nothing=a").contains("Illegal client matching pattern: nothing=a");
+    run("--alter --name consoles --interval 99").contains("Invalid value 99 for interval.ms");
+
+    // Long enough for a push before the last one, which says that the client ends.
+    let load = "--topic measured --num-records 100 --record-size 10 --throughput 25";
+    let _ = tools.run(&format!("kafka-producer-perf-test {load}")).success();
+    let scrape = || {
+        let url = format!("{}/metrics", klamm.admin_url());
+        ureq::get(url).call().ok()?.body_mut().read_to_string().ok()
+    };
+    let text = until("what the producer measured", Duration::from_secs(10), || {
+        scrape().filter(|text| text.contains("org_apache_kafka_producer_"))
+    });
+    let lines = text.lines().filter(|line| line.starts_with("org_apache_kafka_"));
+    for line in lines {
+        assert!(line.starts_with("org_apache_kafka_producer_"), "{line}");
+        assert!(line.contains("client_id=\"perf-producer-client\""), "{line}");
+        assert!(line.contains("client_software_name=\"apache-kafka-java\""), "{line}");
+    }
+    assert!(!text.contains("kafka_server_client_metrics_plugin_error_total 1"), "{text}");
+    let _ = tools.run("kafka-client-metrics --delete --name consoles").success();
+    tools.run("kafka-client-metrics --list").success().lacks("consoles");
+}
+
+#[test]
 fn log_directories() {
     let (_target, mut tools) = start();
     let t = &fresh("directories");

@@ -81,6 +81,69 @@ async fn replicas_are_where_they_are_asked_to_be_or_the_directory_is_not_there()
     server.stop().await;
 }
 
+/// Subscribes to metrics of clients.
+async fn subscribe(client: &mut Client, name: &str, values: &[(&'static str, &str)]) {
+    const CLIENT_METRICS: i8 = 16;
+    let set = |(key, value): &(&'static str, &str)| {
+        AlterableConfig::default().with_name(text(*key)).with_value(Some(text(*value)))
+    };
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(CLIENT_METRICS)
+        .with_resource_name(text(name))
+        .with_configs(values.iter().map(set).collect());
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let answer = client.call(1, &request).await.responses.remove(0);
+    assert_eq!(answer.error_code, NONE, "{:?}", answer.error_message);
+}
+
+/// The order of the metrics and the id are those of Apache Kafka, so that brokers take over clients from one another.
+#[tokio::test]
+async fn clients_are_told_what_to_push() {
+    const THROTTLED: i16 = 89;
+    const UNKNOWN_SUBSCRIPTION: i16 = 117;
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let producers = "org.apache.kafka.consumer.,org.apache.kafka.producer.,a,b,zeta";
+    let one = [("metrics", producers), ("interval.ms", "7000"), ("match", "client_id=test")];
+    subscribe(&mut client, "same", &one).await;
+    let other = [("metrics", "q,b,metric.7,metric.49"), ("interval.ms", "9000"), ("match", "client_id=te.*")];
+    subscribe(&mut client, "other", &other).await;
+
+    let id = uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdff);
+    let request = GetTelemetrySubscriptionsRequest::default().with_client_instance_id(id);
+    // Apache Kafka answers before its own broker has heard of a subscription.
+    let answer = loop {
+        let answer = client.call(0, &request).await;
+        if answer.requested_metrics.len() == 8 {
+            break answer;
+        }
+    };
+    assert_eq!((answer.error_code, answer.client_instance_id), (NONE, id));
+    assert_eq!((answer.push_interval_ms, answer.telemetry_max_bytes), (7_000, 1 << 20));
+    assert_eq!(answer.accepted_compression_types, [4, 3, 1, 2]);
+    assert!(answer.delta_temporality);
+    let metrics: Vec<&str> = answer.requested_metrics.iter().map(|metric| metric.as_str()).collect();
+    let java = ["org.apache.kafka.producer.", "zeta", "q", "a", "b", "org.apache.kafka.consumer."];
+    assert_eq!(metrics[..6], java);
+    assert_eq!(metrics[6..], ["metric.7", "metric.49"]);
+    assert_eq!(answer.subscription_id, 0x56e3_4266);
+    assert_eq!(client.call(0, &request).await.error_code, THROTTLED);
+
+    let push = PushTelemetryRequest::default().with_client_instance_id(id);
+    let ended = push.clone().with_terminating(true);
+    let nobody = push.clone().with_client_instance_id(uuid::Uuid::nil());
+    for (request, code) in [
+        (push.clone(), UNKNOWN_SUBSCRIPTION),
+        (push.clone(), THROTTLED),
+        (ended, UNKNOWN_SUBSCRIPTION),
+        (push, INVALID_REQUEST),
+        (nobody, INVALID_REQUEST),
+    ] {
+        assert_eq!(client.call(0, &request).await.error_code, code, "{request:?}");
+    }
+    server.stop().await;
+}
+
 async fn level_of(client: &mut Client, broker: &str, logger: &str) -> Option<(String, i8)> {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(LOGGERS)

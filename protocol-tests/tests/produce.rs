@@ -102,6 +102,15 @@ async fn refused_records_are_named() {
     let refused: Vec<_> = answer.record_errors.iter().map(|record| record.batch_index).collect();
     assert_eq!(refused, [1, 2]);
     assert!(answer.record_errors.iter().all(|record| record.batch_index_error_message.is_some()));
+    let of_one =
+        format!("Compacted topic cannot accept message without key in topic partition {}-0", compacted.name);
+    let texts = answer.record_errors.iter().map(|record| record.batch_index_error_message.as_deref());
+    assert!(texts.eq([Some(of_one.as_str()); 2]), "{answer:?}");
+    let of_all = format!(
+        "One or more records have been rejected due to 2 record errors in total, and only showing the first three \
+         errors at most: [RecordError(batchIndex=1, message='{of_one}'), RecordError(batchIndex=2, message='{of_one}')]"
+    );
+    assert_eq!(answer.error_message.as_deref(), Some(of_all.as_str()));
     let answer = client.produce(7, &compacted, 0, Some(keyed)).await;
     assert_eq!((answer.error_code, answer.record_errors.len()), (INVALID_RECORD, 0));
 
@@ -109,7 +118,11 @@ async fn refused_records_are_named() {
     let future = BatchBuilder::new().record(now_ms + 2 * 3_600_000, None, Some(b"v")).build();
     let answer = client.produce(8, &topic, 0, Some(future)).await;
     assert_eq!(answer.error_code, INVALID_TIMESTAMP);
-    assert_eq!(answer.record_errors.len(), 1);
+    let all = "One or more records have been rejected due to invalid timestamp";
+    assert_eq!((answer.error_message.as_deref(), answer.record_errors.len()), (Some(all), 1));
+    let text = answer.record_errors[0].batch_index_error_message.as_deref().unwrap_or_default();
+    let begin = format!("Timestamp {} of message with offset 0 is out of range. ", now_ms + 2 * 3_600_000);
+    assert!(text.starts_with(&begin), "{text}");
     server.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP side: metrics for Prometheus, and whether the broker lives and serves.
 
+mod coordinators;
 mod elections;
 mod scrape;
 
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::replication::manager::ReplicaManager;
 use crate::telemetry::Telemetry;
+use crate::transaction::coordinator::TransactionCoordinator;
 
 pub use elections::Elections;
 use scrape::Idleness;
@@ -38,6 +40,7 @@ pub struct Admin {
     pub replicas: Arc<ReplicaManager>,
     pub elections: Arc<Elections>,
     pub groups: Arc<GroupCoordinator>,
+    pub transactions: Arc<TransactionCoordinator>,
     /// What clients pushed.
     pub telemetry: Arc<Telemetry>,
     /// What clients have used of their quotas.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::Admin;
+use super::coordinators::put_coordinators;
 use crate::group::command::{FetchOffsets, GroupFilter};
 use crate::group::coordinator::GroupCoordinator;
 use crate::log::{LogManager, Partition};
@@ -70,6 +71,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_cleaner(&sheet, &admin.logs);
     put_quotas(&sheet, &admin.quotas, admin.clock.steady_ms());
     put_groups(&sheet, &admin.groups, &partitions).await;
+    put_coordinators(&sheet, admin).await;
     let of_clients = admin.telemetry.render(&sheet, admin.clock.steady_ms());
     admin.metrics.render() + &sheet.render() + &of_clients
 }
@@ -285,12 +287,15 @@ fn put_logs(sheet: &Sheet, partitions: &[Arc<Partition>]) {
             (&table::LOG_SIZE, i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX)),
             (&table::LOG_START_OFFSET, offsets.log_start),
             (&table::LOG_END_OFFSET, offsets.log_end),
+            (&table::LAST_STABLE_OFFSET_LAG, offsets.high_watermark - offsets.last_stable),
             (&table::TOPIC_OLDEST_OFFSET, offsets.log_start),
             (&table::TOPIC_CURRENT_OFFSET, offsets.high_watermark),
         ] {
             sheet.put(metric, &[partition.topic(), &number], value);
         }
     }
+    let producers: usize = partitions.iter().map(|partition| partition.producer_count()).sum();
+    sheet.put(&table::PRODUCER_ID_COUNT, &[], count(producers));
     for (topic, bytes) in replicated {
         sheet.put(&table::REPLICATION_BYTES_IN_TOTAL, &[topic], i64::try_from(bytes).unwrap_or(i64::MAX));
     }

@@ -231,6 +231,12 @@ fn validate_client_metrics(values: &BTreeMap<String, String>) -> Result<(), ApiE
         };
         parse_type(key.name, key.kind, text).map_err(|error| invalid_config(error.0))?;
     }
+    let interval = values.get("interval.ms").and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(interval_ms) = interval.filter(|interval_ms| !(100..=3_600_000).contains(interval_ms)) {
+        return Err(invalid_request(format!(
+            "Invalid value {interval_ms} for interval.ms, interval must be between 100 and 3600000 (1 hour)"
+        )));
+    }
     let config = ClientMetricsConfig::resolve(values).map_err(|error| invalid_request(error.0))?;
     let wrong = config.matching.iter().find(|pattern| client_pattern(pattern).is_none());
     match wrong {

@@ -19,7 +19,7 @@ use super::share::command::{ShareCommand, ShareReply};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{LogManager, Marker};
-use crate::shard::{CoordinatorTopic, Led, Shard, ShardOptions};
+use crate::shard::{CoordinatorTopic, Led, LoadTimes, Shard, ShardOptions};
 
 /// The longest text of a member that is kept. Kafka's strings end at 32767 bytes, and a member id is a client id with a
 /// UUID behind it.
@@ -32,6 +32,7 @@ pub struct GroupCoordinator {
     logs: Arc<LogManager>,
     cluster: Arc<ArcSwap<ClusterView>>,
     led: Led<GroupCore>,
+    load_times: Arc<LoadTimes>,
 }
 
 impl GroupCoordinator {
@@ -40,6 +41,8 @@ impl GroupCoordinator {
         let cluster = Arc::new(ArcSwap::from_pointee(ClusterView::empty()));
         let settings = Arc::new(settings);
         let (store, told, known) = (logs.store().clone(), Arc::clone(&settings), Arc::clone(&cluster));
+        let load_times = Arc::<LoadTimes>::default();
+        let loads = Arc::clone(&load_times);
         let led = Led::new(settings.offsets_topic_partitions, move |partition, leader_epoch| {
             let journal = GroupJournal::new(
                 Arc::clone(partition),
@@ -49,10 +52,11 @@ impl GroupCoordinator {
                 Arc::clone(&known),
             );
             let write_timeout_ms = told.write_timeout_ms;
-            let options = ShardOptions { name: partition.name().to_owned(), write_timeout_ms };
+            let load_times = Arc::clone(&loads);
+            let options = ShardOptions { name: partition.name().to_owned(), write_timeout_ms, load_times };
             Shard::spawn(options, Arc::new(journal), clock.clone())
         });
-        Arc::new(Self { settings, logs, cluster, led })
+        Arc::new(Self { settings, logs, cluster, led, load_times })
     }
 
     /// Coordinates the groups of these partitions of `__consumer_offsets`, and no others, from now on: see
@@ -74,6 +78,11 @@ impl GroupCoordinator {
     /// The partition of `__consumer_offsets` whose leader coordinates the group.
     pub fn partition_for(&self, group_id: &str) -> i32 {
         self.led.partition_for(group_id)
+    }
+
+    /// How long its shards took to load.
+    pub fn load_times(&self) -> &LoadTimes {
+        &self.load_times
     }
 
     /// How many partitions of `__consumer_offsets` this broker leads.

@@ -567,6 +567,11 @@ impl Partition {
         inner.epochs.end_of(leader_epoch, inner.log_end)
     }
 
+    /// How many producers' state is kept.
+    pub fn producer_count(&self) -> usize {
+        self.inner.lock().producers.count()
+    }
+
     /// The producers whose state is kept, by id.
     pub fn producers(&self) -> Vec<ActiveProducer> {
         self.inner.lock().producers.describe()

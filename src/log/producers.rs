@@ -365,6 +365,10 @@ impl Producers {
     }
 
     /// What DescribeProducers says.
+    pub(super) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
     pub(super) fn describe(&self) -> Vec<ActiveProducer> {
         let mut all: Vec<_> = self
             .by_id

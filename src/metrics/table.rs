@@ -78,6 +78,7 @@ metrics! {
     Gauge UNDER_REPLICATED_PARTITIONS = "kafka_server_replicamanager_underreplicatedpartitions" [], "Led partitions with fewer in-sync replicas than replicas.";
     Gauge UNDER_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_underminisrpartitioncount" [], "Led partitions with fewer in-sync replicas than min.insync.replicas.";
     Gauge AT_MIN_ISR_PARTITION_COUNT = "kafka_server_replicamanager_atminisrpartitioncount" [], "Led partitions with exactly min.insync.replicas in sync.";
+    Gauge PRODUCER_ID_COUNT = "kafka_server_replicamanager_produceridcount" [], "Producers whose state is kept, over all partitions here.";
     Gauge OFFLINE_REPLICA_COUNT = "kafka_server_replicamanager_offlinereplicacount" [], "Replicas on this broker in a directory that failed: 0, as a broker with a failed directory stops.";
     Gauge FETCHER_LAG = "kafka_server_fetcherlagmetrics_consumerlag" ["topic", "partition"], "Committed records that a follower here lacks.";
     Gauge FETCHER_MAX_LAG = "kafka_server_replicafetchermanager_maxlag" [], "The largest lag of all followers here.";
@@ -109,6 +110,7 @@ metrics! {
     Gauge UNDER_MIN_ISR = "kafka_cluster_partition_underminisr" ["topic", "partition"], "1 where a led partition has fewer in-sync replicas than min.insync.replicas.";
     Gauge AT_MIN_ISR = "kafka_cluster_partition_atminisr" ["topic", "partition"], "1 where a led partition has exactly min.insync.replicas in sync.";
     Gauge UNDER_REPLICATED = "kafka_cluster_partition_underreplicated" ["topic", "partition"], "1 where a led partition has fewer in-sync replicas than replicas.";
+    Gauge LAST_STABLE_OFFSET_LAG = "kafka_cluster_partition_laststableoffsetlag" ["topic", "partition"], "Committed records of a partition that wait for a transaction to end.";
     Gauge LOG_SIZE = "kafka_log_log_size" ["topic", "partition"], "Bytes of a partition's log.";
     Gauge LOG_START_OFFSET = "kafka_log_log_logstartoffset" ["topic", "partition"], "The first offset of a partition's log.";
     Gauge LOG_END_OFFSET = "kafka_log_log_logendoffset" ["topic", "partition"], "The offset that a partition's next record gets.";
@@ -123,6 +125,12 @@ metrics! {
     Gauge CLEANER_DEAD_THREAD_COUNT = "kafka_log_logcleaner_deadthreadcount" [], "Compaction threads that ended: none can, as each compaction is a task of its own.";
     Gauge OFFLINE_LOG_DIRECTORY_COUNT = "kafka_log_logmanager_offlinelogdirectorycount" [], "Data directories that can not be written.";
 
+    Gauge TRANSACTION_PARTITIONS = "kafka_server_transaction_coordinator_metrics_num_partitions" ["state"], "Partitions of __transaction_state that this broker leads, whose transactions it coordinates.";
+    Gauge TRANSACTION_LOAD_TIME_AVG = "kafka_server_transaction_coordinator_metrics_partition_load_time_avg" [], "Milliseconds that it took to load one of them, on average over the last minute; absent where none was loaded.";
+    Gauge TRANSACTION_LOAD_TIME_MAX = "kafka_server_transaction_coordinator_metrics_partition_load_time_max" [], "The longest of these times.";
+    Gauge TRANSACTIONAL_IDS = "kafka_coordinator_transaction_transactionstatemanager_transactionalidcount" ["state"], "Transactional ids by the state of their transaction.";
+    Gauge GROUP_LOAD_TIME_AVG = "kafka_server_group_coordinator_metrics_partition_load_time_avg" [], "Milliseconds that it took to load a partition of __consumer_offsets, on average over the last minute; absent where none was loaded.";
+    Gauge GROUP_LOAD_TIME_MAX = "kafka_server_group_coordinator_metrics_partition_load_time_max" [], "The longest of these times.";
     Gauge COORDINATED_PARTITIONS = "kafka_server_group_coordinator_metrics_num_partitions" ["state"], "Partitions of __consumer_offsets that this broker leads, whose groups it coordinates.";
     Gauge NUM_GROUPS = "kafka_coordinator_group_groupmetadatamanager_numgroups" [], "Consumer groups.";
     Gauge GROUP_COUNT = "kafka_server_group_coordinator_metrics_group_count" ["protocol"], "Groups by the protocol that they use.";

@@ -21,6 +21,7 @@
 
 mod led;
 mod load;
+mod load_times;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -32,6 +33,7 @@ pub mod timers;
 
 pub use led::{CoordinatorTopic, Led};
 pub use load::{Materialised, committed, damaged, load, load_log};
+pub use load_times::LoadTimes;
 pub use runner::{Shard, ShardOptions};
 
 use std::fmt::Debug;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::timers::Timers;
-use super::{Core, Decision, Journal, Loaded, PendingAppend, TimerChange, Token};
+use super::{Core, Decision, Journal, LoadTimes, Loaded, PendingAppend, TimerChange, Token};
 use crate::clock::Clock;
 use crate::error::ErrorCode;
 
@@ -47,6 +47,8 @@ pub struct ShardOptions {
     pub name: String,
     /// How long a caller waits for its records to be committed.
     pub write_timeout_ms: i64,
+    /// Where it tells how long it took to load.
+    pub load_times: Arc<LoadTimes>,
 }
 
 struct Envelope<C: Core> {
@@ -154,7 +156,8 @@ impl<C: Core> Runner<C> {
             let journal = self.journal.clone();
             let mut loading = tokio::task::spawn_blocking(move || journal.load());
             let clock = self.clock.clone();
-            let patience = clock.sleep_until(clock.steady_ms() + LOAD_PATIENCE_MS);
+            let began_ms = clock.steady_ms();
+            let patience = clock.sleep_until(began_ms + LOAD_PATIENCE_MS);
             let loaded = tokio::select! {
                 biased;
                 () = self.stopped.cancelled() => return None,
@@ -163,6 +166,8 @@ impl<C: Core> Runner<C> {
             };
             match loaded {
                 Ok(Ok(loaded)) => {
+                    let now_ms = clock.steady_ms();
+                    self.options.load_times.loaded(now_ms, now_ms - began_ms);
                     info!(shard = name, "loaded");
                     return Some(loaded);
                 }

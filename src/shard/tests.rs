@@ -148,7 +148,8 @@ impl Journal<Sum> for Memory {
 }
 
 fn shard(journal: &Arc<Memory>, clock: &Clock) -> Shard<Sum> {
-    let options = ShardOptions { name: "test".to_owned(), write_timeout_ms: 5_000 };
+    let options =
+        ShardOptions { name: "test".to_owned(), write_timeout_ms: 5_000, load_times: Arc::default() };
     Shard::spawn(options, journal.clone(), clock.clone())
 }
 

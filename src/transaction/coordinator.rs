@@ -21,7 +21,7 @@ use super::state::Transaction;
 use crate::clock::Clock;
 use crate::error::ErrorCode;
 use crate::log::LogManager;
-use crate::shard::{CoordinatorTopic, Led, Shard, ShardOptions};
+use crate::shard::{CoordinatorTopic, Led, LoadTimes, Shard, ShardOptions};
 use crate::types::{ProducerId, TopicPartition};
 
 /// The longest transactional id that is kept: Kafka's strings end at 32767 bytes.
@@ -50,6 +50,7 @@ pub struct TransactionCoordinator {
     /// The cluster's level of `transaction.version`.
     version: Arc<AtomicI16>,
     led: Led<TransactionCore>,
+    load_times: Arc<LoadTimes>,
     /// Counts the transactions of a partition that were completed, and wakes who waits for one.
     completed: Mutex<BTreeMap<i32, watch::Sender<u64>>>,
     stopped: CancellationToken,
@@ -90,6 +91,8 @@ impl TransactionCoordinator {
         producer_ids: Arc<dyn ProducerIdSource>,
     ) -> Arc<Self> {
         let (settings, version) = (Arc::new(settings), Arc::<AtomicI16>::default());
+        let load_times = Arc::<LoadTimes>::default();
+        let loads = Arc::clone(&load_times);
         Arc::new_cyclic(|this: &Weak<Self>| {
             let (this, store) = (this.clone(), logs.store().clone());
             let (told, level, ticks) = (Arc::clone(&settings), Arc::clone(&version), clock.clone());
@@ -103,12 +106,25 @@ impl TransactionCoordinator {
                     this.clone(),
                 );
                 let write_timeout_ms = told.write_timeout_ms;
-                let options = ShardOptions { name: partition.name().to_owned(), write_timeout_ms };
+                let load_times = Arc::clone(&loads);
+                let options =
+                    ShardOptions { name: partition.name().to_owned(), write_timeout_ms, load_times };
                 Shard::spawn(options, Arc::new(journal), ticks.clone())
             });
             let completed = Mutex::default();
             let stopped = CancellationToken::new();
-            Self { clock, settings, logs, markers, producer_ids, version, led, completed, stopped }
+            Self {
+                clock,
+                settings,
+                logs,
+                markers,
+                producer_ids,
+                version,
+                led,
+                load_times,
+                completed,
+                stopped,
+            }
         })
     }
 
@@ -132,6 +148,11 @@ impl TransactionCoordinator {
     /// The partition of `__transaction_state` whose leader coordinates the transactional id.
     pub fn partition_for(&self, transactional_id: &str) -> i32 {
         self.led.partition_for(transactional_id)
+    }
+
+    /// How long its shards took to load.
+    pub fn load_times(&self) -> &LoadTimes {
+        &self.load_times
     }
 
     /// How many partitions of `__transaction_state` this broker leads.

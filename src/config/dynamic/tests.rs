@@ -179,7 +179,7 @@ fn groups_and_subscriptions_have_their_own_errors() {
             "interval.ms",
             "99",
             ErrorCode::InvalidRequest,
-            "Invalid value 99 for configuration interval.ms: Value must be at least 100",
+            "Invalid value 99 for interval.ms, interval must be between 100 and 3600000 (1 hour)",
         ),
         (&metrics, "match", "who=me", ErrorCode::InvalidConfig, "Illegal client matching pattern: who=me"),
     ];

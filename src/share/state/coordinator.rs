@@ -53,7 +53,9 @@ impl ShareCoordinator {
                     this.clone(),
                 );
                 let write_timeout_ms = settings.write_timeout_ms;
-                let options = ShardOptions { name: partition.name().to_owned(), write_timeout_ms };
+                let load_times = Arc::default();
+                let options =
+                    ShardOptions { name: partition.name().to_owned(), write_timeout_ms, load_times };
                 Shard::spawn(options, Arc::new(journal), clock.clone())
             });
             Self { logs, topics, led }
