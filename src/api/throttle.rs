@@ -274,6 +274,8 @@ mod tests {
                 let (has_field, text) = throttled_default(api.key, version, 123_456);
                 let told = text.contains("throttle_time_ms: 123456");
                 assert_eq!(told, has_field, "{} {version}: {text}", api.name);
+                let can_tell = text.contains("throttle_time_ms");
+                assert!(version < api.max || has_field == can_tell, "{} {version}: {text}", api.name);
             }
         }
     }
