@@ -444,7 +444,8 @@ async fn open(
     let peers = PeerOptions::new(&config.node_id.to_string(), clock.clone());
     let controller = Arc::new(ControllerChannel::new(metadata.active_controller(), peers));
     let transactions = Transactions::new(&clock, &logs, &metadata, &groups, &controller, config);
-    let shares = Shares::new(&clock, &logs, &metadata, config);
+    let stopping = CancellationToken::new();
+    let shares = Shares::new(&clock, &logs, &metadata, config, &stopping);
     let sessions = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let quotas = quotas::open(&metadata, config);
     let handles = Arc::new(BrokerHandles {
@@ -460,6 +461,7 @@ async fn open(
         share_state: shares.coordinator,
         persister: shares.persister,
         offset_peers: shares.offset_peers,
+        shares: shares.partitions,
         markers: transactions.markers,
         verifier: transactions.verifier,
         metrics: Metrics::new(),
@@ -470,7 +472,7 @@ async fn open(
         fetch_bounds: FetchBounds::default(),
         producer_ids: transactions.producer_ids,
         quotas,
-        stopping: CancellationToken::new(),
+        stopping,
     });
     shares.brokers.create_topics_with(&handles);
     Ok(handles)
@@ -606,17 +608,20 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         telemetry: Arc::clone(&handles.telemetry),
         quotas: Arc::clone(&handles.quotas),
         clock: handles.clock.clone(),
+        shares: Arc::clone(&handles.shares),
         stopping: handles.stopping.clone(),
     }
 }
 
-/// Recorded times would pile up where nobody scrapes.
+/// Recorded times would pile up where nobody scrapes, and share partitions that are led elsewhere.
 fn run_metrics_upkeep(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
     let (metrics, stopping) = (Arc::clone(&handles.metrics), handles.stopping.clone());
+    let shares = Arc::clone(&handles.shares);
     tasks.spawn(async move {
         let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         while stopping.run_until_cancelled(interval.tick()).await.is_some() {
             metrics.run_upkeep();
+            shares.forget_others();
         }
     });
 }

@@ -81,6 +81,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "quorum",
             "quota",
             "replication",
+            "share",
             "telemetry",
             "transaction",
             "types",

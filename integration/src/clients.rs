@@ -9,11 +9,12 @@ use std::time::Duration;
 use crate::process::until;
 
 /// The scenarios that every client plays as far as it can.
-pub const SCENARIOS: [&str; 11] = [
+pub const SCENARIOS: [&str; 12] = [
     "produce-consume",
     "idempotent",
     "group-rebalance",
     "consumer-protocol",
+    "share-groups",
     "transactions",
     "commit-resume",
     "offsets-by-time",

@@ -92,6 +92,8 @@ macro_rules! clients {
             #[test]
             fn consumer_protocol() { play($folder, "consumer-protocol", Stop::Terminate); }
             #[test]
+            fn share_groups() { play($folder, "share-groups", Stop::Terminate); }
+            #[test]
             fn transactions() { play($folder, "transactions", Stop::Terminate); }
             #[test]
             fn commit_resume() { play($folder, "commit-resume", Stop::Terminate); }

@@ -383,6 +383,34 @@ fn groups_of_the_consumer_protocol() {
 }
 
 #[test]
+fn share_consumers() {
+    let (_target, mut tools) = start();
+    let t = &fresh("shares");
+    let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 1")).success();
+    let values: String = (0..20).map(|number| format!("value-{number}\n")).collect();
+    let _ = tools.run_with_input(&format!("kafka-console-producer --topic {t}"), &values).success();
+    let group = format!("--entity-type groups --entity-name {t}");
+    let earliest = "--alter --add-config share.auto.offset.reset=earliest";
+    let _ = tools.run(&format!("kafka-configs {earliest} {group}")).success();
+    let mut consume = |options: &str| {
+        let line = format!("kafka-console-share-consumer --topic {t} --group {t} --timeout-ms 10000");
+        tools.run(&format!("{line} {options} --formatter-property print.delivery=true"))
+    };
+    // What is released comes again; what is accepted or rejected does not.
+    let released = consume("--max-messages 20 --release").success();
+    released.contains("Delivery:1").contains("value-0").contains("value-19");
+    let accepted = consume("--max-messages 20").success();
+    accepted.contains("Delivery:2").contains("value-0").contains("value-19");
+    let more = |number| format!("more-{number}\n");
+    let values: String = (0..10).map(more).collect();
+    let _ = tools.run_with_input(&format!("kafka-console-producer --topic {t}"), &values).success();
+    let verifiable = format!("kafka-verifiable-share-consumer --topic {t} --group-id {t} --max-messages 10");
+    let consumed = tools.run(&verifiable);
+    consumed.contains("records_consumed").contains("offsets_acknowledged").lacks("value-");
+    tools.run("kafka-groups --list").success().has(&format!("{t} Share share"));
+}
+
+#[test]
 fn configs() {
     let (_target, mut tools) = start();
     let t = &fresh("configs");

@@ -73,7 +73,7 @@ pub const SERVED: &[Served] = served! {
     ControllerRegistrationRequest ElectLeadersRequest AlterPartitionReassignmentsRequest
     ListPartitionReassignmentsRequest AlterPartitionRequest AllocateProducerIdsRequest
     AssignReplicasToDirsRequest EnvelopeRequest VoteRequest BeginQuorumEpochRequest EndQuorumEpochRequest
-    FetchSnapshotRequest AddRaftVoterRequest RemoveRaftVoterRequest UpdateRaftVoterRequest
+    ShareFetchRequest ShareAcknowledgeRequest FetchSnapshotRequest AddRaftVoterRequest RemoveRaftVoterRequest UpdateRaftVoterRequest
     ShareGroupHeartbeatRequest ShareGroupDescribeRequest DescribeShareGroupOffsetsRequest
     AlterShareGroupOffsetsRequest DeleteShareGroupOffsetsRequest
     InitializeShareGroupStateRequest ReadShareGroupStateRequest WriteShareGroupStateRequest

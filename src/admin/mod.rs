@@ -22,6 +22,7 @@ use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::replication::manager::ReplicaManager;
+use crate::share::manager::SharePartitionManager;
 use crate::telemetry::Telemetry;
 use crate::transaction::coordinator::TransactionCoordinator;
 
@@ -46,6 +47,7 @@ pub struct Admin {
     /// What clients have used of their quotas.
     pub quotas: Arc<Quotas>,
     pub clock: Clock,
+    pub shares: Arc<SharePartitionManager>,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,
 }

@@ -389,7 +389,7 @@ async fn update_features_has_results_for_each_feature_up_to_version_1() {
     for version in 0..=2 {
         let done = update_features::update(&node.metadata, request("metadata.version", 30, 1), version).await;
         assert_eq!((done.error_code, done.results.len()), (NONE, usize::from(version < 2)));
-        for (feature, level, upgrade_type) in [("share.version", 1, 1), ("metadata.version", 31, 1)] {
+        for (feature, level, upgrade_type) in [("share.version", 2, 1), ("metadata.version", 31, 1)] {
             let request = request(feature, level, upgrade_type);
             let refused = update_features::update(&node.metadata, request, version).await;
             assert_eq!((refused.error_code, refused.results.len()), (INVALID_UPDATE_VERSION, 0));

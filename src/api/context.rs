@@ -26,7 +26,9 @@ use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::replication::manager::ReplicaManager;
+use crate::share::manager::SharePartitionManager;
 use crate::share::persister::Persister;
+use crate::share::sessions::SessionTicket;
 use crate::share::state::coordinator::ShareCoordinator;
 use crate::telemetry::Telemetry;
 use crate::transaction::coordinator::TransactionCoordinator;
@@ -52,6 +54,8 @@ pub(crate) struct BrokerHandles {
     pub(crate) persister: Arc<Persister>,
     /// Other brokers, asked for the ends of their partitions.
     pub(crate) offset_peers: Peers,
+    /// The share partitions that this broker leads.
+    pub(crate) shares: Arc<SharePartitionManager>,
     /// Where the markers go that other brokers write: the partitions of this one.
     pub(crate) markers: Arc<dyn MarkerSink>,
     /// Asks the coordinators of transactions.
@@ -72,6 +76,13 @@ pub(crate) struct BrokerHandles {
 }
 
 impl BrokerHandles {
+    /// A connection is closed.
+    pub(crate) fn disconnected(&self, connection: &Connection) {
+        if let Some(session) = connection.share_session.lock().take() {
+            self.shares.disconnected(&session);
+        }
+    }
+
     /// Whether the transaction coordinator is asked before the first batch of a transaction in a partition, where the
     /// producer adds partitions by itself.
     pub(crate) fn verifies_transactions(&self) -> bool {
@@ -137,6 +148,8 @@ pub(crate) struct Connection {
     user: Cow<'static, str>,
     /// When it was last used, on the steady clock.
     active_ms: AtomicI64,
+    /// The share session that began over this connection last, and ends with it.
+    share_session: Mutex<Option<SessionTicket>>,
 }
 
 impl Connection {
@@ -151,6 +164,7 @@ impl Connection {
             heartbeats_of: Mutex::new(None),
             user: Cow::Borrowed(ANONYMOUS),
             active_ms: AtomicI64::new(0),
+            share_session: Mutex::new(None),
         }
     }
 
@@ -172,6 +186,11 @@ impl Connection {
     /// When it was last used, on the steady clock.
     pub(crate) fn active_ms(&self) -> i64 {
         self.active_ms.load(Ordering::Relaxed)
+    }
+
+    /// A share session began.
+    pub(super) fn set_share_session(&self, session: SessionTicket) {
+        *self.share_session.lock() = Some(session);
     }
 
     /// A broker with this epoch sent a heartbeat.

@@ -81,6 +81,9 @@ mod read_share_group_state_summary;
 mod remove_raft_voter;
 mod request;
 pub(crate) mod resolve;
+mod share;
+mod share_acknowledge;
+mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
 mod share_groups;
@@ -291,6 +294,8 @@ apis! {
     75 DescribeTopicPartitions 0..=0, serial describe_topic_partitions(DescribeTopicPartitionsRequest);
     76 ShareGroupHeartbeat 1..=1, serial share_group_heartbeat(ShareGroupHeartbeatRequest);
     77 ShareGroupDescribe 1..=1, serial share_group_describe(ShareGroupDescribeRequest);
+    78 ShareFetch 1..=2, encoded share_fetch(ShareFetchRequest);
+    79 ShareAcknowledge 1..=2, serial share_acknowledge(ShareAcknowledgeRequest);
     80 AddRaftVoter 0..=1, serial add_raft_voter(AddRaftVoterRequest) on both => controller;
     81 RemoveRaftVoter 0..=0, serial remove_raft_voter(RemoveRaftVoterRequest) on both => controller;
     82 UpdateRaftVoter 0..=0, serial update_raft_voter(UpdateRaftVoterRequest) on controller;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::groups::led;
@@ -10,14 +11,18 @@ use crate::api::peers::Peers;
 use crate::api::{BrokerHandles, auto_create};
 use crate::client::{Peer, PeerOptions};
 use crate::clock::Clock;
-use crate::config::BrokerConfig;
-use crate::log::LogManager;
+use crate::config::group::duration_ms;
+use crate::config::{BrokerConfig, GroupConfig};
 use crate::log::compression::Compression;
-use crate::metadata::image::Delta;
+use crate::log::{Isolation, LogManager};
+use crate::metadata::image::{ConfigResource, ConfigValues, Delta};
 use crate::metadata::{Image, ImageListener, Metadata};
+use crate::share::manager::{ShareOptions, SharePartitionManager};
+use crate::share::partition::Limits;
 use crate::share::persister::{Brokers, Coordinator, Persister};
 use crate::share::state::coordinator::{ShareCoordinator, Topics};
 use crate::share::state::settings::ShareCoordinatorSettings;
+use crate::share::{OffsetReset, ShareGroupConfigs, ShareGroupSettings, StateKeeper};
 use crate::types::{NodeId, SHARE_GROUP_STATE_TOPIC};
 
 /// The share coordinator, and what asks it.
@@ -26,6 +31,7 @@ pub(super) struct Shares {
     pub(super) persister: Arc<Persister>,
     pub(super) offset_peers: Peers,
     pub(super) brokers: Arc<OtherBrokers>,
+    pub(super) partitions: Arc<SharePartitionManager>,
 }
 
 impl Shares {
@@ -34,7 +40,8 @@ impl Shares {
         clock: &Clock,
         logs: &Arc<LogManager>,
         metadata: &Arc<Metadata>,
-        config: &BrokerConfig,
+        config: &Arc<BrokerConfig>,
+        stopping: &CancellationToken,
     ) -> Self {
         let topics = Arc::new(KnownTopics(Arc::clone(metadata)));
         let coordinator = ShareCoordinator::new(clock.clone(), Arc::clone(logs), settings(config), topics);
@@ -56,7 +63,16 @@ impl Shares {
             clock.clone(),
             config.request_timeout_ms.into(),
         );
-        Self { coordinator, persister: Arc::new(persister), offset_peers, brokers }
+        let persister = Arc::new(persister);
+        let configs = GroupConfigs { metadata: Arc::clone(metadata), config: Arc::clone(config) };
+        let partitions = SharePartitionManager::new(ShareOptions {
+            keeper: Arc::clone(&persister) as Arc<dyn StateKeeper>,
+            configs: Arc::new(configs),
+            clock: clock.clone(),
+            sessions_max: usize::try_from(config.group_share_max_share_sessions).unwrap_or(0),
+            stopping: stopping.clone(),
+        });
+        Self { coordinator, persister, offset_peers, brokers, partitions }
     }
 }
 
@@ -123,6 +139,47 @@ fn settings(config: &BrokerConfig) -> ShareCoordinatorSettings {
             .unwrap_or(Compression::None),
         load_buffer_bytes: size(config.share_coordinator_load_buffer_size),
     }
+}
+
+/// The configurations of groups in the metadata.
+struct GroupConfigs {
+    metadata: Arc<Metadata>,
+    config: Arc<BrokerConfig>,
+}
+
+impl ShareGroupConfigs for GroupConfigs {
+    fn of(&self, group_id: &str) -> ShareGroupSettings {
+        let image = self.metadata.image();
+        let nothing = ConfigValues::new();
+        let values = image.config(&ConfigResource::group(group_id)).map_or(&nothing, |values| &**values);
+        // What does not hold on this broker is left out.
+        let resolved = GroupConfig::resolve(values, &self.config)
+            .or_else(|_| GroupConfig::resolve(&nothing, &self.config));
+        let Ok(resolved) = resolved else { return ShareGroupSettings::default() };
+        ShareGroupSettings {
+            limits: Limits {
+                lock_duration_ms: resolved.share_record_lock_duration_ms.into(),
+                delivery_count_max: i16::try_from(resolved.share_delivery_count_limit).unwrap_or(i16::MAX),
+                in_flight_max: resolved.share_partition_max_record_locks.into(),
+                renew_enabled: resolved.share_renew_acknowledge_enable,
+            },
+            isolation: if resolved.share_isolation_level == "read_committed" {
+                Isolation::ReadCommitted
+            } else {
+                Isolation::ReadUncommitted
+            },
+            reset: offset_reset(&resolved.share_auto_offset_reset),
+        }
+    }
+}
+
+/// Reads `latest`, `earliest`, or `by_duration:` with an ISO-8601 duration, which the configuration has checked.
+fn offset_reset(text: &str) -> OffsetReset {
+    if text.eq_ignore_ascii_case("earliest") {
+        return OffsetReset::Earliest;
+    }
+    let duration = text.split_once(':').and_then(|(_, duration)| duration_ms(duration));
+    duration.map_or(OffsetReset::Latest, OffsetReset::ByDuration)
 }
 
 /// The topics of the metadata.

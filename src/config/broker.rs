@@ -188,6 +188,7 @@ config_keys! {
     "group.share.partition.max.record.locks" group_share_partition_max_record_locks: i32 = "2000", ReadOnly, Between(100, 10_000), Medium, "How many records of a partition a share group may hold at a time, where share.partition.max.record.locks is not set for the group.";
     "group.share.min.partition.max.record.locks" group_share_min_partition_max_record_locks: i32 = "100", ReadOnly, Between(100, 2000), Medium, "The least that share.partition.max.record.locks may be set to.";
     "group.share.max.partition.max.record.locks" group_share_max_partition_max_record_locks: i32 = "4000", ReadOnly, Between(2000, 10_000), Medium, "The most that share.partition.max.record.locks may be set to.";
+    "group.share.max.share.sessions" group_share_max_share_sessions: i32 = "2000", ReadOnly, AtLeast(1), Medium, "How many share sessions there may be; a member has one on each broker that it fetches from.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
     "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long a change of a group, an offset commit for instance, may wait for its replicas, in milliseconds.";
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";

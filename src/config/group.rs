@@ -1,5 +1,5 @@
 //! The keys of a group (KIP-848, KIP-932, KIP-1071) and of a client metrics subscription
-//! (KIP-714). klamm keeps and reports all of them; those of share and streams groups are not acted on yet.
+//! (KIP-714). klamm keeps and reports all of them; those of streams groups are not acted on yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ config_keys! {
     "consumer.heartbeat.interval.ms" consumer_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a consumer group send heartbeats, in milliseconds.";
     "consumer.session.timeout.ms" consumer_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a consumer group may be silent, in milliseconds.";
     "share.assignment.interval.ms" share_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a share group, in milliseconds.";
-    "share.auto.offset.reset" share_auto_offset_reset: String = "latest", Resource, Checked(check_reset, "[latest, earliest, by_duration:PnDTnHnMn.nS]"), Medium, "Where a share group starts to read a partition." idle reason::SHARE_GROUPS;
-    "share.delivery.count.limit" share_delivery_count_limit: i32 = "5", Resource, AtLeast(2), Medium, "How many times a record is delivered to a share group." idle reason::SHARE_GROUPS;
+    "share.auto.offset.reset" share_auto_offset_reset: String = "latest", Resource, Checked(check_reset, "[latest, earliest, by_duration:PnDTnHnMn.nS]"), Medium, "Where a share group starts to read a partition.";
+    "share.delivery.count.limit" share_delivery_count_limit: i32 = "5", Resource, AtLeast(2), Medium, "How many times a record is delivered to a share group.";
     "share.heartbeat.interval.ms" share_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a share group send heartbeats, in milliseconds.";
-    "share.isolation.level" share_isolation_level: String = "read_uncommitted", Resource, OneOf(&["read_committed", "read_uncommitted"]), Medium, "Whether a share group sees records of transactions that are not committed." idle reason::SHARE_GROUPS;
-    "share.partition.max.record.locks" share_partition_max_record_locks: i32 = "2000", Resource, AtLeast(100), Medium, "How many records of a partition a share group may hold at a time." idle reason::SHARE_GROUPS;
-    "share.record.lock.duration.ms" share_record_lock_duration_ms: i32 = "30000", Resource, AtLeast(1000), Medium, "How long a member of a share group holds a record, in milliseconds." idle reason::SHARE_GROUPS;
-    "share.renew.acknowledge.enable" share_renew_acknowledge_enable: bool = "true", Resource, Any, Medium, "Whether a member of a share group may hold a record for longer." idle reason::SHARE_GROUPS;
+    "share.isolation.level" share_isolation_level: String = "read_uncommitted", Resource, OneOf(&["read_committed", "read_uncommitted"]), Medium, "Whether a share group sees records of transactions that are not committed.";
+    "share.partition.max.record.locks" share_partition_max_record_locks: i32 = "2000", Resource, AtLeast(100), Medium, "How many records of a partition a share group may hold at a time.";
+    "share.record.lock.duration.ms" share_record_lock_duration_ms: i32 = "30000", Resource, AtLeast(1000), Medium, "How long a member of a share group holds a record, in milliseconds.";
+    "share.renew.acknowledge.enable" share_renew_acknowledge_enable: bool = "true", Resource, Any, Medium, "Whether a member of a share group may hold a record for longer.";
     "share.session.timeout.ms" share_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a share group may be silent, in milliseconds.";
     "streams.assignment.interval.ms" streams_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a streams group, in milliseconds." idle reason::STREAMS_GROUPS;
     "streams.heartbeat.interval.ms" streams_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a streams group send heartbeats, in milliseconds." idle reason::STREAMS_GROUPS;
@@ -47,37 +47,47 @@ fn check_reset(value: &Value) -> Result<(), String> {
     let Value::Text(text) = value else { return Ok(()) };
     let duration = text.strip_prefix("by_duration:").or_else(|| text.strip_prefix("BY_DURATION:"));
     let known = text.eq_ignore_ascii_case("latest") || text.eq_ignore_ascii_case("earliest");
-    if known || duration.is_some_and(is_duration) {
+    if known || duration.is_some_and(|text| duration_ms(text).is_some()) {
         return Ok(());
     }
     Err("expected latest, earliest or by_duration: with an ISO-8601 duration that is not negative".to_owned())
 }
 
-/// Whether the text is an ISO-8601 duration of days, hours, minutes and seconds.
-fn is_duration(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix(['P', 'p']) else { return false };
-    let (days, time) = match rest.split_once(['T', 't']) {
-        Some((days, time)) => (days, Some(time)),
-        None => (rest, None),
+/// Milliseconds of an ISO-8601 duration of days, hours, minutes and seconds; `None` where the text is not one.
+pub fn duration_ms(text: &str) -> Option<i64> {
+    let text = text.to_ascii_uppercase();
+    let rest = text.strip_prefix('P')?;
+    let (days, time) = match rest.split_once('T') {
+        Some((_, "")) => return None,
+        Some((days, time)) => (days, time),
+        None if rest.is_empty() => return None,
+        None => (rest, ""),
     };
-    let parts = |text: &str, units: &str| {
-        let mut units = units.chars();
-        let mut number = String::new();
-        for letter in text.to_ascii_uppercase().chars() {
-            if letter.is_ascii_digit() || (letter == '.' && !number.is_empty()) {
-                number.push(letter);
-            } else if number.is_empty() || !units.any(|unit| unit == letter) {
-                return false;
-            } else {
-                number.clear();
-            }
+    let days_ms = parts_ms(days, &[('D', 86_400_000)])?;
+    days_ms.checked_add(parts_ms(time, &[('H', 3_600_000), ('M', 60_000), ('S', 1_000)])?)
+}
+
+/// Adds up numbers with their units, which come in this order. Only seconds may have a fraction.
+fn parts_ms(text: &str, units: &[(char, i64)]) -> Option<i64> {
+    let mut units = units.iter();
+    let mut total = 0_i64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, behind) = rest.split_at(end);
+        let letter = behind.chars().next()?;
+        let (_, unit_ms) = units.find(|(unit, _)| *unit == letter)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if !fraction.is_empty() && letter != 'S' {
+            return None;
         }
-        number.is_empty()
-    };
-    let some_time = time.is_some_and(|time| !time.is_empty());
-    (some_time || (time.is_none() && !days.is_empty()))
-        && parts(days, "D")
-        && parts(time.unwrap_or(""), "HMS")
+        let thousandths = format!("{fraction:0<3}");
+        let fraction_ms: i64 = thousandths.get(..3)?.parse().ok()?;
+        total =
+            total.checked_add(whole.parse::<i64>().ok()?.checked_mul(*unit_ms)?)?.checked_add(fraction_ms)?;
+        rest = &behind[1..];
+    }
+    Some(total)
 }
 
 /// The broker key that a group key falls back to (`GroupConfig.ALL_GROUP_CONFIG_SYNONYMS`).

@@ -27,7 +27,6 @@ pub mod reason {
     pub const QUEUE: &str = "klamm has no queue of requests: each connection has its own bound";
     pub const SECURITY: &str = "security is not built yet, and klamm refuses to start rather than leave open what the file means to close; remove it to start";
     pub const SEGMENTS: &str = "klamm stores batches in RocksDB and has no segment or index files";
-    pub const SHARE_GROUPS: &str = "share groups (KIP-932) are not built yet";
     pub const STARTUP: &str = "klamm waits for its cluster as long as it takes, and says what it waits for";
     pub const STREAMS_GROUPS: &str = "streams groups (KIP-1071) are not built yet";
     pub const THREADS: &str = "klamm has one pool of threads, as many as there are processors";
@@ -152,18 +151,17 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
     ),
     row("num.replica.alter.log.dirs.threads", Int, None, ReadOnly, reason::DIRECTORIES),
     row("replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), ReadOnly, reason::CHECKPOINTS),
-    row("group.share.max.share.sessions", Int, Some("2000"), ReadOnly, reason::SHARE_GROUPS),
     row(
         "group.share.persister.class.name",
         String,
         Some("org.apache.kafka.server.share.persister.DefaultStatePersister"),
         ReadOnly,
-        reason::SHARE_GROUPS,
+        reason::JAVA,
     ),
     row("share.coordinator.append.linger.ms", Int, Some("-1"), ReadOnly, reason::COORDINATOR),
     row("share.coordinator.cached.buffer.max.bytes", Int, Some("1048588"), ClusterWide, reason::COORDINATOR),
     row("share.coordinator.threads", Int, Some("1"), ReadOnly, reason::COORDINATOR),
-    row("share.fetch.purgatory.purge.interval.requests", Int, Some("1000"), ReadOnly, reason::SHARE_GROUPS),
+    row("share.fetch.purgatory.purge.interval.requests", Int, Some("1000"), ReadOnly, reason::PURGATORY),
     row("group.streams.assignment.interval.ms", Int, Some("1000"), ClusterWide, reason::STREAMS_GROUPS),
     row("group.streams.heartbeat.interval.ms", Int, Some("5000"), ReadOnly, reason::STREAMS_GROUPS),
     row("group.streams.initial.rebalance.delay.ms", Int, Some("3000"), ReadOnly, reason::STREAMS_GROUPS),

@@ -111,8 +111,8 @@ async fn the_first_start_makes_a_cluster_with_one_broker() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path()).await;
     let image = node.metadata.image();
-    assert_eq!(node.kinds(), [-2, -5, -6, 23, 12, 12, 12, 12, 4, 24, 27, 0, 17]);
-    assert_eq!((image.offset, image.epoch, image.metadata_version()), (12, 1, Some(30)));
+    assert_eq!(node.kinds(), [-2, -5, -6, 23, 12, 12, 12, 12, 12, 4, 24, 27, 0, 17]);
+    assert_eq!((image.offset, image.epoch, image.metadata_version()), (13, 1, Some(30)));
     let broker = image.active_broker(1).unwrap();
     assert_eq!((broker.epoch, broker.log_dirs.clone()), (11, vec![node.metadata.directory_id()]));
     let quorum = node.metadata.quorum().describe().unwrap();
@@ -248,7 +248,7 @@ async fn a_restart_writes_nothing_about_partitions_while_the_machine_runs() {
         assert_eq!((partition.leader, partition.leader_epoch), (1, 0));
         assert_eq!(node.logs.get(topic, 99).unwrap().leader_epoch(), 0);
         assert!(before.active_broker(1).is_some());
-        let first = 13 + 101;
+        let first = 14 + 101;
         assert_eq!(node.log().offsets().log_end, first + restart * 4, "the epoch, a controller, a broker");
         node.stop().await;
     }

@@ -6,6 +6,7 @@
 //! fresh [`Sheet`] at each scrape, so that nothing is reported of a topic that is gone.
 
 mod request;
+mod share;
 mod sheet;
 pub mod table;
 mod topic;
@@ -19,6 +20,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::RwLock;
 
 pub use request::{RequestMetrics, RequestTimes};
+pub use share::{ShareMetrics, SharePartitionCounts};
 pub use sheet::Sheet;
 pub use table::{Kind, Metric};
 pub use topic::TopicMetrics;

@@ -46,6 +46,11 @@ metrics! {
     Counter FAILED_PRODUCE_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedproducerequests_total" ["topic"], "Produce requests that a partition refused.";
     Counter FAILED_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedfetchrequests_total" ["topic"], "Fetch requests that a partition refused.";
 
+    Counter TOTAL_SHARE_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalsharefetchrequests_total" ["topic"], "Fetches of share groups, once per partition.";
+    Counter FAILED_SHARE_FETCH_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedsharefetchrequests_total" ["topic"], "Fetches of share groups that a partition refused.";
+    Counter TOTAL_SHARE_ACKNOWLEDGEMENT_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_totalshareacknowledgementrequests_total" ["topic"], "Acknowledgements of share groups, once per partition.";
+    Counter FAILED_SHARE_ACKNOWLEDGEMENT_REQUESTS_TOTAL = "kafka_server_brokertopicmetrics_failedshareacknowledgementrequests_total" ["topic"], "Acknowledgements of share groups that a partition refused.";
+
     Counter REQUESTS_TOTAL = "kafka_network_requestmetrics_requests_total" ["request", "version"], "Requests by API and version.";
     Summary TOTAL_TIME_MS = "kafka_network_requestmetrics_totaltimems" ["request"], "Milliseconds from the arrival of a request to the end of its response.";
     Summary REQUEST_QUEUE_TIME_MS = "kafka_network_requestmetrics_requestqueuetimems" ["request"], "Milliseconds that a request waited for its turn.";
@@ -140,6 +145,17 @@ metrics! {
     Gauge NUM_GROUPS_DEAD = "kafka_coordinator_group_groupmetadatamanager_numgroupsdead" [], "Groups in the state Dead.";
     Gauge NUM_GROUPS_PREPARING_REBALANCE = "kafka_coordinator_group_groupmetadatamanager_numgroupspreparingrebalance" [], "Groups in the state PreparingRebalance.";
     Gauge NUM_GROUPS_COMPLETING_REBALANCE = "kafka_coordinator_group_groupmetadatamanager_numgroupscompletingrebalance" [], "Groups in the state CompletingRebalance.";
+
+    Counter SHARE_ACKNOWLEDGEMENTS_TOTAL = "kafka_server_sharegroupmetrics_recordacknowledgements_total" ["ackType"], "Records that members of share groups acknowledged, by how.";
+    Counter SHARE_PARTITION_LOADS = "kafka_server_sharegroupmetrics_partitionloadtimems_count" [], "Share partitions that were loaded.";
+    Counter SHARE_PARTITION_LOAD_TIME_MS = "kafka_server_sharegroupmetrics_partitionloadtimems_sum" [], "Milliseconds that this took, together.";
+    Gauge SHARE_IN_FLIGHT_RECORDS = "kafka_server_sharepartitionmetrics_inflightmessagecount" ["group", "topic", "partition"], "Records of a share partition from its start offset to its end offset.";
+    Gauge SHARE_IN_FLIGHT_BATCHES = "kafka_server_sharepartitionmetrics_inflightbatchcount" ["group", "topic", "partition"], "In how many batches they were acquired.";
+    Counter SHARE_LOCK_TIMEOUTS_TOTAL = "kafka_server_sharepartitionmetrics_acquisitionlocktimeout_total" ["group", "topic", "partition"], "Records that a member held for too long.";
+    Gauge SHARE_SESSIONS = "kafka_server_sharesessioncache_sharesessionscount" [], "Share sessions.";
+    Gauge SHARE_SESSION_PARTITIONS = "kafka_server_sharesessioncache_sharepartitionscount" [], "Partitions in all share sessions.";
+    Counter SHARE_SESSION_EVICTIONS_TOTAL = "kafka_server_sharesessioncache_sharesessionevictions_total" [], "Share sessions that ended with their connection.";
+    Counter SHARE_FETCH_EXPIRES_TOTAL = "kafka_server_delayedsharefetchmetrics_expires_total" [], "Fetches of share groups that waited until their time was over.";
 
     Gauge RAFT_CURRENT_STATE = "kafka_server_raftmetrics_current_state" ["current_state"], "1 at the state of this node in the metadata quorum.";
     Gauge RAFT_CURRENT_LEADER = "kafka_server_raftmetrics_current_leader" [], "Node id of the quorum's leader, -1 where none is known.";

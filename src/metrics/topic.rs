@@ -38,6 +38,14 @@ pub struct TopicMetrics {
     pub failed_produce_requests: Count,
     /// Fetch requests that a partition refused.
     pub failed_fetch_requests: Count,
+    /// Share fetches, counted once per partition.
+    pub share_fetch_requests: Count,
+    /// Share fetches that a partition refused.
+    pub failed_share_fetch_requests: Count,
+    /// Acknowledgements of share groups, counted once per partition.
+    pub share_acknowledgement_requests: Count,
+    /// Acknowledgements of share groups that a partition refused.
+    pub failed_share_acknowledgement_requests: Count,
 }
 
 impl TopicMetrics {
@@ -51,6 +59,13 @@ impl TopicMetrics {
             (&table::TOTAL_FETCH_REQUESTS_TOTAL, &self.fetch_requests),
             (&table::FAILED_PRODUCE_REQUESTS_TOTAL, &self.failed_produce_requests),
             (&table::FAILED_FETCH_REQUESTS_TOTAL, &self.failed_fetch_requests),
+            (&table::TOTAL_SHARE_FETCH_REQUESTS_TOTAL, &self.share_fetch_requests),
+            (&table::FAILED_SHARE_FETCH_REQUESTS_TOTAL, &self.failed_share_fetch_requests),
+            (&table::TOTAL_SHARE_ACKNOWLEDGEMENT_REQUESTS_TOTAL, &self.share_acknowledgement_requests),
+            (
+                &table::FAILED_SHARE_ACKNOWLEDGEMENT_REQUESTS_TOTAL,
+                &self.failed_share_acknowledgement_requests,
+            ),
         ] {
             sheet.put(metric, &[topic], count.get());
         }

@@ -45,7 +45,9 @@ pub(super) async fn serve(
 ) {
     let peer = connection.peer;
     tracing::debug!(%peer, listener = %connection.listener.name, "connected");
-    match Session::new(connection, broker, options).run(stream).await {
+    let ended = Session::new(Arc::clone(&connection), Arc::clone(&broker), options).run(stream).await;
+    broker.disconnected(&connection);
+    match ended {
         Ok(end) => tracing::debug!(%peer, ?end, "disconnected"),
         Err(Failure::Io(error)) => tracing::debug!(%peer, %error, "disconnected"),
         Err(Failure::Protocol(reason)) => tracing::info!(%peer, %reason, "connection closed"),

@@ -3,7 +3,7 @@
 //! A member has one session on each broker. Epoch 0 begins it anew, -1 ends it, and each request in between names the
 //! epoch that follows the last one, so that a request that was lost or sent twice shows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -251,9 +251,9 @@ impl ShareSessions {
         Some(session.in_order.into_values().map(|(partition, _)| partition).collect())
     }
 
-    /// Whether a group has no member with a session here.
-    pub fn is_empty(&self, group_id: &str) -> bool {
-        !self.inner.lock().by_member.keys().any(|member| &*member.group_id == group_id)
+    /// The groups that have members with a session here.
+    pub fn groups(&self) -> HashSet<Arc<str>> {
+        self.inner.lock().by_member.keys().map(|member| Arc::clone(&member.group_id)).collect()
     }
 
     /// Ends all sessions.
@@ -345,9 +345,9 @@ mod tests {
         let begin = || sessions.begin(&m, 0, &[A], &[], false).expect("a session").ticket.expect("a new one");
         let (old, new) = (begin(), begin());
         assert_eq!(sessions.disconnected(&old), None);
-        assert!(!sessions.is_empty("g") && sessions.is_empty("h"));
+        assert!(sessions.groups().contains("g") && !sessions.groups().contains("h"));
         assert_eq!(sessions.disconnected(&new), Some(vec![A]));
-        assert!(sessions.is_empty("g"));
+        assert!(sessions.groups().is_empty());
         assert_eq!(sessions.counts().evicted, 1);
     }
 }

@@ -30,13 +30,13 @@ impl Default for FetchBounds {
 
 impl FetchBounds {
     /// How many bytes of record batches a response may hold now.
-    pub(super) fn response_bytes_max(&self) -> usize {
+    pub(in crate::api) fn response_bytes_max(&self) -> usize {
         let left = IN_FLIGHT_BYTES_MAX.saturating_sub(self.in_flight.load(Ordering::Relaxed));
         (left / RESPONSE_PART).max(RESPONSE_BYTES_MIN)
     }
 
     /// Counts the bytes of a response until what is returned is dropped.
-    pub(super) fn hold(&self, bytes: usize) -> HeldBytes {
+    pub(in crate::api) fn hold(&self, bytes: usize) -> HeldBytes {
         self.in_flight.fetch_add(bytes, Ordering::Relaxed);
         HeldBytes { in_flight: Arc::clone(&self.in_flight), bytes }
     }

@@ -23,6 +23,11 @@ pub const GROUP_VERSION_LATEST: i16 = 1;
 /// The `transaction.version` of new clusters: a new epoch for each transaction (KIP-890).
 pub const TRANSACTION_VERSION_LATEST: i16 = 2;
 
+/// The feature that lets groups be share groups (KIP-932).
+pub const SHARE_VERSION: &str = "share.version";
+/// Its level in new clusters.
+pub const SHARE_VERSION_LATEST: i16 = 1;
+
 /// The feature that keeps eligible leader replicas (KIP-966).
 pub const ELR_VERSION: &str = "eligible.leader.replicas.version";
 /// Its level in new clusters.
@@ -43,6 +48,7 @@ pub fn supported() -> Vec<FeatureRange> {
         range(GROUP_VERSION, 0, GROUP_VERSION_LATEST),
         range(KRAFT_VERSION, 0, KRAFT_VERSION_LATEST),
         range(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LATEST),
+        range(SHARE_VERSION, 0, SHARE_VERSION_LATEST),
         range(TRANSACTION_VERSION, 0, TRANSACTION_VERSION_LATEST),
     ]
 }
@@ -62,6 +68,7 @@ pub fn activate(image: &Image, in_transaction: bool, min_isr: i32) -> Vec<Record
         records.push(level_record(METADATA_VERSION, METADATA_VERSION_LATEST));
         records.push(level_record(ELR_VERSION, ELR_VERSION_LATEST));
         records.push(level_record(GROUP_VERSION, GROUP_VERSION_LATEST));
+        records.push(level_record(SHARE_VERSION, SHARE_VERSION_LATEST));
         records.push(level_record(TRANSACTION_VERSION, TRANSACTION_VERSION_LATEST));
         records.push(min_isr_of_cluster(min_isr).into());
         records.push(EndTransactionRecord::default().into());

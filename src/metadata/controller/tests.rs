@@ -337,6 +337,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
         ("kraft.version", 0, SafeDowngrade),
         ("kraft.version", 2, Upgrade),
         ("group.version", 2, Upgrade),
+        ("share.version", 2, Upgrade),
         ("transaction.version", 3, Upgrade),
         (features::ELR_VERSION, 2, Upgrade),
         ("no.such.feature", 1, Upgrade),
@@ -352,7 +353,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
     assert_eq!(update("group.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(update("transaction.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(update(features::ELR_VERSION, 0, SafeDowngrade), Ok(()));
-    assert_eq!(update("share.version", 0, Upgrade), Ok(()));
+    assert_eq!(update("share.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(model.image.features().collect::<Vec<_>>(), [(METADATA_VERSION, 30)]);
 }
 
@@ -451,9 +452,9 @@ fn producer_ids_come_in_blocks_and_only_once() {
 #[test]
 fn a_controller_begins_with_what_is_missing() {
     let empty: Vec<u32> = features::activate(&Image::empty(), false, 1).iter().map(Record::kind).collect();
-    assert_eq!(empty, [23, 12, 12, 12, 12, 4, 24]);
+    assert_eq!(empty, [23, 12, 12, 12, 12, 12, 4, 24]);
     let crashed: Vec<u32> = features::activate(&Image::empty(), true, 1).iter().map(Record::kind).collect();
-    assert_eq!(crashed, [25, 23, 12, 12, 12, 12, 4, 24]);
+    assert_eq!(crashed, [25, 23, 12, 12, 12, 12, 12, 4, 24]);
     let model = Model::with_brokers(&[1]);
     assert_eq!(features::activate(&model.image, false, 1), []);
 }

@@ -20,6 +20,8 @@ pub mod describe_share_group_offsets;
 pub mod offset_commit;
 pub mod offset_fetch;
 pub mod read_share_group_state_summary;
+pub mod share_acknowledge;
+pub mod share_fetch;
 pub mod write_share_group_state;
 pub mod write_txn_markers;
 
@@ -32,6 +34,8 @@ pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 pub use read_share_group_state_summary::{
     ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse,
 };
+pub use share_acknowledge::{ShareAcknowledgeRequest, ShareAcknowledgeResponse};
+pub use share_fetch::{ShareFetchRequest, ShareFetchResponse};
 pub use write_share_group_state::{WriteShareGroupStateRequest, WriteShareGroupStateResponse};
 pub use write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
@@ -237,6 +241,8 @@ own_messages! {
     87 ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse;
     35 DescribeLogDirsRequest, DescribeLogDirsResponse;
     63 BrokerHeartbeatRequest, BrokerHeartbeatResponse;
+    78 ShareFetchRequest, ShareFetchResponse;
+    79 ShareAcknowledgeRequest, ShareAcknowledgeResponse;
     80 AddRaftVoterRequest, AddRaftVoterResponse;
     90 DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse;
 }

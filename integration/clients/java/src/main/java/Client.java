@@ -42,6 +42,7 @@ public final class Client {
             case "idempotent" -> idempotent();
             case "group-rebalance" -> groupRebalance();
             case "consumer-protocol" -> consumerProtocol();
+            case "share-groups" -> shareGroups();
             case "transactions" -> transactions();
             case "commit-resume" -> commitResume();
             case "offsets-by-time" -> offsetsByTime();
@@ -461,6 +462,81 @@ public final class Client {
             thread.join(10_000);
             check(!thread.isAlive(), "a member did not leave in time");
         }
+    }
+
+    /** Members share the records of a topic (KIP-932): each record goes to one of them, until it is acknowledged. */
+    private void shareGroups() throws Exception {
+        create(2);
+        String group = topic + "-group";
+        var earliest = new AlterConfigOp(new ConfigEntry("share.auto.offset.reset", "earliest"), AlterConfigOp.OpType.SET);
+        var resource = new ConfigResource(ConfigResource.Type.GROUP, group);
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(earliest))).all().get(10, TimeUnit.SECONDS);
+        try (var producer = producer(Map.of("linger.ms", 5))) {
+            for (int i = 0; i < 200; i++) {
+                producer.send(new ProducerRecord<>(topic, i % 2, "key-" + i, value(i)));
+            }
+        }
+        // What a poll gave is acknowledged by the next one.
+        Map<String, Integer> deliveries = new TreeMap<>();
+        try (var one = shareConsumer(group, "implicit"); var other = shareConsumer(group, "implicit")) {
+            until(60, "all records", () -> {
+                for (var consumer : List.of(one, other)) {
+                    for (var record : consumer.poll(Duration.ofMillis(100))) {
+                        deliveries.merge(record.key(), 1, Integer::sum);
+                    }
+                }
+                return deliveries.size() == 200;
+            });
+            check(deliveries.values().stream().allMatch(count -> count == 1), "a record was delivered twice: " + deliveries);
+            committed(one);
+            committed(other);
+        }
+        try (var producer = producer(Map.of("batch.size", 0))) {
+            for (String key : List.of("accept", "release", "reject")) {
+                producer.send(new ProducerRecord<>(topic, 0, key, value(1))).get(10, TimeUnit.SECONDS);
+            }
+        }
+        try (var consumer = shareConsumer(group, "explicit")) {
+            Map<String, Integer> counts = new TreeMap<>();
+            boolean[] renewed = {false}, accepted = {false};
+            until(60, "the released record to come again", () -> {
+                for (var record : consumer.poll(Duration.ofMillis(100))) {
+                    counts.put(record.key(), (int) record.deliveryCount().orElse((short) -1));
+                    boolean again = record.deliveryCount().orElse((short) 0) > 1;
+                    // A record whose lock was renewed is what the next poll gives.
+                    var then = renewed[0] ? AcknowledgeType.ACCEPT : AcknowledgeType.RENEW;
+                    accepted[0] |= again && renewed[0];
+                    renewed[0] |= again;
+                    consumer.acknowledge(record, switch (record.key()) {
+                        case "release" -> again ? then : AcknowledgeType.RELEASE;
+                        case "reject" -> AcknowledgeType.REJECT;
+                        default -> AcknowledgeType.ACCEPT;
+                    });
+                }
+                committed(consumer);
+                return counts.size() == 3 && accepted[0];
+            });
+            same("delivery counts", Map.of("accept", 1, "release", 2, "reject", 1), counts);
+            same("the lock", Optional.of(30_000), consumer.acquisitionLockTimeoutMs());
+        }
+        try (var consumer = shareConsumer(group, "implicit")) {
+            long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(2);
+            while (System.nanoTime() < end) {
+                check(consumer.poll(Duration.ofMillis(200)).isEmpty(), "everything was acknowledged");
+            }
+        }
+    }
+
+    private KafkaShareConsumer<String, String> shareConsumer(String group, String mode) {
+        var consumer = new KafkaShareConsumer<>(
+            Map.of("bootstrap.servers", bootstrap, "group.id", group, "share.acknowledgement.mode", mode),
+            new StringDeserializer(), new StringDeserializer());
+        consumer.subscribe(List.of(topic));
+        return consumer;
+    }
+
+    private static void committed(KafkaShareConsumer<String, String> consumer) {
+        consumer.commitSync(Duration.ofSeconds(10)).forEach((partition, problem) -> check(problem.isEmpty(), partition + ": " + problem));
     }
 
     private interface Condition {
