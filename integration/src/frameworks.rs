@@ -218,14 +218,22 @@ impl Program {
         status
     }
 
+    /// Sends it the signal of this name.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, name: &str) {
+        let Some(child) = &self.child else { panic!("{} does not run", self.name) };
+        // The shell's own `kill`: a small system has no program of that name. It fails only where the process has ended.
+        let _ = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", child.id())).status();
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Panics
     /// When it does not end in time.
     pub fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.as_ref().map(Child::id).unwrap_or_else(|| panic!("{} does not run", self.name));
-        // The shell's own `kill`: a small system has no program of that name. It fails only where the process has ended.
-        let _ = Command::new("sh").arg("-c").arg(format!("kill -TERM {id}")).status();
+        self.signal("TERM");
         self.wait(PATIENCE)
     }
 
