@@ -411,6 +411,62 @@ fn share_consumers() {
 }
 
 #[test]
+fn share_groups() {
+    let (_target, mut tools) = start();
+    let (t, g) = (&fresh("shared"), &fresh("share-group"));
+    let _ = tools.run(&format!("kafka-topics --create --topic {t}")).success();
+    let _ =
+        tools.run_with_input(&format!("kafka-console-producer --topic {t} --sync"), "a\nb\nc\n").success();
+    let mut run = |line: &str| tools.run(&format!("kafka-share-groups {line}"));
+    run(&format!("--describe --group {g}"))
+        .contains(&format!("GroupIdNotFoundException: Group {g} not found."));
+    let row = |offset: i64| format!("{g} {t} 0 {offset} {}", 3 - offset);
+    let mut reset = |how: &str, expected: i64| {
+        run(&format!("--reset-offsets --group {g} --topic {t} {how} --dry-run"))
+            .has(&format!("{g} {t} 0 {expected}"));
+        run(&format!("--reset-offsets --group {g} --topic {t} {how} --execute"))
+            .has(&format!("{g} {t} 0 {expected}"));
+        run(&format!("--describe --group {g}")).has(&row(expected));
+    };
+    // Setting offsets makes the group.
+    reset("--to-latest", 3);
+    reset("--to-earliest", 0);
+    reset("--to-latest", 3);
+    reset("--to-datetime 2020-01-01T00:00:00.000", 0);
+    run("--list").has(g);
+    run("--list --state").has(&format!("{g} Empty"));
+    run("--list --state stable").lacks(g);
+    run(&format!("--describe --group {g} --offsets --verbose")).has(&format!("{g} {t} 0 0 0 3"));
+    run("--describe --all-groups").has(&row(0));
+    let nobody = format!("Share group '{g}' has no active members.");
+    run(&format!("--describe --group {g} --members")).contains(&nobody);
+    run(&format!("--describe --group {g} --state")).contains("Empty").contains("(1)").contains(&nobody);
+    run(&format!("--describe --group {g} --state --verbose")).contains("ASSIGNMENT-EPOCH");
+    run(&format!("--reset-offsets --group {g} --all-topics --to-latest --execute"))
+        .has(&format!("{g} {t} 0 3"));
+    run(&format!("--delete-offsets --group {g} --topic {t}")).has(&format!("{t} Successful"));
+    run(&format!("--delete-offsets --group {g} --topic {t}"))
+        .has(&format!("{t} Error: There is no offset information to delete."));
+    run(&format!("--delete-offsets --group {g}-2 --topic {t}"))
+        .has(&format!("Error: Group {g}-2 not found."));
+    run(&format!("--describe --group {g}")).success().lacks(&row(3));
+    tools.run("kafka-groups --list").success().has(&format!("{g} Share share"));
+
+    let group = format!("--entity-type groups --entity-name {g}");
+    let mut configs = |line: &str| tools.run(&format!("kafka-configs {line} {group}"));
+    let _ = configs("--alter --add-config share.record.lock.duration.ms=20000").success();
+    configs("--describe").success().contains("share.record.lock.duration.ms=20000");
+    configs("--alter --add-config share.session.timeout.ms=1").contains(
+        "share.session.timeout.ms must be greater than or equal to group.share.min.session.timeout.ms",
+    );
+    let mut run = |line: &str| tools.run(&format!("kafka-share-groups {line}"));
+    run(&format!("--delete --group {g}"))
+        .has(&format!("Deletion of requested share groups ('{g}') was successful."));
+    run(&format!("--delete --group {g}")).contains(&format!("Group '{g}' is not a share group."));
+    run("--list").lacks(g);
+}
+
+#[test]
 fn configs() {
     let (_target, mut tools) = start();
     let t = &fresh("configs");

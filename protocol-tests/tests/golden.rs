@@ -157,7 +157,7 @@ fn offsets_and_groups_are_written_as_kafka_writes_them() {
 }
 
 #[test]
-fn consumer_groups_are_written_as_kafka_writes_them() {
+fn consumer_and_share_groups_are_written_as_kafka_writes_them() {
     let kinds = [
         "ConsumerGroupMetadata",
         "ConsumerGroupPartitionMetadata",
@@ -166,6 +166,12 @@ fn consumer_groups_are_written_as_kafka_writes_them() {
         "ConsumerGroupTargetAssignmentMember",
         "ConsumerGroupCurrentMemberAssignment",
         "ConsumerGroupRegularExpression",
+        "ShareGroupMetadata",
+        "ShareGroupMemberMetadata",
+        "ShareGroupTargetAssignmentMetadata",
+        "ShareGroupTargetAssignmentMember",
+        "ShareGroupCurrentMemberAssignment",
+        "ShareGroupStatePartitionMetadata",
     ];
     let mut same = 0;
     for kind in kinds {

@@ -326,7 +326,7 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
     // A coordinator that is still loading is asked again at the next scrape.
     let Ok(listed) = groups.list(GroupFilter::default()).await else { return };
     let counts = groups.counts().await;
-    let (classic, consumer) = (&counts.classic, &counts.consumer);
+    let (classic, consumer, share) = (&counts.classic, &counts.consumer, &counts.share);
     for (metric, number) in [
         (&table::NUM_GROUPS_STABLE, classic.stable),
         (&table::NUM_GROUPS_EMPTY, classic.empty),
@@ -336,7 +336,9 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
     ] {
         sheet.put(metric, &[], count(number));
     }
-    for (protocol, number) in [("classic", classic.total()), ("consumer", consumer.total())] {
+    for (protocol, number) in
+        [("classic", classic.total()), ("consumer", consumer.total()), ("share", share.total())]
+    {
         sheet.put(&table::GROUP_COUNT, &[protocol], count(number));
     }
     for (state, number) in [
@@ -347,6 +349,9 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
         ("dead", 0),
     ] {
         sheet.put(&table::CONSUMER_GROUP_COUNT, &[state], count(number));
+    }
+    for (state, number) in [("empty", share.empty), ("stable", share.stable), ("dead", 0)] {
+        sheet.put(&table::SHARE_GROUP_COUNT, &[state], count(number));
     }
     sheet.put(&table::NUM_GROUPS, &[], count(listed.len()));
 

@@ -27,9 +27,9 @@ pub(super) async fn handle(
     request: ShareGroupHeartbeatRequest,
     _version: i16,
 ) -> Result<ShareGroupHeartbeatResponse, Disconnect> {
-    let answer = match check_enabled(context) {
+    let answer = match check_enabled(context).and_then(|()| check_member_id(&request)) {
         Ok(()) => beat(context, request).await,
-        // No sentence: so does Kafka refuse what is not there.
+        // Here Kafka has no sentence.
         Err(error) => {
             return Ok(ShareGroupHeartbeatResponse::default().with_error_code(error.code.code()));
         }
@@ -68,13 +68,16 @@ async fn beat(context: &Context, request: ShareGroupHeartbeatRequest) -> Result<
     Ok(answered.answer)
 }
 
+fn check_member_id(request: &ShareGroupHeartbeatRequest) -> Result<(), ApiError> {
+    let length = request.member_id.encode_utf16().count();
+    if (1..=MEMBER_ID_LENGTH_MAX).contains(&length) { Ok(()) } else { Err(ErrorCode::InvalidRequest.into()) }
+}
+
 fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), ApiError> {
     let require = |holds: bool, message: &str| {
         if holds { Ok(()) } else { Err(ApiError::with(ErrorCode::InvalidRequest, message)) }
     };
     let is_given = |text: &StrBytes| !text.trim().is_empty();
-    let length = request.member_id.encode_utf16().count();
-    require((1..=MEMBER_ID_LENGTH_MAX).contains(&length), "Invalid member id in the request.")?;
     require(is_given(&request.member_id), "MemberId can't be empty.")?;
     require(is_given(&request.group_id), "GroupId can't be empty.")?;
     require(request.rack_id.as_ref().is_none_or(is_given), "RackId can't be empty.")?;

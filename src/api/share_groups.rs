@@ -12,10 +12,9 @@ use super::context::{BrokerHandles, Context};
 use crate::error::{ApiError, ErrorCode};
 use crate::group::assignor::Partitions;
 use crate::group::share::command::{InitializeState, ShareCommand, ShareReply};
+use crate::metadata::controller::features::SHARE_VERSION;
 use crate::share::types::SharePartition;
 
-/// The feature that has to be finalised for share groups.
-const SHARE_VERSION: &str = "share.version";
 /// How many share partitions of one request the share coordinators are asked about at a time.
 pub(super) const ASKED_AT_ONCE: usize = 64;
 

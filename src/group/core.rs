@@ -443,6 +443,11 @@ impl ShareCounts {
             ShareGroupState::Stable => &mut self.stable,
         } += 1;
     }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.empty + self.stable
+    }
 }
 
 /// How many streams groups there are in each state.

@@ -114,10 +114,10 @@ async fn the_first_start_makes_a_cluster_with_one_broker() {
     assert_eq!(node.kinds(), [-2, -5, -6, 23, 12, 12, 12, 12, 12, 4, 24, 27, 0, 17]);
     assert_eq!((image.offset, image.epoch, image.metadata_version()), (13, 1, Some(30)));
     let broker = image.active_broker(1).unwrap();
-    assert_eq!((broker.epoch, broker.log_dirs.clone()), (11, vec![node.metadata.directory_id()]));
+    assert_eq!((broker.epoch, broker.log_dirs.clone()), (12, vec![node.metadata.directory_id()]));
     let quorum = node.metadata.quorum().describe().unwrap();
-    assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, Some(13)));
-    assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, Some(13)));
+    assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, Some(14)));
+    assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, Some(14)));
     node.stop().await;
 }
 

@@ -108,7 +108,7 @@ impl GroupCore {
                 (decision, ShareReply::AlterOffsets(answer))
             }
             ShareCommand::DeleteOffsets { group_id, topics } => {
-                let draft = self.share_or_new(now_ms, &group_id, false);
+                let draft = self.known_share(now_ms, &group_id);
                 let (decision, answer) = split(with(draft, |draft| draft.delete_offsets(&topics)));
                 (decision, ShareReply::DeleteOffsets(answer))
             }
@@ -125,6 +125,13 @@ impl GroupCore {
         };
         decision.replies.push((token, Reply::Share(reply)));
         decision
+    }
+
+    fn known_share(&self, now_ms: TimestampMs, group_id: &Arc<str>) -> Result<Draft<'_>, ApiError> {
+        match self.groups.get(group_id) {
+            None => Err(not_found(group_id)),
+            Some(_) => self.share_or_new(now_ms, group_id, false),
+        }
     }
 
     fn share_or_new(
@@ -146,10 +153,10 @@ impl GroupCore {
         now_ms: TimestampMs,
         request: &ShareHeartbeat,
     ) -> Result<(Decision<Self>, ShareHeartbeatAnswer), ApiError> {
-        let draft = self.share_or_new(now_ms, &request.group_id, request.member_epoch == 0);
         if request.member_epoch == LEAVE_EPOCH {
-            return with(draft, |draft| draft.leave(request));
+            return with(self.known_share(now_ms, &request.group_id), |draft| draft.leave(request));
         }
+        let draft = self.share_or_new(now_ms, &request.group_id, request.member_epoch == 0);
         with(draft, |draft| draft.heartbeat(request))
     }
 
@@ -160,10 +167,7 @@ impl GroupCore {
             Some(Group::Classic(_) | Group::Consumer(_) | Group::Streams(_)) => {
                 return no_group(group_id, true);
             }
-            None => {
-                let text = format!("Group {group_id} not found.");
-                return Err(ApiError::with(ErrorCode::GroupIdNotFound, text));
-            }
+            None => return Err(not_found(group_id)),
         };
         let describe = |member: &Arc<ShareMember>| {
             let named = |(id, partitions): (&uuid::Uuid, &std::collections::BTreeSet<i32>)| {
@@ -205,6 +209,10 @@ impl GroupCore {
         };
         groups.flat_map(decide).collect()
     }
+}
+
+fn not_found(group_id: &str) -> ApiError {
+    ApiError::with(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found."))
 }
 
 /// What a draft decides, and its answer.
