@@ -33,7 +33,7 @@ use crate::api::auto_create;
 use crate::api::broker_heartbeat::look_after_brokers;
 use crate::api::fetch_session::FetchSessions;
 use crate::api::local::OwnController;
-use crate::api::{BrokerHandles, FetchBounds, Listener};
+use crate::api::{BrokerHandles, FetchBounds, Listener, StreamsTopics};
 use crate::client::{ControllerChannel, PeerOptions};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
@@ -472,6 +472,7 @@ async fn open(
         fetch_bounds: FetchBounds::default(),
         producer_ids: transactions.producer_ids,
         quotas,
+        streams_topics: StreamsTopics::default(),
         stopping,
     });
     shares.brokers.create_topics_with(&handles);

@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use integration::frameworks::Framework;
 use integration::wire::Connection;
 use integration::{Klamm, Target, Tools, binary, until};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -342,6 +343,73 @@ fn groups_with_a_member() {
 }
 
 #[test]
+fn groups_of_the_streams_protocol() {
+    let (target, mut tools) = start();
+    let g = &fresh("streams");
+    for topic in ["lines", "payments", "teams", "counts", "teamwork", "paid"] {
+        let line = format!("kafka-topics --create --if-not-exists --topic {topic} --partitions 2");
+        let _ = tools.run(&line).success();
+    }
+    let framework = Framework::new("streams");
+    let state = framework.scratch().join("state");
+    let line = format!(
+        "Application {} {} application.id={g} client.id=here group.protocol=streams",
+        target.bootstrap,
+        state.display()
+    );
+    let mut application = framework.start("application", &line);
+    let patience = Duration::from_secs(60);
+    application.await_lines("state RUNNING", 1, patience);
+    let _ = tools
+        .run_with_input(
+            "kafka-console-producer --topic lines --sync --reader-property parse.key=true",
+            "1\tuser-1 one two three\n",
+        )
+        .success();
+    let mut run = |line: &str| tools.run(&format!("kafka-streams-groups {line}"));
+    run("--list").success().has(g);
+    run("--list --state stable").success().has(&format!("{g} Stable"));
+    let partition = until("a commit", patience, || {
+        let offsets = run(&format!("--describe --group {g} --offsets --verbose")).success();
+        offsets.contains("CURRENT-OFFSET");
+        let words = |row: &str| row.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let is_committed = |row: &Vec<String>| row.len() > 3 && row[1] == "lines" && row[3] == "1";
+        offsets.stdout.lines().map(words).find(is_committed).map(|row| row[2].clone())
+    });
+    run(&format!("--describe --group {g}")).success().contains("OFFSET-LAG").contains("-repartition");
+    run(&format!("--describe --group {g} --state")).success().contains("COORDINATOR (ID)").contains("Stable");
+    run(&format!("--describe --group {g} --state --verbose")).success().contains("TARGET-ASSIGNMENT-EPOCH");
+    let members = run(&format!("--describe --group {g} --members --verbose")).success();
+    members.contains("TOPOLOGY-EPOCH").contains("MEMBER-PROTOCOL").contains("streams").contains("ACTIVE: ");
+    run("--describe --all-groups --members").success().contains("here-StreamThread-1-consumer");
+    run(&format!("--delete --group {g}")).contains("not EMPTY");
+    run(&format!("--delete-offsets --group {g} --input-topic lines"))
+        .contains("GroupSubscribedToTopicException");
+    run(&format!("--reset-offsets --group {g} --all-input-topics --to-earliest --execute"))
+        .contains("but the current state is Stable");
+    assert!(application.terminate().success());
+
+    run("--list --state empty").success().has(&format!("{g} Empty"));
+    run(&format!("--reset-offsets --group {g} --all-input-topics --to-earliest --dry-run"))
+        .success()
+        .has(&format!("{g} lines {partition} 0"));
+    run(&format!("--reset-offsets --group {g} --input-topic lines --to-latest --execute"))
+        .success()
+        .has(&format!("{g} lines {partition} 1"));
+    run(&format!("--reset-offsets --group {g} --input-topic lines:{partition} --shift-by -1 --execute"))
+        .success()
+        .has(&format!("{g} lines {partition} 0"));
+    run(&format!("--delete-offsets --group {g} --input-topic lines"))
+        .success()
+        .has("lines 0 Successful")
+        .has("lines 1 Successful");
+    run(&format!("--delete --group {g}"))
+        .success()
+        .contains(&format!("Deletion of requested streams groups ('{g}') was successful."));
+    run("--list").success().lacks(g);
+}
+
+#[test]
 fn groups_of_the_consumer_protocol() {
     let (target, mut tools) = start();
     let t = &fresh("protocol");
@@ -622,6 +690,8 @@ fn cluster() {
     features.contains("Feature: metadata.version").contains("FinalizedVersionLevel: 4.3-IV0");
     let group = features.stdout.lines().find(|line| line.contains("group.version")).unwrap_or_default();
     assert!(group.contains("FinalizedVersionLevel: 1"), "{features:?}");
+    let streams = features.stdout.lines().find(|line| line.contains("streams.version")).unwrap_or_default();
+    assert!(streams.contains("FinalizedVersionLevel: 1"), "{features:?}");
     let id = tools.run("kafka-cluster cluster-id").success();
     assert_eq!(id.stdout.trim().strip_prefix("Cluster ID: ").map(str::len), Some(22), "{id:?}");
     tools.run("kafka-cluster list-endpoints").success().contains("unfenced").contains("broker");
@@ -701,4 +771,6 @@ const API_VERSIONS: &[(&str, u8, &str, u8)] = &[
     ("ConsumerGroupDescribe", 69, "0 to 1", 1),
     ("ListConfigResources", 74, "0 to 1", 1),
     ("DescribeTopicPartitions", 75, "0", 0),
+    ("StreamsGroupHeartbeat", 88, "0", 0),
+    ("StreamsGroupDescribe", 89, "0", 0),
 ];

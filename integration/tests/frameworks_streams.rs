@@ -16,8 +16,6 @@ const PARTITIONS: i32 = 3;
 const USERS: usize = 20;
 const WORDS: usize = 40;
 const LINES_PER_SECOND: usize = 250;
-/// Instances that are killed are missed soon.
-const CONFIG: [(&str, &str); 1] = [("group.min.session.timeout.ms", "1000")];
 const TOPICS: [&str; 6] = ["lines", "payments", "teams", "counts", "teamwork", "paid"];
 
 /// What each line leads to.
@@ -117,21 +115,60 @@ impl Output {
     }
 }
 
+/// Who assigns tasks: a member of the group, or the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Classic,
+    Streams,
+}
+
+impl Protocol {
+    /// How a dead instance is soon noticed: in the application's configuration, or in the broker's.
+    fn application_config(self) -> &'static str {
+        match self {
+            Self::Classic => "consumer.session.timeout.ms=3000 consumer.heartbeat.interval.ms=500",
+            Self::Streams => "group.protocol=streams",
+        }
+    }
+
+    fn broker_config(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Classic => &[("group.min.session.timeout.ms", "1000")],
+            Self::Streams => &[
+                ("group.streams.min.session.timeout.ms", "3000"),
+                ("group.streams.session.timeout.ms", "3000"),
+                ("group.streams.min.heartbeat.interval.ms", "500"),
+                ("group.streams.heartbeat.interval.ms", "500"),
+                ("group.streams.num.standby.replicas", "1"),
+            ],
+        }
+    }
+}
+
 /// On several brokers, every task has a replica on the other instance.
-fn start_application(framework: &Framework, cluster: &Cluster, name: &str, guarantee: &str) -> Program {
-    let standby = usize::from(cluster.nodes.len() > 1);
+fn start_application(
+    framework: &Framework,
+    cluster: &Cluster,
+    name: &str,
+    guarantee: &str,
+    protocol: Protocol,
+) -> Program {
     let state = framework.scratch().join(name);
+    let standby = match protocol {
+        Protocol::Classic if cluster.nodes.len() > 1 => "num.standby.replicas=1",
+        Protocol::Classic | Protocol::Streams => "",
+    };
     let line = format!(
-        "Application {} {} processing.guarantee={guarantee} consumer.session.timeout.ms=3000 \
-         consumer.heartbeat.interval.ms=500 num.standby.replicas={standby}",
+        "Application {} {} processing.guarantee={guarantee} {standby} {}",
         cluster.bootstrap(),
-        state.display()
+        state.display(),
+        protocol.application_config()
     );
     framework.start(name, &line)
 }
 
 /// Two instances, one of which is killed and comes back again and again while input goes on, and a broker in between.
-fn kills_while_input_goes_on(guarantee: &str, mut cluster: Cluster) {
+fn kills_while_input_goes_on(guarantee: &str, protocol: Protocol, mut cluster: Cluster) {
     let began = Instant::now();
     let framework = Framework::new("streams");
     let brokers = cluster.nodes.len();
@@ -140,7 +177,7 @@ fn kills_while_input_goes_on(guarantee: &str, mut cluster: Cluster) {
         cluster.routes().create_topic(topic, PARTITIONS, replicas, &[]);
     }
     let mut instances =
-        ["first", "second"].map(|name| start_application(&framework, &cluster, name, guarantee));
+        ["first", "second"].map(|name| start_application(&framework, &cluster, name, guarantee, protocol));
     for instance in &mut instances {
         instance.await_lines("state RUNNING", 1, PATIENCE);
     }
@@ -197,7 +234,7 @@ fn kills_while_input_goes_on(guarantee: &str, mut cluster: Cluster) {
     }
     let once = lines * 5;
     say(&format!(
-        "streams {guarantee}, brokers: {brokers}: {lines} lines, {} results of {once}, {kills} kills of an instance, \
+        "streams {guarantee}, {protocol:?}, brokers: {brokers}: {lines} lines, {} results of {once}, {kills} kills of an instance, \
          {broker_kills} of a broker, in {:?}",
         output.len(),
         began.elapsed()
@@ -206,17 +243,28 @@ fn kills_while_input_goes_on(guarantee: &str, mut cluster: Cluster) {
 
 #[test]
 fn at_least_once_loses_nothing() {
-    kills_while_input_goes_on("at_least_once", node(&CONFIG));
+    kills_while_input_goes_on("at_least_once", Protocol::Classic, node(Protocol::Classic.broker_config()));
+}
+
+#[test]
+fn at_least_once_loses_nothing_where_the_broker_assigns() {
+    kills_while_input_goes_on("at_least_once", Protocol::Streams, node(Protocol::Streams.broker_config()));
+}
+
+#[test]
+fn exactly_once_neither_loses_nor_repeats_where_the_broker_assigns() {
+    kills_while_input_goes_on("exactly_once_v2", Protocol::Streams, node(Protocol::Streams.broker_config()));
 }
 
 #[test]
 fn exactly_once_neither_loses_nor_repeats() {
-    kills_while_input_goes_on("exactly_once_v2", node(&CONFIG));
+    kills_while_input_goes_on("exactly_once_v2", Protocol::Classic, node(Protocol::Classic.broker_config()));
 }
 
 #[test]
 fn exactly_once_over_three_brokers() {
     let layout = Layout::three(Kind::under_test(), Voters::Fixed).quick();
-    let layout = CONFIG.iter().fold(layout, |layout, (key, value)| layout.with(key, value));
-    kills_while_input_goes_on("exactly_once_v2", Cluster::start(layout));
+    let config = Protocol::Classic.broker_config().iter();
+    let layout = config.fold(layout, |layout, (key, value)| layout.with(key, value));
+    kills_while_input_goes_on("exactly_once_v2", Protocol::Classic, Cluster::start(layout));
 }

@@ -13,7 +13,7 @@ use integration::load::Shape;
 const TOPIC: &str = "orders";
 const BOTH: &str = "broker,controller";
 /// What klamm does not serve yet can not be finalised in a cluster that it is a part of.
-const WITHOUT: [&str; 2] = ["share.version=0", "streams.version=0"];
+const WITHOUT: [&str; 1] = ["share.version=0"];
 
 /// Says a line past the test runner, which swallows what a passing test prints.
 fn say(line: &str) {
@@ -198,7 +198,7 @@ fn migrate(cluster: &mut Cluster, progress: &Progress<'_>, transcript: &mut Tran
     transcript.run(cluster, &format!("kafka-topics --describe --topic {TOPIC}"));
 
     transcript.step("What klamm does not serve yet is switched off");
-    transcript.run(cluster, "kafka-features downgrade --feature share.version=0 --feature streams.version=0");
+    transcript.run(cluster, "kafka-features downgrade --feature share.version=0");
 
     transcript.step(
         "Three nodes of klamm are started beside them: they register as brokers and follow the metadata",

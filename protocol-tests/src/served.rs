@@ -78,4 +78,5 @@ pub const SERVED: &[Served] = served! {
     AlterShareGroupOffsetsRequest DeleteShareGroupOffsetsRequest
     InitializeShareGroupStateRequest ReadShareGroupStateRequest WriteShareGroupStateRequest
     DeleteShareGroupStateRequest ReadShareGroupStateSummaryRequest
+    StreamsGroupHeartbeatRequest StreamsGroupDescribeRequest
 };

@@ -326,7 +326,8 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
     // A coordinator that is still loading is asked again at the next scrape.
     let Ok(listed) = groups.list(GroupFilter::default()).await else { return };
     let counts = groups.counts().await;
-    let (classic, consumer, share) = (&counts.classic, &counts.consumer, &counts.share);
+    let (classic, consumer) = (&counts.classic, &counts.consumer);
+    let (share, streams) = (&counts.share, &counts.streams);
     for (metric, number) in [
         (&table::NUM_GROUPS_STABLE, classic.stable),
         (&table::NUM_GROUPS_EMPTY, classic.empty),
@@ -336,9 +337,12 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
     ] {
         sheet.put(metric, &[], count(number));
     }
-    for (protocol, number) in
-        [("classic", classic.total()), ("consumer", consumer.total()), ("share", share.total())]
-    {
+    for (protocol, number) in [
+        ("classic", classic.total()),
+        ("consumer", consumer.total()),
+        ("share", share.total()),
+        ("streams", streams.total()),
+    ] {
         sheet.put(&table::GROUP_COUNT, &[protocol], count(number));
     }
     for (state, number) in [
@@ -352,6 +356,16 @@ async fn put_groups(sheet: &Sheet, groups: &GroupCoordinator, partitions: &[Arc<
     }
     for (state, number) in [("empty", share.empty), ("stable", share.stable), ("dead", 0)] {
         sheet.put(&table::SHARE_GROUP_COUNT, &[state], count(number));
+    }
+    for (state, number) in [
+        ("empty", streams.empty),
+        ("not_ready", streams.not_ready),
+        ("assigning", streams.assigning),
+        ("reconciling", streams.reconciling),
+        ("stable", streams.stable),
+        ("dead", 0),
+    ] {
+        sheet.put(&table::STREAMS_GROUP_COUNT, &[state], count(number));
     }
     sheet.put(&table::NUM_GROUPS, &[], count(listed.len()));
 

@@ -14,6 +14,7 @@ use super::fetch::FetchBounds;
 use super::fetch_session::FetchSessions;
 use super::init_producer_id::ProducerIds;
 use super::peers::Peers;
+use super::streams_topics::StreamsTopics;
 use super::throttle::Metered;
 use super::verification::Verifier;
 use crate::client::ControllerChannel;
@@ -71,6 +72,8 @@ pub(crate) struct BrokerHandles {
     pub(crate) producer_ids: Arc<ProducerIds>,
     /// What clients may use.
     pub(crate) quotas: Arc<Quotas>,
+    /// Internal topics of streams groups that are being created.
+    pub(crate) streams_topics: StreamsTopics,
     /// Cancelled when the broker stops: whoever waits for something to happen answers what there is.
     pub(crate) stopping: CancellationToken,
 }

@@ -88,6 +88,9 @@ mod share_group_describe;
 mod share_group_heartbeat;
 mod share_groups;
 mod share_state;
+mod streams_group_describe;
+mod streams_group_heartbeat;
+mod streams_topics;
 mod sync_group;
 mod text;
 mod throttle;
@@ -111,6 +114,7 @@ pub(crate) use crate::log::Gathering;
 pub(crate) use context::{BrokerHandles, Connection, Context, Disconnect, Listener};
 pub(crate) use fetch::{FetchBounds, HeldBytes};
 pub(crate) use request::{Encoded, Request, Running};
+pub(crate) use streams_topics::StreamsTopics;
 pub(crate) use throttle::{Metered, hold_back};
 
 /// One API in the versions that are advertised.
@@ -304,6 +308,8 @@ apis! {
     85 WriteShareGroupState 0..=1, serial write_share_group_state(WriteShareGroupStateRequest);
     86 DeleteShareGroupState 0..=0, serial delete_share_group_state(DeleteShareGroupStateRequest);
     87 ReadShareGroupStateSummary 0..=1, serial read_share_group_state_summary(ReadShareGroupStateSummaryRequest);
+    88 StreamsGroupHeartbeat 0..=0, serial streams_group_heartbeat(StreamsGroupHeartbeatRequest);
+    89 StreamsGroupDescribe 0..=0, serial streams_group_describe(StreamsGroupDescribeRequest);
     90 DescribeShareGroupOffsets 0..=1, serial describe_share_group_offsets(DescribeShareGroupOffsetsRequest);
     91 AlterShareGroupOffsets 0..=0, serial alter_share_group_offsets(AlterShareGroupOffsetsRequest);
     92 DeleteShareGroupOffsets 0..=0, serial delete_share_group_offsets(DeleteShareGroupOffsetsRequest);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, GroupConfig};
 use crate::group::assignor::Assignor;
-use crate::group::cluster::{ClusterView, GroupTimes, Topic};
+use crate::group::cluster::{ClusterView, GroupTimes, StreamsTimes, Topic};
 use crate::group::command::DeletedTopic;
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::settings::{GroupSettings, MigrationPolicy};
@@ -49,6 +49,7 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
         offsets_topic_partitions: config.offsets_topic_num_partitions,
         consumer_max_size: size(config.group_consumer_max_size),
+        streams_max_size: size(config.group_streams_max_size),
         assignors: assignors.collect(),
         migration: MigrationPolicy::by_name(&config.group_consumer_migration_policy)
             .unwrap_or(defaults.migration),
@@ -103,6 +104,13 @@ impl Followed {
             session_timeout_ms: config.group_share_session_timeout_ms,
             heartbeat_interval_ms: config.group_share_heartbeat_interval_ms,
             assignment_interval_ms: config.group_share_assignment_interval_ms,
+        };
+        view.streams_times = StreamsTimes {
+            session_timeout_ms: config.group_streams_session_timeout_ms,
+            heartbeat_interval_ms: config.group_streams_heartbeat_interval_ms,
+            assignment_interval_ms: config.group_streams_assignment_interval_ms,
+            initial_rebalance_delay_ms: config.group_streams_initial_rebalance_delay_ms,
+            standby_replicas: config.group_streams_num_standby_replicas,
         };
         for (resource, values) in image.configs().filter(|(resource, _)| resource.kind == ResourceType::Group)
         {
@@ -178,7 +186,15 @@ fn set_group_times(
         heartbeat_interval_ms: resolved.share_heartbeat_interval_ms,
         assignment_interval_ms: resolved.share_assignment_interval_ms,
     });
+    let streams = resolved.as_ref().map(|resolved| StreamsTimes {
+        session_timeout_ms: resolved.streams_session_timeout_ms,
+        heartbeat_interval_ms: resolved.streams_heartbeat_interval_ms,
+        assignment_interval_ms: resolved.streams_assignment_interval_ms,
+        initial_rebalance_delay_ms: resolved.streams_initial_rebalance_delay_ms,
+        standby_replicas: resolved.streams_num_standby_replicas,
+    });
     view.set_group_times(group_id, consumer);
+    view.set_group_streams_times(group_id, streams);
     view.set_share_group_times(group_id, share);
 }
 

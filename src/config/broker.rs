@@ -189,6 +189,19 @@ config_keys! {
     "group.share.min.partition.max.record.locks" group_share_min_partition_max_record_locks: i32 = "100", ReadOnly, Between(100, 2000), Medium, "The least that share.partition.max.record.locks may be set to.";
     "group.share.max.partition.max.record.locks" group_share_max_partition_max_record_locks: i32 = "4000", ReadOnly, Between(2000, 10_000), Medium, "The most that share.partition.max.record.locks may be set to.";
     "group.share.max.share.sessions" group_share_max_share_sessions: i32 = "2000", ReadOnly, AtLeast(1), Medium, "How many share sessions there may be; a member has one on each broker that it fetches from.";
+    "group.streams.session.timeout.ms" group_streams_session_timeout_ms: i32 = "45000", ReadOnly, AtLeast(1), Medium, "How long a member of a streams group may be silent, in milliseconds, where streams.session.timeout.ms is not set for the group.";
+    "group.streams.min.session.timeout.ms" group_streams_min_session_timeout_ms: i32 = "45000", ReadOnly, AtLeast(1), Medium, "The least that streams.session.timeout.ms may be set to, in milliseconds.";
+    "group.streams.max.session.timeout.ms" group_streams_max_session_timeout_ms: i32 = "60000", ReadOnly, AtLeast(1), Medium, "The most that streams.session.timeout.ms may be set to, in milliseconds.";
+    "group.streams.heartbeat.interval.ms" group_streams_heartbeat_interval_ms: i32 = "5000", ReadOnly, AtLeast(1), Medium, "How often members of a streams group are told to send heartbeats, in milliseconds, where streams.heartbeat.interval.ms is not set for the group.";
+    "group.streams.min.heartbeat.interval.ms" group_streams_min_heartbeat_interval_ms: i32 = "5000", ReadOnly, AtLeast(1), Medium, "The least that streams.heartbeat.interval.ms may be set to, in milliseconds.";
+    "group.streams.max.heartbeat.interval.ms" group_streams_max_heartbeat_interval_ms: i32 = "15000", ReadOnly, AtLeast(1), Medium, "The most that streams.heartbeat.interval.ms may be set to, in milliseconds.";
+    "group.streams.assignment.interval.ms" group_streams_assignment_interval_ms: i32 = "1000", ClusterWide, AtLeast(0), Medium, "The least time between two assignments of a streams group, in milliseconds, where streams.assignment.interval.ms is not set for the group.";
+    "group.streams.min.assignment.interval.ms" group_streams_min_assignment_interval_ms: i32 = "0", ReadOnly, AtLeast(0), Medium, "The least that streams.assignment.interval.ms may be set to, in milliseconds.";
+    "group.streams.max.assignment.interval.ms" group_streams_max_assignment_interval_ms: i32 = "15000", ReadOnly, AtLeast(0), Medium, "The most that streams.assignment.interval.ms may be set to, in milliseconds.";
+    "group.streams.initial.rebalance.delay.ms" group_streams_initial_rebalance_delay_ms: i32 = "3000", ReadOnly, AtLeast(0), Medium, "How long a streams group without members waits for more of them when the first one joins, in milliseconds, where streams.initial.rebalance.delay.ms is not set for the group.";
+    "group.streams.num.standby.replicas" group_streams_num_standby_replicas: i32 = "0", ReadOnly, AtLeast(0), Medium, "How many standby copies a streams group keeps of each task, where streams.num.standby.replicas is not set for the group.";
+    "group.streams.max.standby.replicas" group_streams_max_standby_replicas: i32 = "2", ReadOnly, AtLeast(0), Medium, "The most that streams.num.standby.replicas may be set to.";
+    "group.streams.max.size" group_streams_max_size: i32 = "2147483647", ReadOnly, AtLeast(1), Medium, "How many members a streams group may have.";
     "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = "4096", ReadOnly, Any, High, "The largest text that may be stored with a committed offset, in bytes.";
     "offsets.commit.timeout.ms" offsets_commit_timeout_ms: i32 = "5000", ReadOnly, AtLeast(1), High, "How long a change of a group, an offset commit for instance, may wait for its replicas, in milliseconds.";
     "offsets.retention.minutes" offsets_retention_minutes: i32 = "10080", ReadOnly, AtLeast(1), High, "How long offsets of a group without members are kept, in minutes.";
@@ -390,6 +403,11 @@ impl BrokerConfig {
     fn check_groups(&self) -> Result<(), ConfigError> {
         self.check_times("consumer")?;
         self.check_times("share")?;
+        self.check_times("streams")?;
+        if self.group_streams_num_standby_replicas > self.group_streams_max_standby_replicas {
+            let text = "group.streams.num.standby.replicas must be less than or equal to group.streams.max.standby.replicas";
+            return Err(ConfigError(text.to_owned()));
+        }
         for name in ["record.lock.duration.ms", "delivery.count.limit", "partition.max.record.locks"] {
             self.check_bounds("share", name)?;
         }

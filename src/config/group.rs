@@ -1,5 +1,5 @@
 //! The keys of a group (KIP-848, KIP-932, KIP-1071) and of a client metrics subscription
-//! (KIP-714). klamm keeps and reports all of them; those of streams groups are not acted on yet.
+//! (KIP-714).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use regex::{Regex, RegexBuilder};
 use super::Layers;
 use super::broker::{BROKER_KEYS, BrokerConfig};
 use super::key::{ConfigError, Value, config_keys, find};
-use super::unsupported::{self, reason};
+use super::unsupported;
 
 config_keys! {
     /// The configuration of one group (Kafka's `GroupConfig`).
@@ -27,11 +27,11 @@ config_keys! {
     "share.record.lock.duration.ms" share_record_lock_duration_ms: i32 = "30000", Resource, AtLeast(1000), Medium, "How long a member of a share group holds a record, in milliseconds.";
     "share.renew.acknowledge.enable" share_renew_acknowledge_enable: bool = "true", Resource, Any, Medium, "Whether a member of a share group may hold a record for longer.";
     "share.session.timeout.ms" share_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a share group may be silent, in milliseconds.";
-    "streams.assignment.interval.ms" streams_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a streams group, in milliseconds." idle reason::STREAMS_GROUPS;
-    "streams.heartbeat.interval.ms" streams_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a streams group send heartbeats, in milliseconds." idle reason::STREAMS_GROUPS;
-    "streams.initial.rebalance.delay.ms" streams_initial_rebalance_delay_ms: i32 = "3000", Resource, AtLeast(0), Medium, "How long an empty streams group waits for more members, in milliseconds." idle reason::STREAMS_GROUPS;
-    "streams.num.standby.replicas" streams_num_standby_replicas: i32 = "0", Resource, AtLeast(0), Medium, "How many standby copies a streams group keeps of each task." idle reason::STREAMS_GROUPS;
-    "streams.session.timeout.ms" streams_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a streams group may be silent, in milliseconds." idle reason::STREAMS_GROUPS;
+    "streams.assignment.interval.ms" streams_assignment_interval_ms: i32 = "1000", Resource, AtLeast(0), Medium, "The least time between two assignments of a streams group, in milliseconds.";
+    "streams.heartbeat.interval.ms" streams_heartbeat_interval_ms: i32 = "5000", Resource, AtLeast(1), Medium, "How often members of a streams group send heartbeats, in milliseconds.";
+    "streams.initial.rebalance.delay.ms" streams_initial_rebalance_delay_ms: i32 = "3000", Resource, AtLeast(0), Medium, "How long an empty streams group waits for more members, in milliseconds.";
+    "streams.num.standby.replicas" streams_num_standby_replicas: i32 = "0", Resource, AtLeast(0), Medium, "How many standby copies a streams group keeps of each task.";
+    "streams.session.timeout.ms" streams_session_timeout_ms: i32 = "45000", Resource, AtLeast(1), Medium, "How long a member of a streams group may be silent, in milliseconds.";
 }
 
 config_keys! {
@@ -144,6 +144,7 @@ impl GroupConfig {
             ("share", "partition.max.record.locks", self.share_partition_max_record_locks),
             ("streams", "heartbeat.interval.ms", self.streams_heartbeat_interval_ms),
             ("streams", "session.timeout.ms", self.streams_session_timeout_ms),
+            ("streams", "assignment.interval.ms", self.streams_assignment_interval_ms),
         ];
         for (kind, rest, value) in bounded {
             let least = format!("group.{kind}.min.{rest}");
@@ -154,6 +155,12 @@ impl GroupConfig {
             if bound(broker, &most).is_some_and(|bound| i64::from(value) > bound) {
                 return Err(ConfigError(format!("{kind}.{rest} must be less than or equal to {most}")));
             }
+        }
+        if self.streams_num_standby_replicas > broker.group_streams_max_standby_replicas {
+            return Err(ConfigError(
+                "streams.num.standby.replicas must be less than or equal to group.streams.max.standby.replicas"
+                    .to_owned(),
+            ));
         }
         let pairs = [
             ("consumer", self.consumer_heartbeat_interval_ms, self.consumer_session_timeout_ms),

@@ -28,7 +28,6 @@ pub mod reason {
     pub const SECURITY: &str = "security is not built yet, and klamm refuses to start rather than leave open what the file means to close; remove it to start";
     pub const SEGMENTS: &str = "klamm stores batches in RocksDB and has no segment or index files";
     pub const STARTUP: &str = "klamm waits for its cluster as long as it takes, and says what it waits for";
-    pub const STREAMS_GROUPS: &str = "streams groups (KIP-1071) are not built yet";
     pub const THREADS: &str = "klamm has one pool of threads, as many as there are processors";
     pub const TIERED: &str = "tiered storage is not built yet";
     pub const UNSTABLE: &str = "klamm has no unstable versions";
@@ -162,19 +161,6 @@ static WITHOUT_EFFECT: &[UnsupportedKey] = &[
     row("share.coordinator.cached.buffer.max.bytes", Int, Some("1048588"), ClusterWide, reason::COORDINATOR),
     row("share.coordinator.threads", Int, Some("1"), ReadOnly, reason::COORDINATOR),
     row("share.fetch.purgatory.purge.interval.requests", Int, Some("1000"), ReadOnly, reason::PURGATORY),
-    row("group.streams.assignment.interval.ms", Int, Some("1000"), ClusterWide, reason::STREAMS_GROUPS),
-    row("group.streams.heartbeat.interval.ms", Int, Some("5000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.initial.rebalance.delay.ms", Int, Some("3000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.max.assignment.interval.ms", Int, Some("15000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.max.heartbeat.interval.ms", Int, Some("15000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.max.session.timeout.ms", Int, Some("60000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.max.size", Int, Some("2147483647"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.max.standby.replicas", Int, Some("2"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.min.assignment.interval.ms", Int, Some("0"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.min.heartbeat.interval.ms", Int, Some("5000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.min.session.timeout.ms", Int, Some("45000"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.num.standby.replicas", Int, Some("0"), ReadOnly, reason::STREAMS_GROUPS),
-    row("group.streams.session.timeout.ms", Int, Some("45000"), ReadOnly, reason::STREAMS_GROUPS),
     row("background.threads", Int, Some("10"), ClusterWide, reason::THREADS),
     row("num.io.threads", Int, Some("8"), ClusterWide, reason::THREADS),
     row("num.network.threads", Int, Some("3"), ClusterWide, reason::THREADS),

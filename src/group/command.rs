@@ -11,6 +11,7 @@ use super::cluster::ClusterView;
 use super::consumer::record::MemberMetadata;
 use super::core::GroupCounts;
 use super::share::command::{ShareCommand, ShareReply};
+use super::streams::command::{DescribedStreamsGroup, StreamsHeartbeat, StreamsHeartbeatAnswer};
 use crate::error::{ApiError, ErrorCode};
 use crate::log::Marker;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
@@ -31,6 +32,8 @@ pub enum Command {
     Share(ShareCommand),
     Describe { group_ids: Vec<Arc<str>> },
     DescribeConsumer { group_id: Arc<str> },
+    StreamsHeartbeat(Box<StreamsHeartbeat>),
+    DescribeStreams { group_id: Arc<str> },
     List(GroupFilter),
     DeleteGroups { group_ids: Vec<Arc<str>> },
     TopicsDeleted { topics: Vec<DeletedTopic> },
@@ -54,6 +57,8 @@ pub enum Reply {
     Share(ShareReply),
     Describe(Vec<DescribedGroup>),
     DescribeConsumer(DescribedConsumerGroup),
+    StreamsHeartbeat(Result<StreamsHeartbeatAnswer, ApiError>),
+    DescribeStreams(DescribedStreamsGroup),
     List(Vec<ListedGroup>),
     DeleteGroups(Vec<(Arc<str>, Option<ErrorCode>)>),
     TopicsDeleted,

@@ -60,6 +60,10 @@ pub(super) fn configure(memory: &mut Memory, key: &str, value: &str) -> Result<(
             (cluster.version, cluster.topics_version, cluster.new_topics_version) = (1, 1, 1);
             parse_topics(value).into_iter().for_each(|topic| cluster.put(topic));
         }
+        "streams_max_size" => settings.streams_max_size = value.parse()?,
+        "streams_delay" => cluster.streams_times.initial_rebalance_delay_ms = value.parse()?,
+        "streams_interval" => cluster.streams_times.assignment_interval_ms = value.parse()?,
+        "standbys" => cluster.streams_times.standby_replicas = value.parse()?,
         _ => return super::share_script::configure(memory, key, value),
     }
     Ok(())
@@ -75,6 +79,9 @@ pub(super) fn parse_cluster(memory: &mut Memory, keys: &Keys<'_>) -> Command {
             cluster.new_topics_version = cluster.version;
         }
         cluster.put(topic);
+    }
+    if let Some(replicas) = keys.0.get("standbys").and_then(|text| text.parse().ok()) {
+        cluster.streams_times.standby_replicas = replicas;
     }
     for name in keys.list("gone") {
         cluster.remove(id_of(name));

@@ -16,6 +16,7 @@ use super::core::{GroupCore, GroupCounts};
 use super::journal::GroupJournal;
 use super::settings::{GROUP_RECORD_BYTES_MAX, GroupSettings};
 use super::share::command::{ShareCommand, ShareReply};
+use super::streams::command::{DescribedStreamsGroup, StreamsHeartbeat, StreamsHeartbeatAnswer};
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{LogManager, Marker};
@@ -263,6 +264,36 @@ impl GroupCoordinator {
             Ok(Reply::Share(reply)) => Ok(reply),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// StreamsGroupHeartbeat.
+    ///
+    /// # Errors
+    /// Kafka's codes, with a sentence for a person.
+    pub async fn streams_heartbeat(
+        &self,
+        request: StreamsHeartbeat,
+    ) -> Result<StreamsHeartbeatAnswer, ApiError> {
+        if request.has_too_large_texts(TEXT_BYTES_MAX) {
+            return Err(ErrorCode::InvalidRequest.into());
+        }
+        let group_id = request.group_id.clone();
+        match self.call_for(&group_id, Command::StreamsHeartbeat(Box::new(request))).await {
+            Ok(Reply::StreamsHeartbeat(result)) => result,
+            other => Err(unexpected(other).into()),
+        }
+    }
+
+    /// StreamsGroupDescribe: one result for each group id, in order.
+    pub async fn describe_streams(&self, group_ids: Vec<Arc<str>>) -> Vec<DescribedStreamsGroup> {
+        join_all(group_ids.into_iter().map(|group_id| async move {
+            let command = Command::DescribeStreams { group_id: group_id.clone() };
+            match self.call_for(&group_id, command).await {
+                Ok(Reply::DescribeStreams(described)) => described,
+                other => DescribedStreamsGroup { group_id, group: Err(unexpected(other).into()) },
+            }
+        }))
+        .await
     }
 
     /// What groups know of the cluster. Shards that start later begin with it.

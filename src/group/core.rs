@@ -121,7 +121,10 @@ impl GroupCore {
 
     fn list(&self, filter: &GroupFilter) -> Vec<ListedGroup> {
         let wanted = |filter: &[String], name: &str| {
-            filter.is_empty() || filter.iter().any(|wish| wish.trim().eq_ignore_ascii_case(name))
+            let is_name = |wish: &str| wish.eq_ignore_ascii_case(name);
+            // Kafka knows this state by another name here (`StreamsGroupState.toLowerCaseString`).
+            let is_not_ready = |wish: &str| name == "NotReady" && wish.eq_ignore_ascii_case("not_ready");
+            filter.is_empty() || filter.iter().map(|wish| wish.trim()).any(|w| is_name(w) || is_not_ready(w))
         };
         let groups = self.groups.values().map(Group::listed);
         groups.filter(|g| wanted(&filter.states, g.state) && wanted(&filter.types, g.group_type)).collect()
@@ -246,6 +249,10 @@ impl Core for GroupCore {
                 Decision::reply(token, Reply::DescribeConsumer(self.describe_consumer(group_id)))
             }
             Command::Share(command) => self.decide_share(now_ms, token, command),
+            Command::StreamsHeartbeat(request) => self.streams_heartbeat(now_ms, token, &request),
+            Command::DescribeStreams { group_id } => {
+                Decision::reply(token, Reply::DescribeStreams(self.describe_streams(group_id)))
+            }
             Command::Describe { group_ids } => {
                 Decision::reply(token, Reply::Describe(self.describe(group_ids)))
             }

@@ -27,7 +27,7 @@ use super::kind::Group;
 use super::record::Record;
 use super::settings::GroupSettings;
 use super::share_script::{self, ShareConsumer};
-use super::streams_script;
+use super::streams_script::{self, StreamsClient};
 use super::transactions::{OffsetKey, TransactionEvent};
 use crate::error::ErrorCode;
 use crate::log::Marker;
@@ -46,6 +46,8 @@ pub(crate) struct Memory {
     pub(super) consumers: BTreeMap<String, Consumer>,
     /// The members of share groups.
     pub(super) share_consumers: BTreeMap<String, ShareConsumer>,
+    /// The members of streams groups.
+    pub(super) streams: BTreeMap<String, StreamsClient>,
     fresh_ids: u128,
     members: BTreeMap<String, (Arc<str>, i32)>,
 }
@@ -57,6 +59,7 @@ impl Default for Memory {
             cluster: Arc::new(ClusterView::empty()),
             consumers: BTreeMap::new(),
             share_consumers: BTreeMap::new(),
+            streams: BTreeMap::new(),
             fresh_ids: 0,
             members: BTreeMap::new(),
         }
@@ -451,6 +454,10 @@ impl Scripted for GroupCore {
                 Command::ConsumerHeartbeat(Box::new(consumer_script::parse_heartbeat(memory, caller, &keys)))
             }
             "cluster" => consumer_script::parse_cluster(memory, &keys),
+            "shb" => {
+                Command::StreamsHeartbeat(Box::new(streams_script::parse_heartbeat(memory, caller, &keys)))
+            }
+            "describe-streams" => Command::DescribeStreams { group_id: words.concat().into() },
             "describe-consumer" => Command::DescribeConsumer { group_id: words.concat().into() },
             name => share_script::parse(memory, name, caller, words, &keys)
                 .ok_or_else(|| format!("no such command: {name}"))?,
@@ -463,6 +470,9 @@ impl Scripted for GroupCore {
         }
         if let Reply::Share(reply) = reply {
             return share_script::observe(memory, caller, reply);
+        }
+        if let Reply::StreamsHeartbeat(Ok(answer)) = reply {
+            return streams_script::observe(memory, caller, answer);
         }
         let Reply::Join(join) = reply else { return };
         let seen = match join {
@@ -500,6 +510,9 @@ impl Scripted for GroupCore {
             Reply::ConsumerHeartbeat(Err(error)) => show_code(Some(error.code)),
             Reply::Share(reply) => share_script::show_reply(reply),
             Reply::DescribeConsumer(described) => consumer_script::show_described(described),
+            Reply::StreamsHeartbeat(Ok(answer)) => streams_script::show_answer(answer),
+            Reply::StreamsHeartbeat(Err(error)) => show_code(Some(error.code)),
+            Reply::DescribeStreams(described) => streams_script::show_described(described),
             Reply::ClusterChanged => "done".to_owned(),
             Reply::FetchOffsets(Err(code)) => show_code(Some(*code)),
             Reply::FetchOffsets(Ok(topics)) => {

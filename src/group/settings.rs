@@ -27,6 +27,8 @@ pub struct GroupSettings {
     pub offsets_topic_partitions: i32,
     /// `group.consumer.max.size`: members of a consumer group.
     pub consumer_max_size: usize,
+    /// `group.streams.max.size`: members of a streams group.
+    pub streams_max_size: usize,
     /// `group.consumer.assignors`: those that members may ask for; the first one is for groups where nobody does.
     pub assignors: Vec<Assignor>,
     /// `group.consumer.migration.policy`
@@ -91,6 +93,7 @@ impl Default for GroupSettings {
             offsets_retention_check_interval_ms: 600_000,
             offsets_topic_partitions: 50,
             consumer_max_size: usize::MAX,
+            streams_max_size: usize::MAX,
             assignors: vec![Assignor::Uniform, Assignor::Range],
             migration: MigrationPolicy { upgrade: true, downgrade: true },
             expression_refresh_interval_ms: 600_000,

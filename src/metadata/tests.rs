@@ -111,10 +111,10 @@ async fn the_first_start_makes_a_cluster_with_one_broker() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path()).await;
     let image = node.metadata.image();
-    assert_eq!(node.kinds(), [-2, -5, -6, 23, 12, 12, 12, 12, 12, 4, 24, 27, 0, 17]);
-    assert_eq!((image.offset, image.epoch, image.metadata_version()), (13, 1, Some(30)));
+    assert_eq!(node.kinds(), [-2, -5, -6, 23, 12, 12, 12, 12, 12, 12, 4, 24, 27, 0, 17]);
+    assert_eq!((image.offset, image.epoch, image.metadata_version()), (14, 1, Some(30)));
     let broker = image.active_broker(1).unwrap();
-    assert_eq!((broker.epoch, broker.log_dirs.clone()), (12, vec![node.metadata.directory_id()]));
+    assert_eq!((broker.epoch, broker.log_dirs.clone()), (13, vec![node.metadata.directory_id()]));
     let quorum = node.metadata.quorum().describe().unwrap();
     assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, Some(14)));
     assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, Some(14)));
@@ -248,7 +248,7 @@ async fn a_restart_writes_nothing_about_partitions_while_the_machine_runs() {
         assert_eq!((partition.leader, partition.leader_epoch), (1, 0));
         assert_eq!(node.logs.get(topic, 99).unwrap().leader_epoch(), 0);
         assert!(before.active_broker(1).is_some());
-        let first = 14 + 101;
+        let first = 15 + 101;
         assert_eq!(node.log().offsets().log_end, first + restart * 4, "the epoch, a controller, a broker");
         node.stop().await;
     }

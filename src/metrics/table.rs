@@ -141,6 +141,7 @@ metrics! {
     Gauge GROUP_COUNT = "kafka_server_group_coordinator_metrics_group_count" ["protocol"], "Groups by the protocol that they use.";
     Gauge CONSUMER_GROUP_COUNT = "kafka_server_group_coordinator_metrics_consumer_group_count" ["state"], "Groups of the consumer protocol by their state.";
     Gauge SHARE_GROUP_COUNT = "kafka_server_group_coordinator_metrics_share_group_count" ["state"], "Share groups by their state.";
+    Gauge STREAMS_GROUP_COUNT = "kafka_server_group_coordinator_metrics_streams_group_count" ["state"], "Groups of the streams protocol by their state.";
     Gauge NUM_GROUPS_STABLE = "kafka_coordinator_group_groupmetadatamanager_numgroupsstable" [], "Groups in the state Stable.";
     Gauge NUM_GROUPS_EMPTY = "kafka_coordinator_group_groupmetadatamanager_numgroupsempty" [], "Groups in the state Empty.";
     Gauge NUM_GROUPS_DEAD = "kafka_coordinator_group_groupmetadatamanager_numgroupsdead" [], "Groups in the state Dead.";

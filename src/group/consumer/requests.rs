@@ -104,7 +104,7 @@ impl GroupCore {
         let new_group = || self.consumer_draft(now_ms, ConsumerGroup::new(request.group_id.clone()));
         let mut draft = match self.groups.get(&request.group_id) {
             Some(Group::Consumer(group)) => self.consumer_draft(now_ms, group.clone()),
-            Some(group @ (Group::Classic(_) | Group::Streams(_))) if joins && group.is_empty() => {
+            Some(group @ Group::Classic(_)) if joins && group.is_empty() => {
                 // The committed offsets stay.
                 let mut draft = new_group();
                 draft.decision = self.deleted(now_ms, group);

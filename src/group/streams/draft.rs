@@ -5,18 +5,28 @@ use std::sync::Arc;
 
 use super::group::{StreamsChange, StreamsGroup};
 use super::record::{Body, StreamsRecord};
+use crate::error::{ApiError, ErrorCode};
 use crate::group::cluster::ClusterView;
 use crate::group::core::{Event, GroupCore, Timer};
 use crate::group::record::Record;
+use crate::group::settings::GroupSettings;
 use crate::shard::{Decision, TimerChange};
 use crate::types::TimestampMs;
 
 /// What becomes of one streams group.
 pub(in crate::group) struct Draft<'a> {
+    pub settings: &'a GroupSettings,
     pub cluster: &'a ClusterView,
     pub now_ms: TimestampMs,
     pub group: StreamsGroup,
+    /// Whether the group is not there yet.
+    pub is_new: bool,
     pub decision: Decision<GroupCore>,
+}
+
+/// An error with its sentence.
+pub(super) fn refused<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ApiError> {
+    Err(ApiError::with(code, message))
 }
 
 impl Draft<'_> {

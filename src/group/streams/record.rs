@@ -41,7 +41,7 @@ schema! {
         epoch: i32,
         metadata_hash: i64,
         validated_topology_epoch: i32 [tag 0] = -1,
-        last_assignment_configs: Option<Vec<KeyValue>> [tag 1] = None,
+        last_assignment_configs: Option<Vec<KeyValue>> [tag 1],
     }
     struct KeyValue {
         key: String,

@@ -28,6 +28,11 @@ pub const SHARE_VERSION: &str = "share.version";
 /// Its level in new clusters.
 pub const SHARE_VERSION_LATEST: i16 = 1;
 
+/// The feature that lets groups use the streams protocol (KIP-1071).
+pub const STREAMS_VERSION: &str = "streams.version";
+/// Its level in new clusters.
+pub const STREAMS_VERSION_LATEST: i16 = 1;
+
 /// The feature that keeps eligible leader replicas (KIP-966).
 pub const ELR_VERSION: &str = "eligible.leader.replicas.version";
 /// Its level in new clusters.
@@ -49,6 +54,7 @@ pub fn supported() -> Vec<FeatureRange> {
         range(KRAFT_VERSION, 0, KRAFT_VERSION_LATEST),
         range(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LATEST),
         range(SHARE_VERSION, 0, SHARE_VERSION_LATEST),
+        range(STREAMS_VERSION, 0, STREAMS_VERSION_LATEST),
         range(TRANSACTION_VERSION, 0, TRANSACTION_VERSION_LATEST),
     ]
 }
@@ -69,6 +75,7 @@ pub fn activate(image: &Image, in_transaction: bool, min_isr: i32) -> Vec<Record
         records.push(level_record(ELR_VERSION, ELR_VERSION_LATEST));
         records.push(level_record(GROUP_VERSION, GROUP_VERSION_LATEST));
         records.push(level_record(SHARE_VERSION, SHARE_VERSION_LATEST));
+        records.push(level_record(STREAMS_VERSION, STREAMS_VERSION_LATEST));
         records.push(level_record(TRANSACTION_VERSION, TRANSACTION_VERSION_LATEST));
         records.push(min_isr_of_cluster(min_isr).into());
         records.push(EndTransactionRecord::default().into());

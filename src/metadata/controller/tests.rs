@@ -351,6 +351,7 @@ fn features_change_where_everyone_supports_it_and_nothing_is_lost() {
     assert_eq!(update("kraft.version", 1, Upgrade), Ok(()));
     assert_eq!(update("group.version", 1, Upgrade), Ok(()));
     assert_eq!(update("group.version", 0, SafeDowngrade), Ok(()));
+    assert_eq!(update("streams.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(update("transaction.version", 0, SafeDowngrade), Ok(()));
     assert_eq!(update(features::ELR_VERSION, 0, SafeDowngrade), Ok(()));
     assert_eq!(update("share.version", 0, SafeDowngrade), Ok(()));
@@ -452,9 +453,9 @@ fn producer_ids_come_in_blocks_and_only_once() {
 #[test]
 fn a_controller_begins_with_what_is_missing() {
     let empty: Vec<u32> = features::activate(&Image::empty(), false, 1).iter().map(Record::kind).collect();
-    assert_eq!(empty, [23, 12, 12, 12, 12, 12, 4, 24]);
+    assert_eq!(empty, [23, 12, 12, 12, 12, 12, 12, 4, 24]);
     let crashed: Vec<u32> = features::activate(&Image::empty(), true, 1).iter().map(Record::kind).collect();
-    assert_eq!(crashed, [25, 23, 12, 12, 12, 12, 12, 4, 24]);
+    assert_eq!(crashed, [25, 23, 12, 12, 12, 12, 12, 12, 4, 24]);
     let model = Model::with_brokers(&[1]);
     assert_eq!(features::activate(&model.image, false, 1), []);
 }

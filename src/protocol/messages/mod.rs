@@ -22,6 +22,8 @@ pub mod offset_fetch;
 pub mod read_share_group_state_summary;
 pub mod share_acknowledge;
 pub mod share_fetch;
+pub mod streams_group_describe;
+pub mod streams_group_heartbeat;
 pub mod write_share_group_state;
 pub mod write_txn_markers;
 
@@ -36,6 +38,8 @@ pub use read_share_group_state_summary::{
 };
 pub use share_acknowledge::{ShareAcknowledgeRequest, ShareAcknowledgeResponse};
 pub use share_fetch::{ShareFetchRequest, ShareFetchResponse};
+pub use streams_group_describe::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
+pub use streams_group_heartbeat::{StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse};
 pub use write_share_group_state::{WriteShareGroupStateRequest, WriteShareGroupStateResponse};
 pub use write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
@@ -244,5 +248,7 @@ own_messages! {
     78 ShareFetchRequest, ShareFetchResponse;
     79 ShareAcknowledgeRequest, ShareAcknowledgeResponse;
     80 AddRaftVoterRequest, AddRaftVoterResponse;
+    88 StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse;
+    89 StreamsGroupDescribeRequest, StreamsGroupDescribeResponse;
     90 DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse;
 }
