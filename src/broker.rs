@@ -279,6 +279,7 @@ impl Broker {
         self.handles.stopping.cancel();
         self.handles.replicas.stop().await;
         self.handles.transactions.stop();
+        self.handles.persister.stop();
         self.handles.share_state.stop();
         self.handles.groups.stop();
         self.tasks.close();

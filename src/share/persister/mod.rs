@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::state::command::{Answer, Ask, Reply};
@@ -72,6 +73,7 @@ pub struct Persister {
     outboxes: [Arc<Outbox<Question, SharePartition>>; wire::KINDS],
     /// Held by whoever creates the topic, so that one does.
     creating: tokio::sync::Mutex<()>,
+    stopped: CancellationToken,
 }
 
 impl Persister {
@@ -90,7 +92,19 @@ impl Persister {
                 Box::pin(async move { wire::ask(connection, questions, request_timeout_ms).await })
             })
         });
-        Self { own, brokers, clock, outboxes, creating: tokio::sync::Mutex::default() }
+        Self {
+            own,
+            brokers,
+            clock,
+            outboxes,
+            creating: tokio::sync::Mutex::default(),
+            stopped: CancellationToken::new(),
+        }
+    }
+
+    /// Nobody is asked again from now on: the broker stops.
+    pub fn stop(&self) {
+        self.stopped.cancel();
     }
 
     /// Asks until it is answered, or until it has waited for long enough.
@@ -104,7 +118,10 @@ impl Persister {
             if now_ms >= until_ms || !self.may_help(&of, error.code) {
                 return reply;
             }
-            self.clock.sleep_until(now_ms.saturating_add(backoff_ms).min(until_ms)).await;
+            let again = self.clock.sleep_until(now_ms.saturating_add(backoff_ms).min(until_ms));
+            if self.stopped.run_until_cancelled(again).await.is_none() {
+                return reply;
+            }
             backoff_ms = (backoff_ms * 2).min(BACKOFF_MAX_MS);
         }
     }

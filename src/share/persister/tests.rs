@@ -148,3 +148,12 @@ async fn a_topic_that_is_gone_is_not_asked_for_again() {
     assert_eq!(answer.unwrap_err().code, ErrorCode::UnknownTopicOrPartition);
     assert!(after_ms >= PATIENCE_MS, "{after_ms}");
 }
+
+#[tokio::test]
+async fn a_broker_that_stops_does_not_wait_for_coordinators() {
+    let world = World::new(Coordinator::Nobody);
+    let asked = world.persister.initialize(orders(0), 1, 0);
+    let stops = async { world.persister.stop() };
+    let (answer, ()) = futures_util::future::join(asked, stops).await;
+    assert_eq!(answer.unwrap_err().code, ErrorCode::CoordinatorNotAvailable);
+}
