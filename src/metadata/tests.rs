@@ -116,8 +116,8 @@ async fn the_first_start_makes_a_cluster_with_one_broker() {
     let broker = image.active_broker(1).unwrap();
     assert_eq!((broker.epoch, broker.log_dirs.clone()), (13, vec![node.metadata.directory_id()]));
     let quorum = node.metadata.quorum().describe().unwrap();
-    assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, Some(14)));
-    assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, Some(14)));
+    assert_eq!((quorum.leader, quorum.epoch, quorum.high_watermark), (1, 1, Some(15)));
+    assert_eq!((quorum.voters.len(), quorum.voters[0].log_end), (1, Some(15)));
     node.stop().await;
 }
 
