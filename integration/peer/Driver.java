@@ -27,7 +27,6 @@ public final class Driver {
         Map.entry("kafka-console-share-consumer", "org.apache.kafka.tools.consumer.ConsoleShareConsumer"),
         Map.entry("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
         Map.entry("kafka-share-groups", "org.apache.kafka.tools.consumer.group.ShareGroupCommand"),
-        Map.entry("kafka-console-share-consumer", "org.apache.kafka.tools.consumer.ConsoleShareConsumer"),
         Map.entry("kafka-streams-groups", "org.apache.kafka.tools.streams.StreamsGroupCommand"),
         Map.entry("kafka-groups", "org.apache.kafka.tools.GroupsCommand"),
         Map.entry("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
