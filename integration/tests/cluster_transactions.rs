@@ -94,9 +94,7 @@ fn transactions_over_three_brokers_are_whole_or_not_at_all() {
 
 #[test]
 fn klamm_and_kafka_end_transactions_of_each_other() {
-    let mut layout = Layout::three(Kind::under_test(), Voters::Initial).quick().with_kind(1, Kind::Kafka);
-    // What klamm does not serve yet can not be finalised in a cluster that it is a part of.
-    layout.kafka_features = vec!["share.version=0"];
+    let layout = Layout::three(Kind::under_test(), Voters::Initial).quick().with_kind(1, Kind::Kafka);
     // Such a cluster was seen to need twenty seconds until it goes on without a frozen node: too long for a test.
     lose_nodes(layout, false);
 }

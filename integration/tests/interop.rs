@@ -12,8 +12,6 @@ use integration::load::Shape;
 
 const TOPIC: &str = "orders";
 const BOTH: &str = "broker,controller";
-/// What klamm does not serve yet can not be finalised in a cluster that it is a part of.
-const WITHOUT: [&str; 1] = ["share.version=0"];
 
 /// Says a line past the test runner, which swallows what a passing test prints.
 fn say(line: &str) {
@@ -63,7 +61,6 @@ fn klamm_is_a_broker_among_brokers_of_kafka() {
     let mut layout = Layout::three(Kind::Kafka, Voters::Initial).quick().with_kind(2, Kind::under_test());
     layout.roles = vec![BOTH, "broker", "broker"];
     layout.voters_at_first = 1;
-    layout.kafka_features = WITHOUT.to_vec();
     let mut cluster = Cluster::start(layout);
     cluster.routes().create_topic(TOPIC, 3, 3, &[]);
     let summary = under_load(&mut cluster, &load(), |cluster, progress| {
@@ -78,7 +75,6 @@ fn kafka_is_a_broker_under_the_controller_of_klamm() {
     let mut layout = Layout::three(Kind::Kafka, Voters::Initial).quick().with_kind(0, Kind::under_test());
     layout.roles = vec![BOTH, "broker", "broker"];
     layout.voters_at_first = 1;
-    layout.kafka_features = WITHOUT.to_vec();
     let mut cluster = Cluster::start(layout);
     let tools = cluster.tools();
     let _ = tools.run("kafka-topics --create --topic words --partitions 2 --replication-factor 3").success();
@@ -99,8 +95,7 @@ fn kafka_is_a_broker_under_the_controller_of_klamm() {
 
 #[test]
 fn klamm_and_kafka_vote_together() {
-    let mut layout = Layout::three(Kind::under_test(), Voters::Initial).quick().with_kind(1, Kind::Kafka);
-    layout.kafka_features = WITHOUT.to_vec();
+    let layout = Layout::three(Kind::under_test(), Voters::Initial).quick().with_kind(1, Kind::Kafka);
     let mut cluster = Cluster::start(layout);
     cluster.routes().create_topic(TOPIC, 3, 3, &[]);
     let mut led = [false; 2];
@@ -196,9 +191,6 @@ fn migrate(cluster: &mut Cluster, progress: &Progress<'_>, transcript: &mut Tran
     progress.more(cluster, 50);
     transcript.run(cluster, status);
     transcript.run(cluster, &format!("kafka-topics --describe --topic {TOPIC}"));
-
-    transcript.step("What klamm does not serve yet is switched off");
-    transcript.run(cluster, "kafka-features downgrade --feature share.version=0");
 
     transcript.step(
         "Three nodes of klamm are started beside them: they register as brokers and follow the metadata",

@@ -71,8 +71,6 @@ pub struct Layout {
     pub roles: Vec<&'static str>,
     /// How many of the controllers, from the first on, vote when the cluster begins.
     pub voters_at_first: usize,
-    /// At which levels Apache Kafka finalises features, where not at the latest: `NAME=LEVEL`.
-    pub kafka_features: Vec<&'static str>,
     pub voters: Voters,
     /// Further keys of every node.
     pub config: Vec<(String, String)>,
@@ -97,7 +95,6 @@ impl Layout {
             kinds: vec![kind],
             roles: vec!["broker,controller"],
             voters_at_first: 1,
-            kafka_features: Vec::new(),
             voters: Voters::Fixed,
             config,
             isolated: false,
@@ -124,7 +121,6 @@ impl Layout {
             kinds: vec![kind; 3],
             roles: vec!["broker,controller"; 3],
             voters_at_first: 3,
-            kafka_features: Vec::new(),
             voters,
             config,
             isolated: false,
@@ -419,9 +415,7 @@ impl Cluster {
                 assert!(formatted.status.success(), "klamm {options}: {formatted:?}");
             }
             Kind::Kafka => {
-                let features: String =
-                    self.layout.kafka_features.iter().map(|level| format!(" --feature {level}")).collect();
-                drop(self.tools().run(&format!("kafka-storage {options}{features}")).success());
+                drop(self.tools().run(&format!("kafka-storage {options}")).success());
             }
         }
     }
