@@ -17,12 +17,14 @@ const PARTITIONS: i32 = 2;
 const TOOLS: &str = "org.apache.kafka.tools";
 
 /// Members that are killed are missed soon.
-const CONFIG: [(&str, &str); 5] = [
+const CONFIG: [(&str, &str); 7] = [
     ("group.min.session.timeout.ms", "1000"),
     ("group.consumer.min.session.timeout.ms", "1000"),
     ("group.consumer.session.timeout.ms", "3000"),
     ("group.consumer.min.heartbeat.interval.ms", "500"),
     ("group.consumer.heartbeat.interval.ms", "500"),
+    ("group.share.min.record.lock.duration.ms", "1000"),
+    ("group.share.record.lock.duration.ms", "5000"),
 ];
 
 /// Kafka's verifiable producer, which writes the numbers from 0 on.
@@ -254,4 +256,80 @@ fn verifiable_consumers_of_the_classic_protocol() {
 #[test]
 fn verifiable_consumers_of_the_consumer_protocol() {
     verifiable("consumer");
+}
+
+/// Kafka's verifiable consumers in a share group: one is killed, one is stopped and started, the broker is killed. All that
+/// was acknowledged to the producer is delivered, and nothing that a consumer has acknowledged is delivered to another.
+#[test]
+fn verifiable_share_consumers() {
+    let began = Instant::now();
+    let framework = Framework::new("streams");
+    let mut cluster = node(&CONFIG);
+    cluster.routes().create_topic("numbers", PARTITIONS, 1, &[]);
+    let mut consumers: Vec<Program> = ["sync", "async"]
+        .iter()
+        .map(|mode| {
+            let line = format!(
+                "{TOOLS}.VerifiableShareConsumer --bootstrap-server {} --topic numbers --group-id sharers \
+                 --acknowledgement-mode {mode} --offset-reset-strategy earliest --verbose",
+                cluster.bootstrap()
+            );
+            let mut consumer = framework.start(&format!("consumer-{mode}"), &line);
+            consumer.await_lines("offset_reset_strategy_set", 1, PATIENCE);
+            consumer
+        })
+        .collect();
+    let (count, pace) = setting((2_000, 400), (40_000, 800));
+    let rounds = setting(1, 4);
+    let mut producer = produce(&framework, &cluster, "numbers", count, pace);
+    for round in 0..rounds {
+        let part = count / (rounds * 3 + 1);
+        producer.await_lines("producer_send_success", part * (round * 3 + 1), PATIENCE);
+        consumers[0].kill9();
+        consumers[0].launch();
+        producer.await_lines("producer_send_success", part * (round * 3 + 2), PATIENCE);
+        cluster.kill9(1);
+        cluster.launch(1);
+        producer.await_lines("producer_send_success", part * (round * 3 + 3), PATIENCE);
+        consumers[1].terminate();
+        consumers[1].launch();
+    }
+    let status = producer.wait(PATIENCE);
+    assert!(status.success(), "the producer ended with {status}");
+    let (acknowledged, failed) = acknowledged(&producer, count);
+    let consumed = until("everything to be consumed", PATIENCE, || {
+        let all = consumed(&consumers);
+        let places: BTreeSet<_> = all.iter().map(|(place, _)| *place).collect();
+        acknowledged.keys().all(|place| places.contains(place)).then_some(all)
+    });
+    for (place, value) in &consumed {
+        assert!(
+            acknowledged.get(place).is_none_or(|known| known == value),
+            "{value} was consumed at {place:?}"
+        );
+    }
+    let mut done = BTreeSet::new();
+    for event in consumers.iter().flat_map(|consumer| events(&consumer.output(), "offsets_acknowledged")) {
+        for summary in event["partitions"].as_array().into_iter().flatten() {
+            let offsets = summary["offsets"].as_array().into_iter().flatten();
+            for offset in offsets.filter(|_| event["success"] == true) {
+                let place = (summary["partition"].as_i64(), offset.as_i64());
+                assert!(done.insert(place), "{place:?} was delivered again after its acknowledgement");
+            }
+        }
+    }
+    assert!(!done.is_empty(), "consumers have acknowledged nothing");
+    let places: BTreeSet<_> = consumed.iter().map(|(place, _)| *place).collect();
+    for consumer in &mut consumers {
+        let status = consumer.terminate();
+        assert!(consumer.count("shutdown_complete") > 0, "a consumer ended with {status}");
+    }
+    say(&format!(
+        "verifiable share consumers: {} acknowledged, all delivered, {} of them again, {failed} failed, {} \
+         acknowledgements, in {:?}",
+        acknowledged.len(),
+        consumed.len() - places.len(),
+        done.len(),
+        began.elapsed()
+    ));
 }
