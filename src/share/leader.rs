@@ -233,7 +233,8 @@ impl LedSharePartition {
                     }
                 };
             }
-            std::mem::take(&mut inner.waiting)
+            // They go on to wait here if there is nothing for them yet.
+            inner.waiting.clone()
         };
         wake(&waiting);
     }
@@ -259,9 +260,9 @@ impl LedSharePartition {
         Ok(found.map_or(0, |found| found.offset))
     }
 
-    /// Whether this broker still leads it.
+    /// Whether this broker still leads it. Where it leads it again, another one may have changed the state meanwhile.
     pub(super) fn is_led(&self) -> bool {
-        self.log.is_leader() && !self.log.is_deleted()
+        self.log.is_leader() && self.log.leader_epoch() == self.leader_epoch && !self.log.is_deleted()
     }
 
     /// Whether it can not be used any more.

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::batch::BatchBuilder;
-use crate::log::{LogManager, LogSettings, Ops, Origin, Partition};
+use crate::log::{Leading, LogManager, LogSettings, Ops, Origin, Partition};
 use crate::storage::{Store, StoreOptions};
 use crate::types::{LeaderEpoch, Offset};
 
@@ -39,11 +39,16 @@ struct Memory {
     failure: Mutex<Option<ErrorCode>>,
     /// One permit for each write that may be answered.
     permits: Semaphore,
+    /// The same for reads.
+    reads: Semaphore,
 }
 
 impl StateKeeper for Memory {
     fn read(&self, _: SharePartition, _: LeaderEpoch) -> BoxFuture<'_, Result<PartitionState, ApiError>> {
-        Box::pin(async { self.state.lock().clone() })
+        Box::pin(async {
+            self.reads.acquire().await.unwrap().forget();
+            self.state.lock().clone()
+        })
     }
 
     fn write(
@@ -94,6 +99,7 @@ impl World {
             writes: Mutex::default(),
             failure: Mutex::default(),
             permits: Semaphore::new(100),
+            reads: Semaphore::new(100),
         });
         let configs = Arc::new(Configs(Mutex::default()));
         let shares = SharePartitionManager::new(ShareOptions {
@@ -275,4 +281,47 @@ async fn a_share_partition_that_can_not_be_loaded_or_written_is_loaded_anew() {
     assert_eq!(world.get("b").await, [(0, 0, 1)]);
     world.shares.clear();
     assert_eq!(world.acknowledge("b", 0, 0, 1).await, Err(ErrorCode::UnknownTopicOrPartition));
+}
+
+#[tokio::test]
+async fn who_waited_for_the_load_gets_what_is_given_back() {
+    let world = World::new(0);
+    world.append(2).await;
+    world.keeper.reads.forget_permits(100);
+    // All three wait for the load. One of them gets everything, and the others what is given back.
+    let others = async { tokio::join!(world.get("b"), world.get("c")) };
+    let (got, (b, c), ()) = tokio::join!(world.get("a"), others, async {
+        tokio::time::sleep(SETTLED).await;
+        world.keeper.reads.add_permits(100);
+        for _ in 0..3 {
+            tokio::time::sleep(SETTLED).await;
+            for member in ["a", "b", "c"] {
+                // Only one of them holds the records.
+                let _ = world.acknowledge(member, 0, 1, 2).await;
+            }
+        }
+    });
+    let mut counts: Vec<_> = [got, b, c].concat().iter().map(|(.., count)| *count).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_broker_that_leads_again_loads_anew() {
+    let world = World::new(0);
+    world.append(3).await;
+    assert_eq!(world.get("a").await, [(0, 2, 1)]);
+    // Another one led, and its members acknowledged two records.
+    let lead = |leader_epoch| Leading {
+        node_id: 1,
+        leader_epoch,
+        partition_epoch: leader_epoch,
+        replicas: vec![1],
+        isr: vec![1],
+        adding: Vec::new(),
+    };
+    assert!(world.log.lead(lead(world.log.leader_epoch() + 2)));
+    world.keeper.state.lock().as_mut().unwrap().start_offset = 2;
+    assert_eq!(world.acknowledge("a", 0, 2, 1).await, Err(ErrorCode::NotLeaderOrFollower));
+    assert_eq!(world.get("b").await, [(2, 2, 1)]);
 }
