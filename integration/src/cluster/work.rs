@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Cluster;
 use super::client::{Reader, Routes, Writer, commit, committed};
 use super::ledger::Ledger;
+use super::{Cluster, Kind};
 use crate::load::Shape;
 
 const GROUP: &str = "workers";
@@ -106,7 +106,7 @@ pub fn under_load(
     harm: impl FnOnce(&mut Cluster, &Progress<'_>),
 ) -> Summary {
     let partitions = load.shape.partitions;
-    let ledger = Ledger::new(partitions);
+    let ledger = Ledger::new(partitions, !cluster.layout.kinds.contains(&Kind::Kafka));
     let counts: Vec<AtomicU64> = (0..partitions).map(|_| AtomicU64::new(0)).collect();
     let (finished, drained) = (AtomicBool::new(false), AtomicBool::new(false));
     let (attempted, acknowledged, commits) = (AtomicI64::new(0), AtomicI64::new(0), AtomicU64::new(0));
@@ -114,6 +114,7 @@ pub fn under_load(
     let (shape, compared) = (&load.shape, AtomicU64::new(0));
     thread::scope(|scope| {
         let finish = Finish(&finished);
+        let _undrained = Alarm(&drained);
         let stop = || finished.load(Ordering::SeqCst);
         let mut writers = Vec::new();
         for number in 0..load.writers {
