@@ -1,6 +1,6 @@
 //! How much is logged, by logger, and how that is changed while klamm runs (KIP-412, Kafka's `LoggingController`).
 //!
-//! A logger is a module of klamm (`klamm::net`), a target that `RUST_LOG` names, or `root`, which stands for all the
+//! A logger is a module of klamm (`klamm.net` for `klamm::net`, as Kafka's tools take no colons), a target that `RUST_LOG` names, or `root`, which stands for all the
 //! others. One without a level of its own has that of the longest other name that its name begins with. Levels that are
 //! set at run time are forgotten when the process ends.
 
@@ -107,7 +107,8 @@ impl Configured {
         own.or_else(inherited).or_else(|| self.levels.get(ROOT).copied()).unwrap_or(Level::Off)
     }
 
-    fn loggers(&self) -> BTreeMap<String, &'static str> {
+    /// The targets of all loggers, by the names that users know.
+    fn targets(&self) -> BTreeMap<String, String> {
         let lines = MODULES.lines();
         let after = lines.clone().zip(lines.skip(1)).filter(|(before, _)| *before != "#[cfg(test)]");
         let modules = after.filter_map(|(_, line)| {
@@ -116,7 +117,7 @@ impl Configured {
         });
         let mut names: BTreeSet<String> = modules.chain(self.levels.keys().cloned()).collect();
         names.extend([ROOT.to_owned(), "klamm".to_owned()]);
-        names.into_iter().map(|name| (name.clone(), self.level(&name).name())).collect()
+        names.into_iter().map(|name| (name.replace("::", "."), name)).collect()
     }
 
     /// What the subscriber is given.
@@ -168,7 +169,9 @@ impl Levels {
 
     /// Every logger with the name of its level, sorted.
     pub fn loggers(&self) -> BTreeMap<String, &'static str> {
-        self.configured.lock().loggers()
+        let configured = self.configured.lock();
+        let targets = configured.targets().into_iter();
+        targets.map(|(name, target)| (name, configured.level(&target).name())).collect()
     }
 
     /// Changes levels, all of them or none; with `validate_only` it tells what that would answer.
@@ -178,23 +181,24 @@ impl Levels {
     /// removed, and for operations on lists.
     pub fn alter(&self, changes: &[(String, ConfigOp)], validate_only: bool) -> Result<(), ApiError> {
         let mut configured = self.configured.lock();
-        let loggers = configured.loggers();
+        let targets = configured.targets();
         let mut new = configured.clone();
         for (logger, op) in changes {
-            let unknown = !loggers.contains_key(logger);
+            let target = targets.get(logger);
+            let own = target.unwrap_or(logger);
             match op {
-                ConfigOp::Set(_) | ConfigOp::Delete if unknown => {
+                ConfigOp::Set(_) | ConfigOp::Delete if target.is_none() => {
                     return Err(ApiError::with(
                         ErrorCode::InvalidConfig,
                         format!("Logger {logger} does not exist!"),
                     ));
                 }
-                ConfigOp::Set(text) => new.levels.insert(logger.clone(), settable(logger, text)?),
+                ConfigOp::Set(text) => new.levels.insert(own.clone(), settable(logger, text)?),
                 ConfigOp::Delete if logger == ROOT => {
                     let why = "Removing the log level of the root logger is not allowed";
                     return Err(ApiError::with(ErrorCode::InvalidRequest, why));
                 }
-                ConfigOp::Delete => new.levels.remove(logger),
+                ConfigOp::Delete => new.levels.remove(own),
                 ConfigOp::Append(_) => return Err(of_lists("APPEND")),
                 ConfigOp::Subtract(_) => return Err(of_lists("SUBTRACT")),
             };
@@ -242,14 +246,14 @@ mod tests {
         let expected = [
             ("root", "WARN"),
             ("klamm", "WARN"),
-            ("klamm::log", "WARN"),
-            ("klamm::net", "DEBUG"),
+            ("klamm.log", "WARN"),
+            ("klamm.net", "DEBUG"),
             ("hyper", "TRACE"),
         ];
         for (logger, level) in expected {
             assert_eq!(loggers[logger], level, "{logger}");
         }
-        assert!(!loggers.contains_key("klamm::tidy"), "a test");
+        assert!(!loggers.contains_key("klamm.tidy"), "a test");
         assert_eq!(
             levels.configured.lock().directives(),
             "warn,klamm[request{key=0}]=trace,hyper=trace,klamm::net=debug"
@@ -268,15 +272,15 @@ mod tests {
         let levels =
             Levels::from_environment(None).followed_by(move |filter| hears.lock().push(filter.to_string()));
         levels
-            .alter(&[set("klamm::net", "TRACE"), set("root", "FATAL")], false)
+            .alter(&[set("klamm.net", "TRACE"), set("root", "FATAL")], false)
             .unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!((levels.loggers()["klamm::net"], levels.loggers()["root"]), ("TRACE", "FATAL"));
+        assert_eq!((levels.loggers()["klamm.net"], levels.loggers()["root"]), ("TRACE", "FATAL"));
         assert_eq!(told.lock().len(), 1);
         assert!(told.lock()[0].contains("klamm::net=trace"), "{told:?}");
 
         let refused = [
-            (vec![set("klamm::log", "DEBUG"), set("nobody", "DEBUG")], ErrorCode::InvalidConfig),
-            (vec![set("klamm::log", "debug")], ErrorCode::InvalidConfig),
+            (vec![set("klamm.log", "DEBUG"), set("nobody", "DEBUG")], ErrorCode::InvalidConfig),
+            (vec![set("klamm.log", "debug")], ErrorCode::InvalidConfig),
             (vec![(ROOT.to_owned(), ConfigOp::Delete)], ErrorCode::InvalidRequest),
             (vec![("klamm".to_owned(), ConfigOp::Append("INFO".to_owned()))], ErrorCode::InvalidRequest),
             (vec![("klamm".to_owned(), ConfigOp::Subtract("INFO".to_owned()))], ErrorCode::InvalidRequest),
@@ -284,12 +288,12 @@ mod tests {
         for (changes, code) in refused {
             assert_eq!(levels.alter(&changes, false).map_err(|error| error.code), Err(code));
         }
-        assert_eq!(levels.loggers()["klamm::log"], "INFO");
+        assert_eq!(levels.loggers()["klamm.log"], "INFO");
         levels.alter(&[set("klamm", "DEBUG")], true).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((levels.loggers()["klamm"], told.lock().len()), ("INFO", 1), "nothing was to change");
 
-        let unset = ("klamm::net".to_owned(), ConfigOp::Delete);
+        let unset = ("klamm.net".to_owned(), ConfigOp::Delete);
         levels.alter(&[unset], false).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(levels.loggers()["klamm::net"], "INFO");
+        assert_eq!(levels.loggers()["klamm.net"], "INFO");
     }
 }

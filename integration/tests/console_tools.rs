@@ -594,18 +594,18 @@ fn log_levels() {
         |line: &str| tools.run(&format!("kafka-configs {line} --entity-type broker-loggers --entity-name 1"));
     run("--describe")
         .success()
-        .has("klamm::net=INFO sensitive=false synonyms={}")
+        .has("klamm.net=INFO sensitive=false synonyms={}")
         .has("root=WARN sensitive=false synonyms={}");
     assert!(!klamm.stderr().contains("connected"), "{}", klamm.stderr());
-    run("--alter --add-config klamm::net=DEBUG")
+    run("--alter --add-config klamm.net=DEBUG")
         .success()
         .has("Completed updating config for broker-logger 1.");
-    run("--describe").success().has("klamm::net=DEBUG sensitive=false synonyms={}");
+    run("--describe").success().has("klamm.net=DEBUG sensitive=false synonyms={}");
     until("an event of the level that was set", Duration::from_secs(10), || {
         klamm.stderr().contains("connected").then_some(())
     });
-    let _ = run("--alter --delete-config klamm::net").success();
-    run("--describe").success().has("klamm::net=INFO sensitive=false synonyms={}");
+    let _ = run("--alter --delete-config klamm.net").success();
+    run("--describe").success().has("klamm.net=INFO sensitive=false synonyms={}");
     run("--alter --add-config no.logger=DEBUG").contains("Invalid broker logger(s): no.logger");
     run("--alter --add-config klamm=LOUD").contains("not a supported log level");
     run("--alter --delete-config root").contains("Removing the log level of the root logger is not allowed");

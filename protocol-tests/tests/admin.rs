@@ -186,7 +186,7 @@ async fn log_levels_are_a_resource_of_the_broker() {
     const DYNAMIC_BROKER_LOGGER: i8 = 6;
     let server = Server::start().await;
     let mut client = server.connect().await;
-    let logger = if server.is_klamm() { "klamm::net" } else { "kafka.network.SocketServer" };
+    let logger = if server.is_klamm() { "klamm.net" } else { "kafka.network.SocketServer" };
     let before = level_of(&mut client, "1", logger).await.unwrap();
     assert_eq!(before.1, DYNAMIC_BROKER_LOGGER);
     assert_eq!(level_of(&mut client, "1", "nobody").await, None);

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
+
 use crate::config::BrokerConfig;
 use crate::metadata::image::{ClientQuotaEntity, ClientQuotas, Delta};
 use crate::metadata::{Image, ImageListener, Metadata};
 use crate::net::admission::ConnectionQuota;
 use crate::quota::connections::AddressRates;
 use crate::quota::{Entity, Limits, Name, QuotaKind, Quotas, Windows};
+use crate::types::Offset;
 
 /// The key of an address's quota.
 const CONNECTION_CREATION_RATE: &str = "connection_creation_rate";
@@ -20,18 +23,34 @@ pub(super) fn open(metadata: &Metadata, config: &BrokerConfig) -> Arc<Quotas> {
         Windows::new(config.quota_window_num, config.quota_window_size_seconds),
         Windows::new(config.controller_quota_window_num, config.controller_quota_window_size_seconds),
     ));
-    follow(&quotas, &metadata.image().quotas);
-    metadata.listen(Arc::new(Followed(Arc::clone(&quotas))));
+    let followed = Arc::new(Followed { quotas: Arc::clone(&quotas), offset: Mutex::new(Offset::MIN) });
+    // What changes between the two is heard of in any case.
+    metadata.listen(Arc::clone(&followed) as Arc<dyn ImageListener>);
+    followed.follow(&metadata.image());
     quotas
 }
 
 /// Tells the quotas what is set.
-struct Followed(Arc<Quotas>);
+struct Followed {
+    quotas: Arc<Quotas>,
+    /// Of the newest image that was followed: an older one may come late.
+    offset: Mutex<Offset>,
+}
+
+impl Followed {
+    fn follow(&self, image: &Image) {
+        let mut offset = self.offset.lock();
+        if image.offset > *offset {
+            *offset = image.offset;
+            follow(&self.quotas, &image.quotas);
+        }
+    }
+}
 
 impl ImageListener for Followed {
     fn on_image(&self, _: &Image, new: &Arc<Image>, delta: &Delta) {
         if delta.quotas() {
-            follow(&self.0, &new.quotas);
+            self.follow(new);
         }
     }
 }

@@ -57,7 +57,8 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     pub(super) fn take_over(&mut self, offset: i64, read: impl FnOnce() -> Vec<Subscription>) {
-        if self.offset == Some(offset) {
+        // Requests run side by side: one may still have an older image.
+        if self.offset.is_some_and(|known| known >= offset) {
             return;
         }
         self.offset = Some(offset);

@@ -98,6 +98,7 @@ fn clients_get_the_subscriptions_that_match_them_all_at_once() {
     metrics.sort();
     assert_eq!(metrics, ["a", "b", "org.apache.kafka.producer."]);
     telemetry.subscribe(1, || panic!("nothing has changed"));
+    telemetry.subscribe(0, || panic!("an older image"));
     telemetry.subscribe(2, || vec![subscription("all", &[("metrics", "x,*,y")])]);
     let again = telemetry.wanted(id, fresh, &identity, 1).unwrap();
     assert_eq!(*again.metrics, ["*".to_owned()], "it may ask at once, as there is something new");
