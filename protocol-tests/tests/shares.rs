@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    DeleteRecordsRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
-    ShareGroupHeartbeatRequest, TopicName,
+    AlterClientQuotasRequest, DeleteRecordsRequest, FindCoordinatorRequest, GroupId,
+    IncrementalAlterConfigsRequest, ShareGroupHeartbeatRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use klamm::clock::Clock;
@@ -244,6 +245,39 @@ async fn members_share_the_records_of_a_partition() {
     // The next record is the first one that is new.
     produce(&mut one, &group.topic, &["f"]).await;
     assert_eq!(ranges(&a.get(&mut one, &[]).await), [(5, 5, 1)]);
+    server.stop().await;
+}
+
+/// Apache Kafka answers without records, which the member holds all the same.
+#[tokio::test]
+async fn a_member_above_its_rate_gets_its_records_and_is_held_back() {
+    let server = Server::start().await;
+    if !server.is_klamm() {
+        return;
+    }
+    let mut client = server.connect().await;
+    let group = Group::new(&mut client, 1).await;
+    let value = "x".repeat(10_000);
+    for _ in 0..4 {
+        produce(&mut client, &group.topic, &[&value]).await;
+    }
+    let id = unique("share-consumer");
+    let of_client =
+        EntityData::default().with_entity_type(text("client-id")).with_entity_name(Some(text(&id)));
+    let rate = OpData::default().with_key(text("consumer_byte_rate")).with_value(2_000.0);
+    let entry = EntryData::default().with_entity(vec![of_client]).with_ops(vec![rate]);
+    let set = AlterClientQuotasRequest::default().with_entries(vec![entry]);
+    assert_eq!(client.call(1, &set).await.entries[0].error_code, 0);
+    let mut consumer = server.connect_as(&id).await;
+    let mut member = group.member();
+    // No more than what is 20,000 bytes in ten seconds is given at once, and the second time that is too much.
+    let request = member.fetch(&[0]);
+    let first = member.call(&mut consumer, &request).await;
+    assert_eq!((ranges(&first.responses[0].partitions[0]), first.throttle_time_ms), (vec![(0, 0, 1)], 0));
+    let request = member.fetch(&[]);
+    let second = member.call(&mut consumer, &request).await;
+    assert_eq!(ranges(&second.responses[0].partitions[0]), [(1, 1, 1)]);
+    assert!(second.throttle_time_ms > 0, "{second:?}");
     server.stop().await;
 }
 

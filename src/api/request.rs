@@ -115,6 +115,11 @@ impl Encoded {
         Self { head: Bytes::new(), rest: pieces, held: None, throttle_behind: None }
     }
 
+    /// How many bytes it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.head.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// The response without its length.
     pub(crate) fn into_frame(self) -> Bytes {
         let mut frame = BytesMut::new();

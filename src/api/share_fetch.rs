@@ -14,6 +14,7 @@ use super::context::{Context, Disconnect};
 use super::request::Encoded;
 use super::resolve::{self, TopicRef};
 use super::share::{self, Acknowledged};
+use super::throttle;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::Partition;
 use crate::metadata::Image;
@@ -168,7 +169,8 @@ fn wanted(
     let image = context.broker.metadata.image();
     let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let bytes_max = bytes(request.max_bytes.min(context.broker.metadata.broker_config().fetch_max_bytes))
-        .min(context.broker.fetch_bounds.response_bytes_max());
+        .min(context.broker.fetch_bounds.response_bytes_max())
+        .min(throttle::fetched_at_once_max(context).unwrap_or(usize::MAX));
     let mut targets: Vec<_> = begun
         .partitions
         .iter()

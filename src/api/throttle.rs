@@ -21,6 +21,7 @@ use crate::quota::{Client, MutationQuota, QuotaKind};
 
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
+const SHARE_FETCH: i16 = 78;
 const API_VERSIONS: i16 = 18;
 
 /// Requests that nobody is held back for: other nodes send them (`sendResponseExemptThrottle`).
@@ -188,6 +189,12 @@ pub(super) fn settle(
             QuotaKind::Produce,
             quotas.record(QuotaKind::Produce, client, float(metered.request_bytes), now_ms),
         );
+    }
+    // Its records belong to the member already: it gets them, and is held back afterwards.
+    if api.key == SHARE_FETCH
+        && let Some(response) = &response
+    {
+        other(QuotaKind::Fetch, quotas.record(QuotaKind::Fetch, client, float(response.bytes()), now_ms));
     }
     if let Some(mutations) = &findings.mutations {
         other(QuotaKind::ControllerMutation, mutations.throttle_ms(now_ms));
