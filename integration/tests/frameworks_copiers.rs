@@ -182,6 +182,45 @@ fn consumed(consumers: &[Program]) -> Vec<(Place, Value)> {
     all.map(|event| (place(&event), event["value"].clone())).collect()
 }
 
+/// Writes numbers while one consumer is killed, the broker is killed and another consumer is stopped and started, and waits
+/// until all that was acknowledged is consumed. What was acknowledged, how many records were not, and what was consumed.
+fn consume_under_kills(
+    framework: &Framework,
+    cluster: &mut Cluster,
+    consumers: &mut [Program],
+) -> (BTreeMap<Place, Value>, usize, Vec<(Place, Value)>) {
+    let (count, pace) = setting((2_000, 400), (40_000, 800));
+    let rounds = setting(1, 4);
+    let mut producer = produce(framework, cluster, "numbers", count, pace);
+    for round in 0..rounds {
+        let part = count / (rounds * 3 + 1);
+        producer.await_lines("producer_send_success", part * (round * 3 + 1), PATIENCE);
+        consumers[0].kill9();
+        consumers[0].launch();
+        producer.await_lines("producer_send_success", part * (round * 3 + 2), PATIENCE);
+        cluster.kill9(1);
+        cluster.launch(1);
+        producer.await_lines("producer_send_success", part * (round * 3 + 3), PATIENCE);
+        consumers[1].terminate();
+        consumers[1].launch();
+    }
+    let status = producer.wait(PATIENCE);
+    assert!(status.success(), "the producer ended with {status}");
+    let (acknowledged, failed) = acknowledged(&producer, count);
+    let consumed = until("everything to be consumed", PATIENCE, || {
+        let all = consumed(consumers);
+        let places: BTreeSet<_> = all.iter().map(|(place, _)| *place).collect();
+        acknowledged.keys().all(|place| places.contains(place)).then_some(all)
+    });
+    for (place, value) in &consumed {
+        assert!(
+            acknowledged.get(place).is_none_or(|known| known == value),
+            "{value} was consumed at {place:?}"
+        );
+    }
+    (acknowledged, failed, consumed)
+}
+
 /// Kafka's verifiable consumers in a group: one is killed, one is stopped and started, the broker is killed. All that was
 /// acknowledged is consumed.
 fn verifiable(protocol: &str) {
@@ -203,35 +242,7 @@ fn verifiable(protocol: &str) {
     for consumer in &mut consumers {
         consumer.await_lines("partitions_assigned", 1, PATIENCE);
     }
-    let (count, pace) = setting((2_000, 400), (40_000, 800));
-    let rounds = setting(1, 4);
-    let mut producer = produce(&framework, &cluster, "numbers", count, pace);
-    for round in 0..rounds {
-        let part = count / (rounds * 3 + 1);
-        producer.await_lines("producer_send_success", part * (round * 3 + 1), PATIENCE);
-        consumers[0].kill9();
-        consumers[0].launch();
-        producer.await_lines("producer_send_success", part * (round * 3 + 2), PATIENCE);
-        cluster.kill9(1);
-        cluster.launch(1);
-        producer.await_lines("producer_send_success", part * (round * 3 + 3), PATIENCE);
-        consumers[1].terminate();
-        consumers[1].launch();
-    }
-    let status = producer.wait(PATIENCE);
-    assert!(status.success(), "the producer ended with {status}");
-    let (acknowledged, failed) = acknowledged(&producer, count);
-    let consumed = until("everything to be consumed", PATIENCE, || {
-        let all = consumed(&consumers);
-        let places: BTreeSet<_> = all.iter().map(|(place, _)| *place).collect();
-        acknowledged.keys().all(|place| places.contains(place)).then_some(all)
-    });
-    for (place, value) in &consumed {
-        assert!(
-            acknowledged.get(place).is_none_or(|known| known == value),
-            "{value} was consumed at {place:?}"
-        );
-    }
+    let (acknowledged, failed, consumed) = consume_under_kills(&framework, &mut cluster, &mut consumers);
     let places: BTreeMap<_, _> = consumed.iter().cloned().collect();
     let values: BTreeSet<_> = places.values().map(Value::to_string).collect();
     assert_eq!(values.len(), places.len(), "a record is there twice");
@@ -279,35 +290,7 @@ fn verifiable_share_consumers() {
             consumer
         })
         .collect();
-    let (count, pace) = setting((2_000, 400), (40_000, 800));
-    let rounds = setting(1, 4);
-    let mut producer = produce(&framework, &cluster, "numbers", count, pace);
-    for round in 0..rounds {
-        let part = count / (rounds * 3 + 1);
-        producer.await_lines("producer_send_success", part * (round * 3 + 1), PATIENCE);
-        consumers[0].kill9();
-        consumers[0].launch();
-        producer.await_lines("producer_send_success", part * (round * 3 + 2), PATIENCE);
-        cluster.kill9(1);
-        cluster.launch(1);
-        producer.await_lines("producer_send_success", part * (round * 3 + 3), PATIENCE);
-        consumers[1].terminate();
-        consumers[1].launch();
-    }
-    let status = producer.wait(PATIENCE);
-    assert!(status.success(), "the producer ended with {status}");
-    let (acknowledged, failed) = acknowledged(&producer, count);
-    let consumed = until("everything to be consumed", PATIENCE, || {
-        let all = consumed(&consumers);
-        let places: BTreeSet<_> = all.iter().map(|(place, _)| *place).collect();
-        acknowledged.keys().all(|place| places.contains(place)).then_some(all)
-    });
-    for (place, value) in &consumed {
-        assert!(
-            acknowledged.get(place).is_none_or(|known| known == value),
-            "{value} was consumed at {place:?}"
-        );
-    }
+    let (acknowledged, failed, consumed) = consume_under_kills(&framework, &mut cluster, &mut consumers);
     let mut done = BTreeSet::new();
     for event in consumers.iter().flat_map(|consumer| events(&consumer.output(), "offsets_acknowledged")) {
         for summary in event["partitions"].as_array().into_iter().flatten() {
