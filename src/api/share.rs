@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::context::Context;
 use super::nodes;
 use super::resolve::{self, TopicRef};
+use super::share_groups::check_enabled;
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Image;
 use crate::protocol::messages::share_fetch::{
@@ -14,8 +15,6 @@ use crate::protocol::messages::share_fetch::{
 use crate::share::partition::Acknowledgement;
 use crate::share::sessions::{ShareMember, TopicIdPartition};
 
-/// The feature that has to be finalised for share groups.
-const SHARE_VERSION: &str = "share.version";
 /// As long as a UUID is as a text.
 const MEMBER_ID_CHARS_MAX: usize = 36;
 /// The first version in which records can be held for longer (KIP-1222).
@@ -31,9 +30,9 @@ pub(super) fn member(
     group_id: Option<&str>,
     member_id: Option<&str>,
 ) -> Result<ShareMember, ErrorCode> {
-    if context.broker.metadata.image().feature(SHARE_VERSION) < 1 {
+    if let Err(disabled) = check_enabled(context) {
         context.broker.shares.clear();
-        return Err(ErrorCode::UnsupportedVersion);
+        return Err(disabled.code);
     }
     let may_be = |id: &&str| !id.is_empty() && id.chars().count() <= MEMBER_ID_CHARS_MAX;
     match (group_id, member_id.filter(may_be)) {

@@ -353,7 +353,8 @@ fn decode_member(bytes: Bytes) -> Result<MemberMetadata, RecordError> {
     })
 }
 
-fn target_epoch_value(value: TargetEpoch) -> Result<Bytes, EncodeError> {
+/// The value of the target epoch's record, which is the same for groups of every newer protocol.
+pub(in crate::group) fn target_epoch_value(value: TargetEpoch) -> Result<Bytes, EncodeError> {
     let value = ConsumerGroupTargetAssignmentMetadataValue {
         assignment_epoch: value.epoch,
         assignment_timestamp: value.assigned_at_ms,
@@ -362,7 +363,8 @@ fn target_epoch_value(value: TargetEpoch) -> Result<Bytes, EncodeError> {
     prefixed(VALUE_VERSION, &value)
 }
 
-fn decode_target_epoch(bytes: Bytes) -> Result<TargetEpoch, RecordError> {
+/// Reads what [`target_epoch_value`] writes.
+pub(in crate::group) fn decode_target_epoch(bytes: Bytes) -> Result<TargetEpoch, RecordError> {
     let value: ConsumerGroupTargetAssignmentMetadataValue = decode(bytes)?;
     Ok(TargetEpoch { epoch: value.assignment_epoch, assigned_at_ms: value.assignment_timestamp })
 }

@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use crate::group::assignor::Partitions;
 use crate::group::consumer::member::MemberState;
-use crate::group::consumer::record::{GroupEpoch, GroupKey, ItemKey, TargetEpoch, decode, prefixed, texts};
+use crate::group::consumer::record::{
+    GroupEpoch, GroupKey, ItemKey, TargetEpoch, decode, decode_target_epoch, prefixed, target_epoch_value,
+    texts,
+};
 use crate::group::record::RecordError;
 use crate::protocol::schema::{Schema as _, schema};
 use crate::protocol::wire::EncodeError;
@@ -39,10 +42,6 @@ schema! {
     struct ShareGroupMetadataValue, versions 0..=0, flexible 0.. {
         epoch: i32,
         metadata_hash: i64,
-    }
-    struct ShareGroupTargetAssignmentMetadataValue, versions 0..=0, flexible 0.. {
-        assignment_epoch: i32,
-        assignment_timestamp: i64 [tag 0, ignorable],
     }
     struct ShareGroupTargetAssignmentMemberValue, versions 0..=0, flexible 0.. {
         topic_partitions: Vec<TopicPartitions>,
@@ -251,20 +250,6 @@ fn decode_member(bytes: Bytes) -> Result<MemberMetadata, RecordError> {
         client_host: value.client_host.into(),
         topics: Arc::new(value.subscribed_topic_names.into_iter().map(Into::into).collect()),
     })
-}
-
-fn target_epoch_value(value: TargetEpoch) -> Result<Bytes, EncodeError> {
-    let value = ShareGroupTargetAssignmentMetadataValue {
-        assignment_epoch: value.epoch,
-        assignment_timestamp: value.assigned_at_ms,
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_target_epoch(bytes: Bytes) -> Result<TargetEpoch, RecordError> {
-    let value: ShareGroupTargetAssignmentMetadataValue = decode(bytes)?;
-    Ok(TargetEpoch { epoch: value.assignment_epoch, assigned_at_ms: value.assignment_timestamp })
 }
 
 fn topic_partitions(partitions: &Partitions) -> Vec<TopicPartitions> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::group::{StreamsGroup, active_tasks};
-use super::record::{Body, GroupEpoch, TargetEpoch};
+use super::record::{Body, GroupEpoch};
 use super::tasks::each;
 
 impl StreamsGroup {
@@ -61,3 +61,4 @@ impl StreamsGroup {
         group
     }
 }
+use crate::group::consumer::record::TargetEpoch;

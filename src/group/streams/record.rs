@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::member::{LEAVE_EPOCH, MemberState};
 use super::tasks::{AssignedTasks, TaskEpochs, TaskIds, Tasks};
 use super::topology::{self, Topology};
+use crate::group::consumer::record::{
+    GroupKey, ItemKey, TargetEpoch, decode, decode_target_epoch, prefixed, target_epoch_value,
+};
 use crate::group::record::RecordError;
-use crate::protocol::schema::{Schema, schema};
+use crate::protocol::schema::{Schema as _, schema};
 use crate::protocol::wire::EncodeError;
-use crate::types::TimestampMs;
 
 /// `StreamsGroupMetadata`: the epoch of a group.
 const EPOCH: i16 = 17;
@@ -30,13 +32,6 @@ const TOPOLOGY: i16 = 23;
 const VALUE_VERSION: i16 = 0;
 
 schema! {
-    struct GroupKey, versions 0..=0, flexible 9.. {
-        group_id: String,
-    }
-    struct MemberKey, versions 0..=0, flexible 9.. {
-        group_id: String,
-        member_id: String,
-    }
     struct StreamsGroupMetadataValue, versions 0..=0, flexible 0.. {
         epoch: i32,
         metadata_hash: i64,
@@ -61,10 +56,6 @@ schema! {
     struct EndpointValue {
         host: String,
         port: u16,
-    }
-    struct StreamsGroupTargetAssignmentMetadataValue, versions 0..=0, flexible 0.. {
-        assignment_epoch: i32,
-        assignment_timestamp: i64 [tag 0, ignorable],
     }
     struct StreamsGroupTargetAssignmentMemberValue, versions 0..=0, flexible 0.. {
         active_tasks: Vec<TargetTasks>,
@@ -145,14 +136,6 @@ pub struct GroupEpoch {
     pub validated_topology_epoch: i32,
     /// What the assignor was told, by key.
     pub assignment_configs: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-/// The epoch for which the target assignment was computed, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetEpoch {
-    pub epoch: i32,
-    /// 0 where it is not known.
-    pub assigned_at_ms: TimestampMs,
 }
 
 /// What a member is.
@@ -236,7 +219,7 @@ impl StreamsRecord {
                 prefixed(kind, &GroupKey { group_id, ..GroupKey::default() })?
             }
             Body::Member { .. } | Body::Target { .. } | Body::Current { .. } => {
-                prefixed(kind, &MemberKey { group_id, member_id: item.to_owned(), ..MemberKey::default() })?
+                prefixed(kind, &ItemKey { group_id, item: item.to_owned(), ..ItemKey::default() })?
             }
         };
         let value = match &self.body {
@@ -255,8 +238,8 @@ impl StreamsRecord {
         let (group_id, item) = match kind {
             EPOCH | TARGET_EPOCH | TOPOLOGY => (GroupKey::decode(&mut key, 0)?.group_id, String::new()),
             MEMBER | TARGET | CURRENT => {
-                let key = MemberKey::decode(&mut key, 0)?;
-                (key.group_id, key.member_id)
+                let key = ItemKey::decode(&mut key, 0)?;
+                (key.group_id, key.item)
             }
             _ => return Ok(None),
         };
@@ -283,18 +266,6 @@ impl StreamsRecord {
         };
         Ok(Some(Self { group_id: group_id.into(), body }))
     }
-}
-
-fn prefixed(prefix: i16, message: &impl Schema) -> Result<Bytes, EncodeError> {
-    let mut bytes = BytesMut::with_capacity(2 + message.size(VALUE_VERSION)?);
-    bytes.put_i16(prefix);
-    message.encode(&mut bytes, VALUE_VERSION)?;
-    Ok(bytes.freeze())
-}
-
-fn decode<T: Schema>(mut bytes: Bytes) -> Result<T, RecordError> {
-    let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
-    Ok(T::decode(&mut bytes, version)?)
 }
 
 fn texts(names: &[Arc<str>]) -> Vec<String> {
@@ -378,20 +349,6 @@ fn decode_member(bytes: Bytes) -> Result<MemberMetadata, RecordError> {
         user_endpoint: value.user_endpoint.map(endpoint),
         client_tags: decode_pairs(value.client_tags).collect(),
     })
-}
-
-fn target_epoch_value(value: TargetEpoch) -> Result<Bytes, EncodeError> {
-    let value = StreamsGroupTargetAssignmentMetadataValue {
-        assignment_epoch: value.epoch,
-        assignment_timestamp: value.assigned_at_ms,
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_target_epoch(bytes: Bytes) -> Result<TargetEpoch, RecordError> {
-    let value: StreamsGroupTargetAssignmentMetadataValue = decode(bytes)?;
-    Ok(TargetEpoch { epoch: value.assignment_epoch, assigned_at_ms: value.assignment_timestamp })
 }
 
 fn target_value(tasks: &Tasks) -> Result<Bytes, EncodeError> {

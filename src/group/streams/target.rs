@@ -8,7 +8,7 @@ use tracing::info;
 use super::configured::{ConfiguredSubtopology, Status, StatusCode};
 use super::draft::Draft;
 use super::group::StreamsChange;
-use super::record::{Body, TargetEpoch};
+use super::record::Body;
 use super::sticky::{self, MemberSpec, SubtopologySpec};
 use super::tasks::Tasks;
 
@@ -88,3 +88,4 @@ impl Draft<'_> {
         }
     }
 }
+use crate::group::consumer::record::TargetEpoch;

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::member::MemberState;
-use super::record::{
-    Body, CurrentAssignment, Endpoint, GroupEpoch, MemberMetadata, StreamsRecord, TargetEpoch,
-};
+use super::record::{Body, CurrentAssignment, Endpoint, GroupEpoch, MemberMetadata, StreamsRecord};
 use super::sticky::{MemberSpec, SubtopologySpec, assign};
 use super::tasks::{AssignedTasks, TaskIds, Tasks};
 use super::topology::{CopartitionGroup, Subtopology, TopicInfo, Topology};
+use crate::group::consumer::record::TargetEpoch;
 use crate::group::record::Record;
 
 const ASSIGNMENTS: &str = include_str!("golden/assignment.txt");
