@@ -91,8 +91,8 @@ struct Replica {
     epoch: i64,
     /// How much of the leader's log each follower has, with the epoch of its broker; known to the leader only.
     followers: BTreeMap<NodeId, (usize, i64)>,
-    /// An ISR that was asked for and not answered.
-    pending: Vec<NodeId>,
+    /// What was asked for and not answered: it is asked again, and nothing else before it is known what became of it.
+    pending: Option<IsrChange>,
 }
 
 struct World {
@@ -123,7 +123,7 @@ impl World {
             life: 1,
             epoch: model.image.brokers[id].epoch,
             followers: BTreeMap::new(),
-            pending: Vec::new(),
+            pending: None,
         };
         let replicas = BROKERS.iter().map(|id| (*id, replica(id))).collect();
         Self { model, replicas, committed: Vec::new(), unclean_epoch: 0, next_value: 0 }
@@ -240,8 +240,8 @@ impl World {
         if partition.leader_epoch < self.unclean_epoch {
             return;
         }
-        let everybody = partition.isr.iter().chain(&replica.pending);
-        let end = everybody.map(end).min().unwrap_or(0);
+        let asked_for = replica.pending.iter().flat_map(|change| change.isr.iter().map(|(id, _)| id));
+        let end = partition.isr.iter().chain(asked_for).map(end).min().unwrap_or(0);
         if end > self.committed.len() && replica.log.starts_with(&self.committed) {
             self.committed = replica.log[..end].to_vec();
         }
@@ -251,8 +251,25 @@ impl World {
         if !self.leads(leader) {
             return;
         }
+        let Some(change) = self.replicas[&leader].pending.clone().or_else(|| self.wanted_isr(leader, lag))
+        else {
+            return;
+        };
+        let epoch = self.replicas[&leader].epoch;
+        let altered =
+            self.run(|context| partitions::alter(context, leader, epoch, std::slice::from_ref(&change)));
+        let accepted = altered.is_ok_and(|results| results.iter().all(Result::is_ok));
+        if lost {
+            self.replicas.get_mut(&leader).unwrap().pending = Some(change);
+        } else if accepted {
+            self.read(leader);
+        }
+    }
+
+    /// The ISR of those that have at least this share of the leader's log, if it is another one.
+    fn wanted_isr(&self, leader: NodeId, lag: usize) -> Option<IsrChange> {
         let replica = &self.replicas[&leader];
-        let partition = Self::partition(&replica.view).clone();
+        let partition = Self::partition(&replica.view);
         let is_near = |id: NodeId| match replica.followers.get(&id) {
             _ if id == leader => Some((id, replica.epoch)),
             Some((end, epoch)) => {
@@ -264,33 +281,23 @@ impl World {
             None => None,
         };
         let isr: Vec<(NodeId, i64)> = partition.replicas.iter().filter_map(|id| is_near(*id)).collect();
-        let ids: Vec<NodeId> = isr.iter().map(|(id, _)| *id).collect();
-        if ids.len() == partition.isr.len() && ids.iter().all(|id| partition.isr.contains(id)) {
-            return;
-        }
-        let change = IsrChange {
+        let is_same =
+            isr.len() == partition.isr.len() && isr.iter().all(|(id, _)| partition.isr.contains(id));
+        (!is_same).then(|| IsrChange {
             topic_id: replica.view.topics.get("t").unwrap().id,
             partition: 0,
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
+            recovering: partition.recovering && isr.len() == 1,
             isr,
-            recovering: partition.recovering && ids.len() == 1,
-        };
-        let epoch = replica.epoch;
-        let altered = self.run(|context| partitions::alter(context, leader, epoch, &[change]));
-        let accepted = altered.is_ok_and(|results| results.iter().all(Result::is_ok));
-        if lost {
-            self.replicas.get_mut(&leader).unwrap().pending = ids;
-        } else if accepted {
-            self.read(leader);
-        }
+        })
     }
 
     fn read(&mut self, id: NodeId) {
         let replica = self.replicas.get_mut(&id).unwrap();
         let before = Self::partition(&replica.view).leader_epoch;
         replica.view = self.model.image.clone();
-        replica.pending.clear();
+        replica.pending = None;
         if Self::partition(&replica.view).leader_epoch != before {
             replica.followers.clear();
         }
