@@ -25,7 +25,7 @@ pub const SCENARIOS: [&str; 12] = [
 ];
 
 /// No scenario takes longer than a few seconds; a busy machine gets more.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// The first set-up of a client downloads and compiles it.
 const SETUP_PATIENCE: Duration = Duration::from_secs(1200);
 

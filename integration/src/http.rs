@@ -8,7 +8,7 @@ use ureq::Agent;
 use ureq::http::Request;
 
 /// A worker of Connect answers some requests only after a rebalance.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A program's answer.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a broker may take to serve or to stop: generous, since debug builds run beside other tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The klamm binary under test: `KLAMM_BIN`, or the one that cargo has put beside the test executables.
 ///

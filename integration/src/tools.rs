@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 /// No tool takes longer; a busy machine gets more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a tool has written, and how it ended.
 #[derive(Debug)]

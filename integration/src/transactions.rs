@@ -34,7 +34,7 @@ pub const TOPIC: &str = "ledger";
 pub const PARTITIONS: i32 = 4;
 /// Those of even numbers use the protocol of KIP-890, the others the one before.
 pub const WRITERS: u16 = 4;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a client waits before it asks again who leads.
 const BACKOFF: Duration = Duration::from_millis(10);
 /// Small, so that readers come to stand between transactions.

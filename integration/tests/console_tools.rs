@@ -65,7 +65,7 @@ fn topics() {
     }
     tools.run("kafka-topics --describe --topics-with-overrides").success().contains(t);
     let _ = tools.run(&format!("kafka-topics --delete --topic {t}")).success();
-    until("the deleted topic to go", Duration::from_secs(10), || {
+    until("the deleted topic to go", Duration::from_secs(120), || {
         (!tools.run("kafka-topics --list").success().stdout.contains(t)).then_some(())
     });
     let gone = tools.run(&format!("kafka-topics --delete --topic {t}"));
@@ -78,13 +78,13 @@ fn hang(bootstrap: &str, transactional_id: &str, topic: &str) -> (i64, i16) {
     let mut connection = Connection::open(bootstrap).expect("the broker serves");
     let id = TransactionalId(StrBytes::from_string(transactional_id.to_owned()));
     let asked = FindCoordinatorRequest::default().with_key_type(1).with_key(id.0.clone());
-    until("a transaction coordinator", Duration::from_secs(30), || {
+    until("a transaction coordinator", Duration::from_secs(120), || {
         (connection.call(3, &asked).expect("the broker serves").error_code == 0).then_some(())
     });
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(id.clone()))
         .with_transaction_timeout_ms(60_000);
-    let producer = until("a producer id", Duration::from_secs(30), || {
+    let producer = until("a producer id", Duration::from_secs(120), || {
         let answer = connection.call(4, &request).expect("the broker serves");
         (answer.error_code == 0).then_some((answer.producer_id.0, answer.producer_epoch))
     });
@@ -222,7 +222,7 @@ fn load_generators() {
     let _ = tools.run(&format!("kafka-topics --create --topic {t} --partitions 3")).success();
     let produced = tools.run(&format!("kafka-verifiable-producer --topic {t} --max-messages 100")).success();
     produced.contains("startup_complete");
-    until("all records of the verifiable producer", Duration::from_secs(20), || {
+    until("all records of the verifiable producer", Duration::from_secs(120), || {
         let offsets = tools.run(&format!("kafka-get-offsets --topic {t}")).success();
         let sum: u64 = offsets.stdout.lines().filter_map(|l| l.rsplit(':').next()?.parse::<u64>().ok()).sum();
         (sum == 100).then_some(())
@@ -323,7 +323,7 @@ fn groups_with_a_member() {
     let member = kcat.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("kcat can be started");
     let member = Member(member);
     let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}"));
-    until("a stable group", Duration::from_secs(30), || {
+    until("a stable group", Duration::from_secs(120), || {
         run(&format!("--describe --group {t} --state")).stdout.contains("Stable").then_some(())
     });
     run(&format!("--describe --group {t} --state")).success().contains("range").contains(" 1");
@@ -358,7 +358,7 @@ fn groups_of_the_streams_protocol() {
         state.display()
     );
     let mut application = framework.start("application", &line);
-    let patience = Duration::from_secs(60);
+    let patience = Duration::from_secs(120);
     application.await_lines("state RUNNING", 1, patience);
     let _ = tools
         .run_with_input(
@@ -421,7 +421,7 @@ fn groups_of_the_consumer_protocol() {
         move || consumers.run(&line)
     });
     let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}"));
-    until("a stable group", Duration::from_secs(30), || {
+    until("a stable group", Duration::from_secs(120), || {
         run(&format!("--describe --group {t} --state")).stdout.contains("Stable").then_some(())
     });
     run(&format!("--describe --group {t} --state")).success().contains("uniform").contains(" 1");
@@ -601,7 +601,7 @@ fn log_levels() {
         .success()
         .has("Completed updating config for broker-logger 1.");
     run("--describe").success().has("klamm.net=DEBUG sensitive=false synonyms={}");
-    until("an event of the level that was set", Duration::from_secs(10), || {
+    until("an event of the level that was set", Duration::from_secs(120), || {
         klamm.stderr().contains("connected").then_some(())
     });
     let _ = run("--alter --delete-config klamm.net").success();
@@ -637,7 +637,7 @@ fn client_metrics() {
         let url = format!("{}/metrics", klamm.admin_url());
         ureq::get(url).call().ok()?.body_mut().read_to_string().ok()
     };
-    let text = until("what the producer measured", Duration::from_secs(10), || {
+    let text = until("what the producer measured", Duration::from_secs(120), || {
         scrape().filter(|text| text.contains("org_apache_kafka_producer_"))
     });
     let lines = text.lines().filter(|line| line.starts_with("org_apache_kafka_"));

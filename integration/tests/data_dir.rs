@@ -14,7 +14,7 @@ use integration::{Klamm, binary};
 use tempfile::TempDir;
 
 /// Refusing needs no time; a busy machine does.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const TOPIC: &str = "kept";
 
 /// Says a line past the test runner, which swallows what a passing test prints.

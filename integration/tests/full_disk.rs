@@ -18,7 +18,7 @@ const DISK_BYTES: u64 = 320 << 20;
 const RESERVE_BYTES: u64 = DISK_BYTES / 20;
 const STORAGE_ERROR: i16 = 56;
 /// RocksDB looks for room every 5 seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A small file system that only a process of this test sees by its name, and everybody through that process.
 struct Disk {

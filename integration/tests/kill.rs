@@ -334,7 +334,7 @@ fn find_coordinator(bootstrap: &str) {
     let mut connection = Connection::open(bootstrap).expect("the broker serves");
     let request =
         FindCoordinatorRequest::default().with_coordinator_keys(vec![StrBytes::from_static_str(GROUP)]);
-    until("a group coordinator", Duration::from_secs(30), || {
+    until("a group coordinator", Duration::from_secs(120), || {
         let response = connection.call(4, &request).expect("the broker serves");
         (response.coordinators[0].error_code == 0).then_some(())
     });
@@ -371,7 +371,7 @@ fn nothing_acknowledged_is_lost_when_killed() {
         shared.gate.set(|state| (state.life, state.open) = (1, true));
         for kill in 1..=kills {
             let target = shared.batches.load(Ordering::SeqCst) + random.below(8) * random.below(12);
-            until("acknowledgements", Duration::from_secs(60), || {
+            until("acknowledgements", Duration::from_secs(120), || {
                 assert!(threads.iter().all(|thread| !thread.is_finished()), "a client failed; see above");
                 (shared.batches.load(Ordering::SeqCst) >= target).then_some(())
             });

@@ -133,7 +133,7 @@ fn what_retention_keeps_survives_kills() {
         topics.iter_mut().for_each(|topic| topic.check(&mut connection));
     }
     let mut connection = Connection::open(broker.bootstrap()).expect("the broker serves");
-    until("the last round of retention", Duration::from_secs(30), || {
+    until("the last round of retention", Duration::from_secs(120), || {
         topics[0].check(&mut connection);
         let is_short = |known: &Known| known.end < 150 || known.log_start > 0;
         topics[0].partitions.iter().all(is_short).then_some(())

@@ -11,7 +11,7 @@ use integration::cluster::client::Routes;
 use integration::transactions::{PARTITIONS, TOPIC, Work, seconds, seed, under_transactions};
 use integration::{Klamm, until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn transactions_are_whole_or_not_at_all() {

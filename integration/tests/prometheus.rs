@@ -11,7 +11,7 @@ use std::time::Duration;
 use integration::{Klamm, until};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Scrapes come faster here than `grafana/prometheus.yml` says, so that rates have something to work on soon.
 const SCRAPE_INTERVAL: &str = "250ms";
 const RATE_INTERVAL: &str = "5s";

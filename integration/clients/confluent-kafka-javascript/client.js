@@ -51,7 +51,7 @@ async function readAs (groupId, count, commit) {
   await reader.connect()
   await reader.subscribe({ topics: [topic] })
   await reader.run({ eachMessage: async ({ partition, message }) => { messages.push({ partition, ...message }) } })
-  await until(20, `${count} messages`, () => messages.length >= count)
+  await until(60, `${count} messages`, () => messages.length >= count)
   if (commit !== undefined) await reader.commitOffsets([{ topic, partition: 0, offset: String(commit), metadata: 'forty' }])
   await reader.disconnect()
   return messages
@@ -117,9 +117,9 @@ const scenarios = {
       const lists = members.map(member => member.assignment().map(p => p.partition))
       return lists.every(list => list.length === each) && new Set(lists.flat()).size === 6
     }
-    await until(25, '2 partitions for each of 3 members', () => shared(2))
+    await until(60, '2 partitions for each of 3 members', () => shared(2))
     await members.splice(1, 1)[0].disconnect()
-    await until(25, '3 partitions for each of 2 members', () => shared(3))
+    await until(60, '3 partitions for each of 2 members', () => shared(3))
     const { groups: [group] } = await admin.describeGroups([topic])
     assert.equal(group.state, ConsumerGroupStates.STABLE)
     assert.equal(group.members.length, 2)

@@ -179,9 +179,9 @@ def group_rebalance():
     def shared(each):
         return all(len(m.owned) == each for m in members) and sorted(p for m in members for p in m.owned) == list(range(6))
 
-    until(20, "2 partitions for each of 3 members", lambda: shared(2))
+    until(60, "2 partitions for each of 3 members", lambda: shared(2))
     members.pop(1).close()
-    until(20, "3 partitions for each of 2 members", lambda: shared(3))
+    until(60, "3 partitions for each of 2 members", lambda: shared(3))
     group = only(admin.describe_consumer_groups([TOPIC]))
     same("state", "STABLE", group.state.name)
     same("members", 2, len(group.members))
@@ -196,9 +196,9 @@ def consumer_protocol():
     def shared(each):
         return all(len(m.owned) == each for m in members) and sorted(p for m in members for p in m.owned) == list(range(6))
 
-    until(40, "2 partitions for each of 3 members", lambda: shared(2))
+    until(60, "2 partitions for each of 3 members", lambda: shared(2))
     members.pop(1).close()
-    until(40, "3 partitions for each of 2 members", lambda: shared(3))
+    until(60, "3 partitions for each of 2 members", lambda: shared(3))
     for member in members:
         member.close()
     Sender().send_numbers(range(60), 6)
@@ -260,9 +260,9 @@ def administration():
     same("retention.ms", "123456", config("retention.ms"))
     change = ConfigEntry("retention.ms", "654321", incremental_operation=AlterConfigOpType.SET)
     done(admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[change])]))
-    until(5, "the new retention", lambda: config("retention.ms") == "654321")
+    until(60, "the new retention", lambda: config("retention.ms") == "654321")
     done(admin.create_partitions([NewPartitions(TOPIC, 4)]))
-    until(5, "4 partitions", lambda: len(admin.list_topics(TOPIC, 10).topics[TOPIC].partitions) == 4)
+    until(60, "4 partitions", lambda: len(admin.list_topics(TOPIC, 10).topics[TOPIC].partitions) == 4)
     fails(KafkaError.INVALID_PARTITIONS, lambda: done(admin.create_partitions([NewPartitions(TOPIC, 3)])))
 
     sender = Sender()
@@ -283,7 +283,7 @@ def administration():
     same("nodes", 1, len(cluster.nodes))
     same("length of the cluster id", 22, len(cluster.cluster_id))
     done(admin.delete_topics([TOPIC]))
-    until(5, "the topic is gone", lambda: TOPIC not in admin.list_topics(timeout=10).topics)
+    until(60, "the topic is gone", lambda: TOPIC not in admin.list_topics(timeout=10).topics)
     fails(KafkaError.UNKNOWN_TOPIC_OR_PART, lambda: done(admin.delete_topics([TOPIC])))
 
 

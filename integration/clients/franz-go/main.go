@@ -272,12 +272,12 @@ func shared(members []*member, each int) bool {
 func groupRebalance() {
 	create(6)
 	members := []*member{join(), join(), join()}
-	until(25, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
+	until(60, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
 	members[1].client.Close()
 	members = []*member{members[0], members[2]}
-	until(25, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
+	until(60, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
 	var group kadm.DescribedGroup
-	until(5, "a stable group", func() bool {
+	until(60, "a stable group", func() bool {
 		group = must(admin.DescribeGroups(ctx, topic))[topic]
 		return group.State == "Stable"
 	})
@@ -292,10 +292,10 @@ func consumerProtocol() {
 	create(6)
 	brokerAssigns := kgo.WithContext(context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true))
 	members := []*member{join(brokerAssigns), join(brokerAssigns), join(brokerAssigns)}
-	until(40, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
+	until(60, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
 	members[1].client.Close()
 	members = []*member{members[0], members[2]}
-	until(40, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
+	until(60, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
 	// The older way to describe a group does not know those of the consumer protocol.
 	same("state for the classic protocol", "Dead", must(admin.DescribeGroups(ctx, topic))[topic].State)
 	for _, m := range members {
@@ -372,11 +372,11 @@ func administration() {
 	}
 	same("retention.ms", "123456", config("retention.ms"))
 	alter(kadm.SetConfig, "654321")
-	until(5, "the new retention", func() bool { return config("retention.ms") == "654321" })
+	until(60, "the new retention", func() bool { return config("retention.ms") == "654321" })
 	alter(kadm.DeleteConfig, "")
-	until(5, "the default retention", func() bool { return config("retention.ms") == "604800000" })
+	until(60, "the default retention", func() bool { return config("retention.ms") == "604800000" })
 	ok(must(admin.UpdatePartitions(ctx, 4, topic)).Error())
-	until(5, "4 partitions", func() bool { return len(must(admin.ListTopics(ctx, topic))[topic].Partitions) == 4 })
+	until(60, "4 partitions", func() bool { return len(must(admin.ListTopics(ctx, topic))[topic].Partitions) == 4 })
 	fails(kerr.InvalidPartitions, must(admin.UpdatePartitions(ctx, 3, topic)).Error())
 
 	producer := client()
@@ -409,7 +409,7 @@ func administration() {
 	check(len(versions) > 0, "no API versions")
 
 	must(admin.DeleteTopic(ctx, topic))
-	until(5, "the topic is gone", func() bool { return !must(admin.ListTopics(ctx)).Has(topic) })
+	until(60, "the topic is gone", func() bool { return !must(admin.ListTopics(ctx)).Has(topic) })
 	_, err = admin.DeleteTopic(ctx, topic)
 	fails(kerr.UnknownTopicOrPartition, err)
 }

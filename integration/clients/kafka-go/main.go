@@ -271,10 +271,10 @@ func shared(members []*member, each int) bool {
 func groupRebalance() {
 	ok(create(topic, 6, 1))
 	members := []*member{join(), join(), join()}
-	until(25, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
+	until(60, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
 	ok(members[1].group.Close())
 	members = []*member{members[0], members[2]}
-	until(25, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
+	until(60, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
 	group := must(client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{topic}})).Groups[0]
 	same("state", "Stable", group.GroupState)
 	same("members", 2, len(group.Members))
@@ -332,7 +332,7 @@ func administration() {
 	describe := func() kafka.Topic {
 		return must(client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})).Topics[0]
 	}
-	until(5, "2 partitions", func() bool { return len(describe().Partitions) == 2 })
+	until(60, "2 partitions", func() bool { return len(describe().Partitions) == 2 })
 	config := func(name string) string {
 		answer := must(client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic}}})).Resources[0]
 		ok(answer.Error)
@@ -352,14 +352,14 @@ func administration() {
 		ok(answer.Resources[0].Error)
 	}
 	alter(kafka.ConfigOperationSet, "654321")
-	until(5, "the new retention", func() bool { return config("retention.ms") == "654321" })
+	until(60, "the new retention", func() bool { return config("retention.ms") == "654321" })
 	alter(kafka.ConfigOperationDelete, "")
-	until(5, "the default retention", func() bool { return config("retention.ms") == "604800000" })
+	until(60, "the default retention", func() bool { return config("retention.ms") == "604800000" })
 	grow := func(count int32) error {
 		return must(client.CreatePartitions(ctx, &kafka.CreatePartitionsRequest{Topics: []kafka.TopicPartitionsConfig{{Name: topic, Count: count}}})).Errors[topic]
 	}
 	ok(grow(4))
-	until(15, "4 partitions (the library asks every 6 seconds)", func() bool { return len(describe().Partitions) == 4 })
+	until(60, "4 partitions (the library asks every 6 seconds)", func() bool { return len(describe().Partitions) == 4 })
 	fails(kafka.InvalidPartitionNumber, grow(3))
 
 	commit := func() {
@@ -369,7 +369,7 @@ func administration() {
 	listedGroup := func() bool {
 		return slices.ContainsFunc(must(client.ListGroups(ctx, &kafka.ListGroupsRequest{})).Groups, func(g kafka.ListGroupsResponseGroup) bool { return g.GroupID == topic })
 	}
-	until(10, "the coordinator", func() bool {
+	until(60, "the coordinator", func() bool {
 		_, err := client.FindCoordinator(ctx, &kafka.FindCoordinatorRequest{Key: topic, KeyType: kafka.CoordinatorKeyTypeConsumer})
 		return err == nil
 	})

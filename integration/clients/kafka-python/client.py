@@ -145,9 +145,9 @@ def group_rebalance():
     def shared(each):
         return all(len(m.owned) == each for m in members) and sorted(p for m in members for p in m.owned) == list(range(6))
 
-    until(25, "2 partitions for each of 3 members", lambda: shared(2))
+    until(60, "2 partitions for each of 3 members", lambda: shared(2))
     members.pop(1).close()
-    until(25, "3 partitions for each of 2 members", lambda: shared(3))
+    until(60, "3 partitions for each of 2 members", lambda: shared(3))
     group = admin.describe_groups([TOPIC])[TOPIC]
     same("state", "Stable", group["group_state"])
     same("members", 2, len(group["members"]))
@@ -205,11 +205,11 @@ def administration():
 
     same("retention.ms", "123456", str(config("retention.ms")))
     set_config(AlterConfigOp.SET, "retention.ms", "654321")
-    until(5, "the new retention", lambda: str(config("retention.ms")) == "654321")
+    until(60, "the new retention", lambda: str(config("retention.ms")) == "654321")
     set_config(AlterConfigOp.DELETE, "retention.ms", None)
-    until(5, "the default retention", lambda: str(config("retention.ms")) == "604800000")
+    until(60, "the default retention", lambda: str(config("retention.ms")) == "604800000")
     admin.create_partitions({TOPIC: 4})
-    until(5, "4 partitions", lambda: len(admin.describe_topics([TOPIC])[0]["partitions"]) == 4)
+    until(60, "4 partitions", lambda: len(admin.describe_topics([TOPIC])[0]["partitions"]) == 4)
     fails(errors.InvalidPartitionsError, lambda: admin.create_partitions({TOPIC: 3}))
 
     sender = producer()
@@ -233,7 +233,7 @@ def administration():
     assert admin.describe_log_dirs(), "no log directories"
     assert admin.describe_metadata_quorum(), "no metadata quorum"
     admin.delete_topics([TOPIC])
-    until(5, "the topic is gone", lambda: TOPIC not in admin.list_topics())
+    until(60, "the topic is gone", lambda: TOPIC not in admin.list_topics())
     fails(errors.UnknownTopicOrPartitionError, lambda: admin.delete_topics([TOPIC]))
 
 

@@ -60,7 +60,7 @@ async function readAs (groupId, count, commit) {
   await reader.connect()
   await reader.subscribe({ topics: [topic], fromBeginning: true })
   await reader.run({ autoCommit: false, eachMessage: async ({ partition, message }) => { messages.push({ partition, ...message }) } })
-  await until(20, `${count} messages`, () => messages.length >= count)
+  await until(60, `${count} messages`, () => messages.length >= count)
   if (commit !== undefined) await reader.commitOffsets([{ topic, partition: 0, offset: String(commit), metadata: 'forty' }])
   await reader.disconnect()
   return messages
@@ -130,10 +130,10 @@ const scenarios = {
       return lists.every(list => list.length === each) && new Set(lists.flat()).size === 6
     }
     const members = await Promise.all([join(), join(), join()])
-    await until(25, '2 partitions for each of 3 members', () => shared(2))
+    await until(60, '2 partitions for each of 3 members', () => shared(2))
     await members[1].disconnect()
     owned.delete(members[1])
-    await until(25, '3 partitions for each of 2 members', () => shared(3))
+    await until(60, '3 partitions for each of 2 members', () => shared(3))
     const { groups: [group] } = await admin.describeGroups([topic])
     assert.equal(group.state, 'Stable')
     assert.equal(group.members.length, 2)
@@ -173,10 +173,10 @@ const scenarios = {
     const partitions = async () => (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0].partitions.length
     assert.equal(await config('retention.ms'), '123456')
     await admin.alterConfigs({ resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries: [{ name: 'retention.ms', value: '654321' }] }] })
-    await until(5, 'the new retention', async () => await config('retention.ms') === '654321')
+    await until(60, 'the new retention', async () => await config('retention.ms') === '654321')
     await admin.createPartitions({ topicPartitions: [{ topic, count: 4 }] })
-    await until(5, '4 partitions', async () => await partitions() === 4)
-    await until(5, 'leaders of all partitions', () => admin.fetchTopicOffsets(topic).then(() => true, () => false))
+    await until(60, '4 partitions', async () => await partitions() === 4)
+    await until(60, 'leaders of all partitions', () => admin.fetchTopicOffsets(topic).then(() => true, () => false))
     await fails('INVALID_PARTITIONS', impatient.admin().createPartitions({ topicPartitions: [{ topic, count: 3 }] }))
 
     await sendNumbers(await producer(), numbers(0, 10), 1)
@@ -195,7 +195,7 @@ const scenarios = {
     assert.equal(cluster.brokers.length, 1)
     assert.equal(cluster.clusterId.length, 22)
     await admin.deleteTopics({ topics: [topic] })
-    await until(5, 'the topic is gone', async () => !(await admin.listTopics()).includes(topic))
+    await until(60, 'the topic is gone', async () => !(await admin.listTopics()).includes(topic))
     await fails('UNKNOWN_TOPIC_OR_PARTITION', impatient.admin().deleteTopics({ topics: [topic] }))
   },
 

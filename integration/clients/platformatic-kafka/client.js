@@ -47,7 +47,7 @@ async function readAs (groupId, count, commit, maxBytes) {
   const messages = []
   const stream = await reader.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest', maxBytes })
   stream.on('data', message => messages.push(message))
-  await until(20, `${count} messages`, () => messages.length >= count)
+  await until(60, `${count} messages`, () => messages.length >= count)
   if (commit !== undefined) await reader.commit({ offsets: [{ topic, partition: 0, offset: BigInt(commit), leaderEpoch: -1 }] })
   await stream.close()
   await reader.close()
@@ -116,9 +116,9 @@ const scenarios = {
       const lists = members.map(({ member }) => (member.assignments ?? []).flatMap(a => a.partitions))
       return lists.every(list => list.length === each) && new Set(lists.flat()).size === 6
     }
-    await until(25, '2 partitions for each of 3 members', () => shared(2))
+    await until(60, '2 partitions for each of 3 members', () => shared(2))
     await members.splice(1, 1)[0].leave()
-    await until(25, '3 partitions for each of 2 members', () => shared(3))
+    await until(60, '3 partitions for each of 2 members', () => shared(3))
     const group = (await admin.describeGroups({ groups: [topic] })).get(topic)
     assert.equal(group.state.toUpperCase(), 'STABLE')
     assert.equal(group.members.size, 2)
@@ -156,11 +156,11 @@ const scenarios = {
     const alter = change => admin.incrementalAlterConfigs({ resources: [{ resourceType: TOPIC_RESOURCE, resourceName: topic, configs: [{ name: 'retention.ms', ...change }] }] })
     assert.equal(await config('retention.ms'), '123456')
     await alter({ configOperation: SET, value: '654321' })
-    await until(5, 'the new retention', async () => await config('retention.ms') === '654321')
+    await until(60, 'the new retention', async () => await config('retention.ms') === '654321')
     await alter({ configOperation: DELETE })
-    await until(5, 'the default retention', async () => await config('retention.ms') === '604800000')
+    await until(60, 'the default retention', async () => await config('retention.ms') === '604800000')
     await admin.createPartitions({ topics: [{ name: topic, count: 4 }] })
-    await until(5, '4 partitions', async () => (await admin.metadata({ topics: [topic], forceUpdate: true })).topics.get(topic).partitionsCount === 4)
+    await until(60, '4 partitions', async () => (await admin.metadata({ topics: [topic], forceUpdate: true })).topics.get(topic).partitionsCount === 4)
     await fails('INVALID_PARTITIONS', admin.createPartitions({ topics: [{ name: topic, count: 3 }] }))
 
     await sendNumbers(producer(), numbers(0, 10), 1)
@@ -185,7 +185,7 @@ const scenarios = {
     assert.equal(cluster.id.length, 22)
     assert.equal((await admin.describeLogDirs({ topics: [{ name: topic, partitions: [0] }] })).length, 1, 'brokers with log directories')
     await admin.deleteTopics({ topics: [topic] })
-    await until(5, 'the topic is gone', async () => !(await admin.listTopics()).includes(topic))
+    await until(60, 'the topic is gone', async () => !(await admin.listTopics()).includes(topic))
     await fails('UNKNOWN_TOPIC_OR_PARTITION', admin.deleteTopics({ topics: [topic] }))
   },
 

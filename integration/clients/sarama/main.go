@@ -288,10 +288,10 @@ func shared(members []*member, each int) bool {
 func groupRebalance() {
 	create(6)
 	members := []*member{join(topic), join(topic), join(topic)}
-	until(25, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
+	until(60, "2 partitions for each of 3 members", func() bool { return shared(members, 2) })
 	members[1].leave()
 	members = []*member{members[0], members[2]}
-	until(25, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
+	until(60, "3 partitions for each of 2 members", func() bool { return shared(members, 3) })
 	group := must(admin.DescribeConsumerGroups([]string{topic}))[0]
 	same("state", "Stable", group.State)
 	same("members", 2, len(group.Members))
@@ -310,10 +310,10 @@ func commitResume() {
 		return offsets.GetBlock(topic, 0).Offset
 	}
 	first := join(topic)
-	until(20, "the commit", func() bool { return committed() == 40 })
+	until(60, "the commit", func() bool { return committed() == 40 })
 	first.leave()
 	second := join(topic)
-	until(20, "the other 60 records", func() bool { return len(second.read()) >= 60 })
+	until(60, "the other 60 records", func() bool { return len(second.read()) >= 60 })
 	same("first record after the commit", 40, second.read()[0].Offset)
 	second.leave()
 	same("metadata", "forty", must(admin.ListConsumerGroupOffsets(topic, nil)).GetBlock(topic, 0).Metadata)
@@ -361,12 +361,12 @@ func administration() {
 	}
 	same("retention.ms", retention, value("retention.ms"))
 	ok(admin.IncrementalAlterConfig(sarama.TopicResource, topic, map[string]sarama.IncrementalAlterConfigsEntry{"retention.ms": {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &altered}}, false))
-	until(5, "the new retention", func() bool { return value("retention.ms") == altered })
+	until(60, "the new retention", func() bool { return value("retention.ms") == altered })
 	segment := "7200000"
 	ok(admin.AlterConfig(sarama.TopicResource, topic, map[string]*string{"segment.ms": &segment}, false))
-	until(5, "the configs that replace all", func() bool { return value("segment.ms") == segment && value("retention.ms") == "604800000" })
+	until(60, "the configs that replace all", func() bool { return value("segment.ms") == segment && value("retention.ms") == "604800000" })
 	ok(admin.CreatePartitions(topic, 4, nil, false))
-	until(5, "4 partitions", func() bool { return len(must(admin.DescribeTopics([]string{topic}))[0].Partitions) == 4 })
+	until(60, "4 partitions", func() bool { return len(must(admin.DescribeTopics([]string{topic}))[0].Partitions) == 4 })
 	fails(sarama.ErrInvalidPartitions, admin.CreatePartitions(topic, 3, nil, false))
 
 	sender := producer()
@@ -398,7 +398,7 @@ func administration() {
 	same("controller", brokers[0].ID(), controller)
 	same("brokers with log directories", 1, len(must(admin.DescribeLogDirs([]int32{controller}))))
 	ok(admin.DeleteTopic(topic))
-	until(5, "the topic is gone", func() bool { _, found := must(admin.ListTopics())[topic]; return !found })
+	until(60, "the topic is gone", func() bool { _, found := must(admin.ListTopics())[topic]; return !found })
 	fails(sarama.ErrUnknownTopicOrPartition, admin.DeleteTopic(topic))
 }
 

@@ -119,7 +119,7 @@ impl Namespace {
     fn await_own(&self) {
         let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
         let (own, holder) = (of("self"), self.holder.id().to_string());
-        crate::process::until("a network namespace", std::time::Duration::from_secs(10), || {
+        crate::process::until("a network namespace", std::time::Duration::from_secs(60), || {
             of(&holder).filter(|found| Some(found) != own.as_ref())
         });
     }

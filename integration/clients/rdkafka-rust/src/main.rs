@@ -276,9 +276,9 @@ impl Scenario {
             all.sort_unstable();
             Ok(lists.iter().all(|list| list.len() == each) && all == [0, 1, 2, 3, 4, 5])
         };
-        until(20, "2 partitions for each of 3 members", || shared(&members, 2))?;
+        until(60, "2 partitions for each of 3 members", || shared(&members, 2))?;
         members.remove(1).leave()?;
-        until(20, "3 partitions for each of 2 members", || shared(&members, 3))?;
+        until(60, "3 partitions for each of 2 members", || shared(&members, 3))?;
         let list = self.admin.inner().fetch_group_list(Some(&self.topic), TEN_SECONDS)?;
         let group = list.groups().first().ok_or("the group is not described")?;
         same("state", ("Stable", 2), (group.state(), group.members().len()))?;
@@ -340,9 +340,9 @@ impl Scenario {
         for result in block_on(self.admin.alter_configs([&change], &options()))? {
             result.map_err(|(_, code)| KafkaError::AdminOp(code))?;
         }
-        until(5, "the new retention", || Ok(self.retention()?.as_deref() == Some("654321")))?;
+        until(60, "the new retention", || Ok(self.retention()?.as_deref() == Some("654321")))?;
         only(self.admin.create_partitions([&NewPartitions::new(&self.topic, 4)], &options()))?;
-        until(5, "4 partitions", || Ok(self.partitions()?.len() == 4))?;
+        until(60, "4 partitions", || Ok(self.partitions()?.len() == 4))?;
         let fewer = NewPartitions::new(&self.topic, 3);
         fails(RDKafkaErrorCode::InvalidPartitions, self.admin.create_partitions([&fewer], &options()))?;
 
@@ -361,7 +361,7 @@ impl Scenario {
         let cluster = self.admin.inner().fetch_cluster_id(TEN_SECONDS).ok_or("no cluster id")?;
         same("length of the cluster id", 22, cluster.len())?;
         only(self.admin.delete_topics(&[&self.topic], &options()))?;
-        until(5, "the topic is gone", || Ok(!self.topics()?.contains(&self.topic)))?;
+        until(60, "the topic is gone", || Ok(!self.topics()?.contains(&self.topic)))?;
         fails(RDKafkaErrorCode::UnknownTopicOrPartition, self.admin.delete_topics(&[&self.topic], &options()))
     }
 

@@ -69,7 +69,7 @@ public final class Client {
                     sent.add(producer.send(record));
                 }
                 for (var future : sent) {
-                    same(codec + " offset", (long) offset++, future.get(10, TimeUnit.SECONDS).offset());
+                    same(codec + " offset", (long) offset++, future.get(60, TimeUnit.SECONDS).offset());
                 }
             }
         }
@@ -101,9 +101,9 @@ public final class Client {
         for (int i = 0; i < 3; i++) {
             members.add(new Member());
         }
-        until(20, "2 partitions for each of 3 members", () -> shared(members, 2));
+        until(60, "2 partitions for each of 3 members", () -> shared(members, 2));
         members.remove(1).close();
-        until(20, "3 partitions for each of 2 members", () -> shared(members, 3));
+        until(60, "3 partitions for each of 2 members", () -> shared(members, 3));
         var group = admin.describeConsumerGroups(List.of(topic)).all().get().get(topic);
         same("state", GroupState.STABLE, group.groupState());
         same("members", 2, group.members().size());
@@ -119,21 +119,21 @@ public final class Client {
         for (int i = 0; i < 3; i++) {
             members.add(new Member("consumer"));
         }
-        until(40, "2 partitions for each of 3 members", () -> shared(members, 2));
+        until(60, "2 partitions for each of 3 members", () -> shared(members, 2));
         members.remove(1).close();
-        until(40, "3 partitions for each of 2 members", () -> shared(members, 3));
+        until(60, "3 partitions for each of 2 members", () -> shared(members, 3));
         var group = admin.describeConsumerGroups(List.of(topic)).all().get().get(topic);
         same("type", GroupType.CONSUMER, group.type());
         same("members", 2, group.members().size());
 
         members.add(new Member("classic"));
-        until(40, "2 partitions for each of 3 members of both protocols", () -> shared(members, 2));
+        until(60, "2 partitions for each of 3 members of both protocols", () -> shared(members, 2));
         members.remove(0).close();
         members.remove(0).close();
-        until(40, "all partitions for the member of the classic protocol", () -> shared(members, 6));
+        until(60, "all partitions for the member of the classic protocol", () -> shared(members, 6));
         same("type", GroupType.CLASSIC, admin.describeConsumerGroups(List.of(topic)).all().get().get(topic).type());
         members.add(new Member("consumer"));
-        until(40, "3 partitions for each of 2 members of both protocols", () -> shared(members, 3));
+        until(60, "3 partitions for each of 2 members of both protocols", () -> shared(members, 3));
         for (Member member : members) {
             member.close();
         }
@@ -178,7 +178,7 @@ public final class Client {
             }
             same("group offset", 18L, admin.listConsumerGroupOffsets(topic).partitionsToOffsetAndMetadata().get().get(partition).offset());
             first.beginTransaction();
-            first.send(new ProducerRecord<>(topic, 0, "k", "zombie")).get(10, TimeUnit.SECONDS);
+            first.send(new ProducerRecord<>(topic, 0, "k", "zombie")).get(60, TimeUnit.SECONDS);
             var committed = new ListOffsetsOptions(IsolationLevel.READ_COMMITTED);
             same("last stable offset", 40L, admin.listOffsets(Map.of(partition, OffsetSpec.latest()), committed).partitionResult(partition).get().offset());
             same("high watermark", 41L, offsetFor(OffsetSpec.latest()));
@@ -230,7 +230,7 @@ public final class Client {
         long base = System.currentTimeMillis() - 1_000_000;
         try (var producer = producer(Map.of())) {
             for (int i = 0; i < 20; i++) {
-                producer.send(new ProducerRecord<>(topic, 0, base + i * 1000, "k", "" + i)).get(10, TimeUnit.SECONDS);
+                producer.send(new ProducerRecord<>(topic, 0, base + i * 1000, "k", "" + i)).get(60, TimeUnit.SECONDS);
             }
         }
         var partition = new TopicPartition(topic, 0);
@@ -263,18 +263,18 @@ public final class Client {
         admin.incrementalAlterConfigs(Map.of(resource, List.of(
             new AlterConfigOp(new ConfigEntry("retention.ms", "654321"), AlterConfigOp.OpType.SET),
             new AlterConfigOp(new ConfigEntry("cleanup.policy", "compact"), AlterConfigOp.OpType.SUBTRACT)))).all().get();
-        until(5, "the new retention", () -> "654321".equals(config(resource, "retention.ms").value()));
+        until(60, "the new retention", () -> "654321".equals(config(resource, "retention.ms").value()));
         same("cleanup.policy", "delete", config(resource, "cleanup.policy").value());
         admin.incrementalAlterConfigs(Map.of(resource, List.of(new AlterConfigOp(new ConfigEntry("retention.ms", null), AlterConfigOp.OpType.DELETE)))).all().get();
-        until(5, "the default retention", () -> "604800000".equals(config(resource, "retention.ms").value()));
+        until(60, "the default retention", () -> "604800000".equals(config(resource, "retention.ms").value()));
         admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(4))).all().get();
-        until(5, "4 partitions", () -> admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size() == 4);
+        until(60, "4 partitions", () -> admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size() == 4);
         fails(InvalidPartitionsException.class, admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(3))).all());
 
         var partition = new TopicPartition(topic, 0);
         try (var producer = producer(Map.of())) {
             for (int i = 0; i < 10; i++) {
-                producer.send(new ProducerRecord<>(topic, 0, "k", "" + i)).get(10, TimeUnit.SECONDS);
+                producer.send(new ProducerRecord<>(topic, 0, "k", "" + i)).get(60, TimeUnit.SECONDS);
             }
         }
         same("low watermark", 4L, admin.deleteRecords(Map.of(partition, RecordsToDelete.beforeOffset(4))).lowWatermarks().get(partition).get().lowWatermark());
@@ -298,7 +298,7 @@ public final class Client {
         check(admin.describeFeatures().featureMetadata().get().finalizedFeatures().containsKey("metadata.version"), "metadata.version is not finalised");
 
         admin.deleteTopics(List.of(topic)).all().get();
-        until(5, "the topic is gone", () -> !admin.listTopics().names().get().contains(topic));
+        until(60, "the topic is gone", () -> !admin.listTopics().names().get().contains(topic));
         fails(UnknownTopicOrPartitionException.class, admin.deleteTopics(List.of(topic)).all());
     }
 
@@ -306,9 +306,9 @@ public final class Client {
         create(1);
         String large = "x".repeat(900 * 1024);
         try (var producer = producer(Map.of("max.request.size", 4_000_000))) {
-            producer.send(new ProducerRecord<>(topic, "k", large)).get(10, TimeUnit.SECONDS);
+            producer.send(new ProducerRecord<>(topic, "k", large)).get(60, TimeUnit.SECONDS);
             fails(RecordTooLargeException.class, producer.send(new ProducerRecord<>(topic, "k", "x".repeat(1_200_000))));
-            producer.send(new ProducerRecord<>(topic, "k", "small")).get(10, TimeUnit.SECONDS);
+            producer.send(new ProducerRecord<>(topic, "k", "small")).get(60, TimeUnit.SECONDS);
         }
         List<ConsumerRecord<String, String>> records = readAll(2);
         same("length", large.length(), records.get(0).value().length());
@@ -369,7 +369,7 @@ public final class Client {
             sent.add(producer.send(new ProducerRecord<>(topic, i % partitions, "k", "" + i)));
         }
         for (var future : sent) {
-            future.get(40, TimeUnit.SECONDS);
+            future.get(60, TimeUnit.SECONDS);
         }
     }
 
@@ -470,7 +470,7 @@ public final class Client {
         String group = topic + "-group";
         var earliest = new AlterConfigOp(new ConfigEntry("share.auto.offset.reset", "earliest"), AlterConfigOp.OpType.SET);
         var resource = new ConfigResource(ConfigResource.Type.GROUP, group);
-        admin.incrementalAlterConfigs(Map.of(resource, List.of(earliest))).all().get(10, TimeUnit.SECONDS);
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(earliest))).all().get(60, TimeUnit.SECONDS);
         try (var producer = producer(Map.of("linger.ms", 5))) {
             for (int i = 0; i < 200; i++) {
                 producer.send(new ProducerRecord<>(topic, i % 2, "key-" + i, value(i)));
@@ -493,7 +493,7 @@ public final class Client {
         }
         try (var producer = producer(Map.of("batch.size", 0))) {
             for (String key : List.of("accept", "release", "reject")) {
-                producer.send(new ProducerRecord<>(topic, 0, key, value(1))).get(10, TimeUnit.SECONDS);
+                producer.send(new ProducerRecord<>(topic, 0, key, value(1))).get(60, TimeUnit.SECONDS);
             }
         }
         try (var consumer = shareConsumer(group, "explicit")) {
@@ -553,7 +553,7 @@ public final class Client {
 
     private static void fails(Class<? extends Throwable> expected, Future<?> future) throws Exception {
         try {
-            future.get(15, TimeUnit.SECONDS);
+            future.get(60, TimeUnit.SECONDS);
         } catch (ExecutionException e) {
             check(expected.isInstance(e.getCause()), "expected " + expected.getSimpleName() + " but got " + e.getCause());
             return;
