@@ -107,6 +107,16 @@ impl Node {
 }
 
 #[tokio::test]
+async fn whoever_begins_to_ask_who_leads_hears_what_is_known_already() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path()).await;
+    let mut leadership = node.metadata.quorum().leadership();
+    assert!(leadership.has_changed().unwrap());
+    assert_eq!(leadership.borrow_and_update().leader, Some(1));
+    assert!(!leadership.has_changed().unwrap());
+}
+
+#[tokio::test]
 async fn the_first_start_makes_a_cluster_with_one_broker() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path()).await;

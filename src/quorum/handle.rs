@@ -266,9 +266,12 @@ impl Quorum {
         Ok((Arc::new(Self { shared, files, cluster_id, listener, stopped }), receiver))
     }
 
-    /// Who leads, and what this node is.
+    /// Who leads, and what this node is. What is known already counts as a change: a node that was led when it stopped
+    /// may know its leader before anybody has asked.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.shared.leadership.subscribe()
+        let mut leadership = self.shared.leadership.subscribe();
+        leadership.mark_changed();
+        leadership
     }
 
     /// The id of the cluster.
