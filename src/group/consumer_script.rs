@@ -16,7 +16,7 @@ use super::cluster::{ClusterView, Topic};
 use super::command::{Command, ConsumerHeartbeat, DescribedConsumerGroup, HeartbeatAnswer, NamedPartitions};
 use super::consumer::ConsumerGroup;
 use super::consumer::member::{Epochs, without_epochs};
-use super::consumer::record::{Body, ConsumerRecord};
+use super::consumer::record::{Body, ConsumerRecord, Own};
 use super::script::{Keys, Memory, shown_id};
 use super::settings::MigrationPolicy;
 
@@ -241,7 +241,7 @@ pub(super) fn show_record(record: &ConsumerRecord) -> String {
     let about = match &record.body {
         Body::Epoch(Some(value)) => format!("epoch={}", value.epoch),
         Body::Epoch(None) => "gone".to_owned(),
-        Body::PartitionMetadata(value) => {
+        Body::Own(Own::PartitionMetadata(value)) => {
             format!("partition metadata {}", if value.is_some() { "there" } else { "gone" })
         }
         Body::Member { member_id, value: Some(value) } => {
@@ -276,17 +276,17 @@ pub(super) fn show_record(record: &ConsumerRecord) -> String {
             )
         }
         Body::Current { member_id, value: None } => format!("current {} gone", shown_id(member_id)),
-        Body::Expression { expression, value: Some(value) } => {
+        Body::Own(Own::Expression { expression, value: Some(value) }) => {
             format!("regex {expression} topics={}", show_names(value.topics.iter()))
         }
-        Body::Expression { expression, value: None } => format!("regex {expression} gone"),
+        Body::Own(Own::Expression { expression, value: None }) => format!("regex {expression} gone"),
     };
     format!("{} {about}", record.group_id)
 }
 
 pub(super) fn show_group(group: &ConsumerGroup, out: &mut String) {
     let (state, epochs) =
-        (group.state().name(), format!("epoch={} target={}", group.epoch, group.target_epoch));
+        (group.state().name(), format!("epoch={} target={}", group.epoch, group.target.epoch));
     let _ = writeln!(out, "{} consumer {state} {epochs}", group.group_id);
     for (member_id, member) in &group.members {
         let current = &member.current;
@@ -300,7 +300,7 @@ pub(super) fn show_group(group: &ConsumerGroup, out: &mut String) {
         if !current.revoking.is_empty() {
             let _ = write!(text, " revoking {}", show_partitions(&without_epochs(&current.revoking)));
         }
-        let target = group.target_of(member_id);
+        let target = group.target.of(member_id);
         if *target != without_epochs(&current.assigned) {
             let _ = write!(text, " target {}", show_partitions(&target));
         }

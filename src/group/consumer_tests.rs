@@ -173,7 +173,7 @@ impl World {
             };
             let Group::Consumer(written) = written else { panic!("a restart would find another type") };
             assert_eq!((&group.members, &group.target), (&written.members, &written.target));
-            let epochs = |group: &super::consumer::ConsumerGroup| (group.epoch, group.target_epoch);
+            let epochs = |group: &super::consumer::ConsumerGroup| (group.epoch, group.target.epoch);
             assert_eq!(epochs(group), epochs(written));
         }
     }

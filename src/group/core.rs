@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::classic::{Change, ClassicGroup, GroupState};
 use super::cluster::ClusterView;
 use super::command::{Command, CommittedOffset, DescribedGroup, GroupFilter, ListedGroup, Reply};
-use super::consumer::{ConsumerChange, ConsumerGroupState};
+use super::consumer::{ConsumerChange, ConsumerGroup, ConsumerGroupState, Draft as ConsumerDraft};
 use super::kind::Group;
 use super::offsets::Offsets;
 use super::record::Record;
 use super::settings::GroupSettings;
-use super::share::ShareChange;
 use super::share::group::ShareGroupState;
-use super::streams::{StreamsChange, StreamsGroupState};
+use super::share::{Draft as ShareDraft, ShareChange, ShareGroup};
+use super::streams::{Draft as StreamsDraft, StreamsChange, StreamsGroup, StreamsGroupState};
 use super::transactions::{OffsetKey, PendingOffset, TransactionEvent, TransactionalOffsets};
 use crate::error::ErrorCode;
 use crate::shard::{Core, Decision, TimerChange, Token};
@@ -219,9 +219,9 @@ impl Core for GroupCore {
         for group in self.groups.values() {
             let started = match group {
                 Group::Classic(group) => self.start_classic(now_ms, group),
-                Group::Consumer(group) => self.start_consumer(now_ms, group),
-                Group::Share(group) => self.start_share(now_ms, group),
-                Group::Streams(group) => self.start_streams(now_ms, group),
+                Group::Consumer(group) => self.decide_for(now_ms, group, ConsumerDraft::start),
+                Group::Share(group) => self.decide_for(now_ms, group, ShareDraft::start),
+                Group::Streams(group) => self.decide_for(now_ms, group, StreamsDraft::start),
             };
             decision.events.extend(started.events);
             decision.timers.extend(started.timers);
@@ -276,15 +276,21 @@ impl Core for GroupCore {
     fn expire(&self, now_ms: TimestampMs, timer: &Timer) -> Decision<Self> {
         match timer {
             Timer::Session { group_id, member_id } => match self.groups.get(group_id) {
-                Some(Group::Consumer(_)) => self.with_consumer(now_ms, group_id, |draft| {
-                    draft.expire_member(member_id, "its session timed out");
-                }),
-                Some(Group::Share(_)) => {
-                    self.with_share(now_ms, group_id, |draft| draft.session_expired(member_id))
+                Some(Group::Consumer(_)) => {
+                    self.decide_if_there(now_ms, group_id, |draft: &mut ConsumerDraft<'_>| {
+                        draft.expire_member(member_id, "its session timed out");
+                    })
                 }
-                Some(Group::Streams(_)) => self.with_streams(now_ms, group_id, |draft| {
-                    draft.expire_member(member_id, "its session timed out");
-                }),
+                Some(Group::Share(_)) => {
+                    self.decide_if_there(now_ms, group_id, |draft: &mut ShareDraft<'_>| {
+                        draft.session_expired(member_id)
+                    })
+                }
+                Some(Group::Streams(_)) => {
+                    self.decide_if_there(now_ms, group_id, |draft: &mut StreamsDraft<'_>| {
+                        draft.expire_member(member_id, "its session timed out");
+                    })
+                }
                 Some(Group::Classic(_)) | None => {
                     self.with_classic(now_ms, group_id, |draft| draft.session_expired(member_id))
                 }
@@ -297,23 +303,33 @@ impl Core for GroupCore {
             }
             Timer::Revocation { group_id, member_id } => match self.groups.get(group_id) {
                 Some(Group::Streams(_)) => {
-                    self.with_streams(now_ms, group_id, |draft| draft.revocation_expired(member_id))
+                    self.decide_if_there(now_ms, group_id, |draft: &mut StreamsDraft<'_>| {
+                        draft.revocation_expired(member_id)
+                    })
                 }
-                Some(_) | None => {
-                    self.with_consumer(now_ms, group_id, |draft| draft.revocation_expired(member_id))
-                }
+                Some(_) | None => self.decide_if_there(now_ms, group_id, |draft: &mut ConsumerDraft<'_>| {
+                    draft.revocation_expired(member_id)
+                }),
             },
             Timer::InitialDelay { group_id } => {
-                self.with_streams(now_ms, group_id, |draft| draft.initial_delay_over())
+                self.decide_if_there(now_ms, group_id, |draft: &mut StreamsDraft<'_>| {
+                    draft.initial_delay_over()
+                })
             }
-            Timer::Rejoin { group_id, member_id } => self.with_consumer(now_ms, group_id, |draft| {
-                draft.expire_member(member_id, "it did not join again in time");
-            }),
-            Timer::MemberSync { group_id, member_id } => self.with_consumer(now_ms, group_id, |draft| {
-                draft.expire_member(member_id, "it did not sync in time");
-            }),
+            Timer::Rejoin { group_id, member_id } => {
+                self.decide_if_there(now_ms, group_id, |draft: &mut ConsumerDraft<'_>| {
+                    draft.expire_member(member_id, "it did not join again in time");
+                })
+            }
+            Timer::MemberSync { group_id, member_id } => {
+                self.decide_if_there(now_ms, group_id, |draft: &mut ConsumerDraft<'_>| {
+                    draft.expire_member(member_id, "it did not sync in time");
+                })
+            }
             Timer::Expressions { group_id } => {
-                self.with_consumer(now_ms, group_id, |draft| draft.resolve_expressions())
+                self.decide_if_there(now_ms, group_id, |draft: &mut ConsumerDraft<'_>| {
+                    draft.resolve_expressions()
+                })
             }
             Timer::Expiration => self.expire_offsets(now_ms),
         }
@@ -334,9 +350,9 @@ impl Core for GroupCore {
                     self.groups.remove(group_id);
                 }
             }
-            Event::Record(Record::Consumer(record)) => self.replay_consumer(record),
-            Event::Record(Record::Share(record)) => self.replay_share(record),
-            Event::Record(Record::Streams(record)) => self.replay_streams(record),
+            Event::Record(Record::Consumer(record)) => self.replay_record(record),
+            Event::Record(Record::Share(record)) => self.replay_record(record),
+            Event::Record(Record::Streams(record)) => self.replay_record(record),
             Event::Record(Record::Offset { group_id, topic, partition, value: Some(offset) }) => {
                 self.put_offset(group_id, topic, *partition, offset);
             }
@@ -364,21 +380,9 @@ impl Core for GroupCore {
                     group.replay(change);
                 }
             }
-            Event::Consumer { group_id, change } => {
-                if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
-                    group.replay_change(change);
-                }
-            }
-            Event::Share { group_id, change } => {
-                if let Some(Group::Share(group)) = self.groups.get_mut(group_id) {
-                    group.replay_change(change);
-                }
-            }
-            Event::Streams { group_id, change } => {
-                if let Some(Group::Streams(group)) = self.groups.get_mut(group_id) {
-                    group.replay_change(change);
-                }
-            }
+            Event::Consumer { group_id, change } => self.replay_change::<ConsumerGroup>(group_id, change),
+            Event::Share { group_id, change } => self.replay_change::<ShareGroup>(group_id, change),
+            Event::Streams { group_id, change } => self.replay_change::<StreamsGroup>(group_id, change),
             Event::Cluster(cluster) => self.cluster = cluster.clone(),
         }
     }

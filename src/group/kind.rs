@@ -21,11 +21,29 @@ const STREAMS_GROUP_TYPE: &str = "streams";
 
 /// A group, by the protocol that it uses (`Group`).
 #[derive(Clone, Debug)]
-pub(super) enum Group {
+pub enum Group {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
     Share(ShareGroup),
     Streams(StreamsGroup),
+}
+
+impl From<ConsumerGroup> for Group {
+    fn from(group: ConsumerGroup) -> Self {
+        Self::Consumer(group)
+    }
+}
+
+impl From<ShareGroup> for Group {
+    fn from(group: ShareGroup) -> Self {
+        Self::Share(group)
+    }
+}
+
+impl From<StreamsGroup> for Group {
+    fn from(group: StreamsGroup) -> Self {
+        Self::Streams(group)
+    }
 }
 
 /// From when an offset's retention counts (`OffsetExpirationCondition`).

@@ -9,6 +9,7 @@
 //! - [`consumer`]: the consumer group protocol (KIP-848), and [`assignor`]: who gets what in it;
 //! - [`share`]: share groups (KIP-932);
 //! - [`streams`]: the streams group protocol (KIP-1071);
+//! - [`modern`]: what those three have in common;
 //! - [`cluster`]: the topics and group configurations that decisions depend on;
 //! - `kind`: a group of any protocol;
 //! - `journal`: where records go: the log, and the view from which a shard is loaded;
@@ -30,6 +31,7 @@ pub mod coordinator;
 pub mod core;
 mod journal;
 mod kind;
+pub mod modern;
 pub mod offsets;
 pub mod record;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::share::command::{
     AlterShareOffsets, AlterTopic, InitializeState, ShareCommand, ShareHeartbeat, ShareHeartbeatAnswer,
     ShareReply,
 };
-use super::share::record::{Body, NamedTopics, ShareRecord, StatePartitions};
+use super::share::record::{Body, NamedTopics, Own, ShareRecord, StatePartitions};
 
 /// What a client of a share group remembers.
 #[derive(Default)]
@@ -201,21 +201,21 @@ pub(super) fn show_record(record: &ShareRecord) -> String {
             show_partitions(&value.assigned)
         ),
         Body::Current { member_id, value: None } => format!("current {} gone", shown_id(member_id)),
-        Body::StatePartitions(Some(value)) => show_state(value),
-        Body::StatePartitions(None) => "state gone".to_owned(),
+        Body::Own(Own::StatePartitions(Some(value))) => show_state(value),
+        Body::Own(Own::StatePartitions(None)) => "state gone".to_owned(),
     };
     format!("{} share {about}", record.group_id)
 }
 
 pub(super) fn show_group(group: &ShareGroup, out: &mut String) {
-    let epochs = format!("epoch={} target={}", group.epoch, group.target_epoch);
+    let epochs = format!("epoch={} target={}", group.epoch, group.target.epoch);
     let state = show_state(&group.state_partitions);
     let _ = writeln!(out, "{} share {} {epochs} {state}", group.group_id, group.state().name());
     for (member_id, member) in &group.members {
         let current = &member.current;
         let has = show_partitions(&current.assigned);
         let _ = write!(out, "  {} epoch={} has {has}", shown_id(member_id), current.epoch);
-        let target = group.target_of(member_id);
+        let target = group.target.of(member_id);
         let more = if target == current.assigned { String::new() } else { show_partitions(&target) };
         let _ = writeln!(out, "{}{more}", if more.is_empty() { "" } else { " target " });
     }

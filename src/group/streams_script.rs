@@ -12,7 +12,7 @@ use super::streams::command::{
     DescribedStreamsGroup, StreamsHeartbeat, StreamsHeartbeatAnswer, TopicPartitions,
 };
 use super::streams::configured::InternalTopic;
-use super::streams::record::{Body, Endpoint, StreamsRecord};
+use super::streams::record::{Body, Endpoint, Own, StreamsRecord};
 use super::streams::tasks::{AssignedTasks, TaskIds, Tasks};
 use super::streams::topology::{CopartitionGroup, Subtopology, TopicInfo, Topology};
 
@@ -245,18 +245,18 @@ pub(super) fn show_record(record: &StreamsRecord) -> String {
             format!("current {member} {epochs} {:?} {assigned} revoking {revoking}", value.state)
         }
         Body::Current { member_id, value: None } => format!("current {} gone", shown_id(member_id)),
-        Body::Topology(Some(value)) => {
+        Body::Own(Own::Topology(Some(value))) => {
             let ids: Vec<String> = value.subtopologies.keys().map(ToString::to_string).collect();
             format!("topology epoch={} of {}", value.epoch, ids.join(","))
         }
-        Body::Topology(None) => "topology gone".to_owned(),
+        Body::Own(Own::Topology(None)) => "topology gone".to_owned(),
     };
     format!("{} {about}", record.group_id)
 }
 
 pub(super) fn show_group(group: &StreamsGroup, out: &mut String) {
     let (state, epochs) =
-        (group.state().name(), format!("epoch={} target={}", group.epoch, group.target_epoch));
+        (group.state().name(), format!("epoch={} target={}", group.epoch, group.target.epoch));
     let _ = writeln!(out, "{} streams {state} {epochs}", group.group_id);
     for (member_id, member) in &group.members {
         let current = &member.current;
@@ -267,7 +267,7 @@ pub(super) fn show_group(group: &StreamsGroup, out: &mut String) {
         if !current.revoking.is_empty() {
             let _ = write!(text, " revoking {}", show_tasks(&current.revoking.without_epochs()));
         }
-        let target = group.target_of(&member.member_id);
+        let target = group.target.of(&member.member_id);
         if *target != has {
             let _ = write!(text, " target {}", show_tasks(&target));
         }

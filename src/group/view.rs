@@ -105,13 +105,13 @@ impl View {
         }
     }
 
-    fn item_key(self, group_id: &str, (kind, item): (i16, &str)) -> Key {
+    fn item_key(self, group_id: &str, (kind, item): (i16, Option<&str>)) -> Key {
         Key::GroupRecord {
             offsets_partition: self.offsets_partition,
             group: group_id.to_owned(),
             // Kafka's types of group records are small numbers.
             kind: u8::try_from(kind).unwrap_or_default(),
-            item: item.to_owned(),
+            item: item.unwrap_or_default().to_owned(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::shard::{Decision, Token};
 use crate::types::TimestampMs;
 
 impl GroupCore {
-    fn draft(&self, now_ms: TimestampMs, group: &ClassicGroup) -> Draft<'_> {
+    fn classic_draft(&self, now_ms: TimestampMs, group: &ClassicGroup) -> Draft<'_> {
         Draft::new(&self.settings, now_ms, group.clone())
     }
 
@@ -22,7 +22,7 @@ impl GroupCore {
         now_ms: TimestampMs,
         group: &ClassicGroup,
     ) -> Decision<Self> {
-        let mut draft = self.draft(now_ms, group);
+        let mut draft = self.classic_draft(now_ms, group);
         for member_id in group.members.keys() {
             draft.touch(member_id);
         }
@@ -50,7 +50,7 @@ impl GroupCore {
             return refuse(ErrorCode::InvalidSessionTimeout);
         }
         let mut draft = match self.groups.get(&request.group_id) {
-            Some(Group::Classic(group)) => self.draft(now_ms, group),
+            Some(Group::Classic(group)) => self.classic_draft(now_ms, group),
             Some(Group::Consumer(group)) if !group.members.is_empty() => {
                 return self.join_consumer(now_ms, token, group, &request);
             }
@@ -61,7 +61,8 @@ impl GroupCore {
             }
             // An empty group goes over to the classic protocol.
             None | Some(Group::Consumer(_) | Group::Streams(_)) if request.member_id.is_empty() => {
-                let mut draft = self.draft(now_ms, &ClassicGroup::simple(request.group_id.clone(), now_ms));
+                let mut draft =
+                    self.classic_draft(now_ms, &ClassicGroup::simple(request.group_id.clone(), now_ms));
                 if let Some(group) = self.groups.get(&request.group_id) {
                     draft.follow(self.deleted(now_ms, group));
                 }
@@ -93,7 +94,7 @@ impl GroupCore {
         }
         match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) if group.state != GroupState::Empty => {
-                let mut draft = self.draft(now_ms, group);
+                let mut draft = self.classic_draft(now_ms, group);
                 draft.sync(token, request);
                 draft.finish()
             }
@@ -119,7 +120,7 @@ impl GroupCore {
             Some(Group::Consumer(group)) => return self.heartbeat_consumer(now_ms, token, group, request),
             Some(Group::Share(_) | Group::Streams(_)) | None => return refuse(ErrorCode::UnknownMemberId),
         };
-        let mut draft = self.draft(now_ms, group);
+        let mut draft = self.classic_draft(now_ms, group);
         let alive = draft.heartbeat(request);
         let mut decision = draft.finish();
         decision.replies.push((token, Reply::Heartbeat(alive)));
@@ -144,7 +145,7 @@ impl GroupCore {
             }
             Some(Group::Streams(_)) | None => &unknown,
         };
-        let mut draft = self.draft(now_ms, group);
+        let mut draft = self.classic_draft(now_ms, group);
         let left = draft.leave(request.members);
         let mut decision = draft.finish();
         decision.replies.push((token, Reply::Leave(Ok(left))));
@@ -159,7 +160,7 @@ impl GroupCore {
         decide: impl FnOnce(&mut Draft<'_>),
     ) -> Decision<Self> {
         let Some(Group::Classic(group)) = self.groups.get(group_id) else { return Decision::default() };
-        let mut draft = self.draft(now_ms, group);
+        let mut draft = self.classic_draft(now_ms, group);
         decide(&mut draft);
         draft.finish()
     }

@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::embedded::{self, Subscription};
 use super::group::ConsumerChange;
-use super::heartbeat::unknown_member;
 use super::member::{ClassicMetadata, ConsumerMember, MemberState, without_epochs};
 use super::record::MemberMetadata;
 use crate::error::{ApiError, ErrorCode};
 use crate::group::command::{
     Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeavingMember, LeftMember, SyncGroup, SyncedGroup,
 };
+use crate::group::modern::draft::{refused, unknown_member};
 
 /// The protocol type of Kafka's consumers.
 pub(super) const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
@@ -59,7 +59,7 @@ impl Draft<'_> {
             self.refresh_topics(members_changed);
         }
         let owned = embedded::by_id(subscription.owned.into_iter(), self.cluster);
-        let is_stale = self.group.target_epoch < self.group.epoch;
+        let is_stale = self.group.target.epoch < self.group.epoch;
         if !downgrades {
             self.assign_if_due();
         }
@@ -120,7 +120,7 @@ impl Draft<'_> {
         {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
-        let is_behind = self.group.target_epoch > member.current.epoch;
+        let is_behind = self.group.target.epoch > member.current.epoch;
         if is_behind && member.current.state != MemberState::UnrevokedPartitions {
             self.expect_join(&member);
             return Err(ErrorCode::RebalanceInProgress);
@@ -144,7 +144,7 @@ impl Draft<'_> {
             self.classic_member(&request.member_id, instance_id, request.generation_id)?;
         self.touch_for(&member.member_id, classic.session_timeout_ms);
         let is_free = || !self.group.waits_for_others(&member);
-        let joins_again = member.current.epoch < self.group.target_epoch
+        let joins_again = member.current.epoch < self.group.target.epoch
             || match member.current.state {
                 MemberState::UnrevokedPartitions => true,
                 MemberState::UnreleasedPartitions => is_free(),

@@ -29,13 +29,13 @@ impl ConsumerGroup {
                 member_epoch: member.current.epoch,
                 metadata: member.metadata.clone(),
                 assignment: named(&assignment, cluster),
-                target: named(&self.target_of(&member.member_id), cluster),
+                target: named(&self.target.of(&member.member_id), cluster),
             }
         };
         ConsumerGroupDescription {
             state: self.state().name(),
             epoch: self.epoch,
-            target_epoch: self.target_epoch,
+            target_epoch: self.target.epoch,
             assignor: self.preferred_assignor().map_or_else(|| default_assignor.into(), Arc::clone),
             members: self.members.values().map(describe).collect(),
         }

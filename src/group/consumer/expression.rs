@@ -6,12 +6,13 @@ use std::sync::Arc;
 use regex::Regex;
 use tracing::{debug, error};
 
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::group::ConsumerChange;
 use super::heartbeat::SubscriptionChange;
-use super::record::{Body, ResolvedExpression};
+use super::record::{Body, Own, ResolvedExpression};
 use crate::error::{ApiError, ErrorCode};
 use crate::group::core::Timer;
+use crate::group::modern::draft::refused;
 
 /// How long after a resolution there is no other one (`REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`).
 const RESOLUTION_INTERVAL_MS: i64 = 10_000;
@@ -70,7 +71,7 @@ impl Draft<'_> {
         if subscription.changed {
             let (old, new) = (old.filter(|text| !text.is_empty()), new.filter(|text| !text.is_empty()));
             if let Some(old) = old.as_ref().filter(|old| self.group.subscribers_of(old) == 0) {
-                self.record(Body::Expression { expression: old.clone(), value: None });
+                self.record(Body::Own(Own::Expression { expression: old.clone(), value: None }));
             }
             match &new {
                 Some(new) if self.group.subscribers_of(new) == 1 => {
@@ -125,7 +126,7 @@ impl Draft<'_> {
                 version: self.cluster.version,
                 resolved_at_ms: self.now_ms,
             };
-            self.record(Body::Expression { expression, value: Some(value) });
+            self.record(Body::Own(Own::Expression { expression, value: Some(value) }));
         }
         let metadata_hash = self.cluster.hash_of(self.group.subscribed_topics());
         if changed || metadata_hash != self.group.metadata_hash {

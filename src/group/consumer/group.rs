@@ -5,12 +5,19 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
-use super::member::{ConsumerMember, Epochs, LEAVE_EPOCH, MemberState};
-use super::record::{Body, ResolvedExpression};
+use super::member::{ConsumerMember, Epochs, MemberState};
+use super::record::{
+    ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, Own, ResolvedExpression, TYPES,
+};
 use crate::error::ErrorCode;
 use crate::group::assignor::Partitions;
+use crate::group::cluster::ClusterView;
 use crate::group::command::CommitOffsets;
-use crate::types::TimestampMs;
+use crate::group::core::Event;
+use crate::group::kind::Group;
+use crate::group::modern::record::RecordTypes;
+use crate::group::modern::{Members, ModernGroup, TargetAssignment};
+use crate::group::record::Record;
 
 /// Where a consumer group stands (`ConsumerGroupState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,13 +74,8 @@ pub struct ConsumerGroup {
     pub epoch: i32,
     /// Of the topics that the group is subscribed to.
     pub metadata_hash: i64,
-    /// The epoch for which the target assignment was computed.
-    pub target_epoch: i32,
-    /// When it was computed; 0 where that is not known.
-    pub assigned_at_ms: TimestampMs,
-    pub members: OrdMap<Arc<str>, Arc<ConsumerMember>>,
-    /// What each member is to have.
-    pub target: OrdMap<Arc<str>, Arc<Partitions>>,
+    pub members: Members<Self>,
+    pub target: TargetAssignment<Partitions>,
     /// Instance id → member id.
     pub static_members: OrdMap<Arc<str>, Arc<str>>,
     /// The topics that each regular expression matches, where that is known.
@@ -109,38 +111,13 @@ fn decrement<K: Ord + Clone>(counts: &mut OrdMap<K, usize>, key: &K) {
 }
 
 impl ConsumerGroup {
-    /// A group that nobody has joined yet.
-    pub fn new(group_id: Arc<str>) -> Self {
-        Self {
-            group_id,
-            epoch: 1,
-            metadata_hash: 0,
-            target_epoch: 1,
-            assigned_at_ms: 0,
-            members: OrdMap::new(),
-            target: OrdMap::new(),
-            static_members: OrdMap::new(),
-            expressions: OrdMap::new(),
-            has_partition_metadata: false,
-            topics_seen: -1,
-            resolution_planned: false,
-            expected: OrdSet::new(),
-            topics: OrdMap::new(),
-            subscribed_expressions: OrdMap::new(),
-            assignors: OrdMap::new(),
-            classic_members: 0,
-            classic_protocols: OrdMap::new(),
-            owned: OrdMap::new(),
-        }
-    }
-
     /// Where the group stands.
     pub fn state(&self) -> ConsumerGroupState {
         if self.members.is_empty() {
             ConsumerGroupState::Empty
-        } else if self.epoch > self.target_epoch {
+        } else if self.epoch > self.target.epoch {
             ConsumerGroupState::Assigning
-        } else if self.members.values().all(|member| member.is_reconciled_to(self.target_epoch)) {
+        } else if self.members.values().all(|member| member.is_reconciled_to(self.target.epoch)) {
             ConsumerGroupState::Stable
         } else {
             ConsumerGroupState::Reconciling
@@ -184,11 +161,6 @@ impl ConsumerGroup {
         self.members.get(self.static_members.get(instance_id)?)
     }
 
-    /// What a member is to have.
-    pub fn target_of(&self, member_id: &str) -> Arc<Partitions> {
-        self.target.get(member_id).cloned().unwrap_or_default()
-    }
-
     /// The assignor that most members want, if anybody wants one.
     pub fn preferred_assignor(&self) -> Option<&Arc<str>> {
         self.assignors.iter().max_by_key(|(_, count)| **count).map(|(name, _)| name)
@@ -212,7 +184,7 @@ impl ConsumerGroup {
 
     /// Whether partitions that a member waits for are still with others.
     pub fn waits_for_others(&self, member: &ConsumerMember) -> bool {
-        let target = self.target_of(&member.member_id);
+        let target = self.target.of(&member.member_id);
         let missing = |topic: &Uuid, partition: &i32| {
             let has = member.current.assigned.get(topic).is_some_and(|owned| owned.contains_key(partition));
             !has && self.is_owned(*topic, *partition)
@@ -260,87 +232,6 @@ impl ConsumerGroup {
         if member.current.epoch == epoch { Ok(()) } else { Err(stale_epoch(member)) }
     }
 
-    /// Changes the group for good. Deleting the group itself is its owner's.
-    pub fn replay(&mut self, body: &Body) {
-        match body {
-            Body::Epoch(Some(value)) => {
-                self.epoch = value.epoch;
-                self.metadata_hash = value.metadata_hash;
-            }
-            Body::Epoch(None) => {}
-            Body::PartitionMetadata(value) => self.has_partition_metadata = value.is_some(),
-            Body::Member { member_id, value: Some(value) } => {
-                self.update(member_id, |member| member.metadata = value.clone());
-            }
-            Body::Member { member_id, value: None } => self.remove(member_id),
-            Body::TargetEpoch(Some(value)) => {
-                self.target_epoch = value.epoch;
-                self.assigned_at_ms = value.assigned_at_ms;
-            }
-            Body::TargetEpoch(None) => (self.target_epoch, self.assigned_at_ms) = (-1, 0),
-            Body::Target { member_id, value: Some(value) } => {
-                self.target.insert(member_id.clone(), value.clone());
-            }
-            Body::Target { member_id, value: None } => {
-                self.target.remove(member_id);
-            }
-            Body::Current { member_id, value: Some(value) } => {
-                self.update(member_id, |member| member.current = value.clone());
-            }
-            Body::Current { member_id, value: None } => {
-                if self.members.contains_key(member_id) {
-                    self.update(member_id, |member| {
-                        member.current.epoch = LEAVE_EPOCH;
-                        member.current.previous_epoch = LEAVE_EPOCH;
-                        member.current.assigned = Arc::default();
-                        member.current.revoking = Arc::default();
-                    });
-                }
-            }
-            Body::Expression { expression, value } => self.resolve(expression, value.as_ref()),
-        }
-    }
-
-    /// Changes the group until the next restart.
-    pub fn replay_change(&mut self, change: &ConsumerChange) {
-        match change {
-            ConsumerChange::TopicsSeen { version } => self.topics_seen = *version,
-            ConsumerChange::ResolutionPlanned => self.resolution_planned = true,
-            ConsumerChange::ResolutionDone => self.resolution_planned = false,
-            ConsumerChange::JoinExpected { member_id } => {
-                self.expected.insert(member_id.clone());
-            }
-            ConsumerChange::JoinOver { member_id } => {
-                self.expected.remove(member_id);
-            }
-        }
-    }
-
-    fn update(&mut self, member_id: &Arc<str>, change: impl FnOnce(&mut ConsumerMember)) {
-        let before = self.members.get(member_id).cloned();
-        let mut after = before.as_deref().cloned().unwrap_or_else(|| ConsumerMember::new(member_id.clone()));
-        change(&mut after);
-        if let Some(before) = before {
-            self.uncount(&before);
-        }
-        self.count(&after);
-        if let Some(instance_id) = &after.metadata.instance_id {
-            self.static_members.insert(instance_id.clone(), member_id.clone());
-        }
-        self.members.insert(member_id.clone(), Arc::new(after));
-    }
-
-    fn remove(&mut self, member_id: &Arc<str>) {
-        let Some(member) = self.members.remove(member_id) else { return };
-        self.uncount(&member);
-        if let Some(instance_id) = &member.metadata.instance_id
-            && self.static_members.get(instance_id) == Some(member_id)
-        {
-            self.static_members.remove(instance_id);
-        }
-        self.expected.remove(member_id);
-    }
-
     fn resolve(&mut self, expression: &Arc<str>, value: Option<&ResolvedExpression>) {
         for topic in self.expressions.remove(expression).iter().flat_map(|resolved| resolved.topics.iter()) {
             self.count_topic(topic, |count| count.by_expression -= 1);
@@ -361,10 +252,92 @@ impl ConsumerGroup {
             self.topics.insert(topic.clone(), count);
         }
     }
+}
+
+impl ModernGroup for ConsumerGroup {
+    const KIND: &'static str = "consumer group";
+    const RECORD_TYPES: RecordTypes = TYPES;
+
+    type Epoch = GroupEpoch;
+    type Metadata = MemberMetadata;
+    type Current = CurrentAssignment;
+    type Target = Partitions;
+    type Own = Own;
+    type Change = ConsumerChange;
+
+    fn new(group_id: Arc<str>) -> Self {
+        Self {
+            group_id,
+            epoch: 1,
+            metadata_hash: 0,
+            members: OrdMap::new(),
+            target: TargetAssignment::default(),
+            static_members: OrdMap::new(),
+            expressions: OrdMap::new(),
+            has_partition_metadata: false,
+            topics_seen: -1,
+            resolution_planned: false,
+            expected: OrdSet::new(),
+            topics: OrdMap::new(),
+            subscribed_expressions: OrdMap::new(),
+            assignors: OrdMap::new(),
+            classic_members: 0,
+            classic_protocols: OrdMap::new(),
+            owned: OrdMap::new(),
+        }
+    }
+
+    fn of(group: &Group) -> Option<&Self> {
+        if let Group::Consumer(group) = group { Some(group) } else { None }
+    }
+
+    fn of_mut(group: &mut Group) -> Option<&mut Self> {
+        if let Group::Consumer(group) = group { Some(group) } else { None }
+    }
+
+    fn record(record: ConsumerRecord) -> Record {
+        Record::Consumer(record)
+    }
+
+    fn event(group_id: Arc<str>, change: ConsumerChange) -> Event {
+        Event::Consumer { group_id, change }
+    }
+
+    fn group_id(&self) -> &Arc<str> {
+        &self.group_id
+    }
+
+    fn session_timeout_ms(&self, cluster: &ClusterView) -> i32 {
+        cluster.times_of(&self.group_id).session_timeout_ms
+    }
+
+    fn members(&self) -> &Members<Self> {
+        &self.members
+    }
+
+    fn members_mut(&mut self) -> &mut Members<Self> {
+        &mut self.members
+    }
+
+    fn target(&self) -> &TargetAssignment<Partitions> {
+        &self.target
+    }
+
+    fn target_mut(&mut self) -> &mut TargetAssignment<Partitions> {
+        &mut self.target
+    }
+
+    fn begin_epoch(&mut self, epoch: &GroupEpoch) {
+        self.epoch = epoch.epoch;
+        self.metadata_hash = epoch.metadata_hash;
+    }
 
     fn count(&mut self, member: &ConsumerMember) {
         for topic in member.metadata.topics.iter() {
             self.count_topic(topic, |count| count.by_name += 1);
+        }
+        if let Some(instance_id) = &member.metadata.instance_id {
+            self.static_members.insert(instance_id.clone(), member.member_id.clone());
         }
         if let Some(expression) = member.expression() {
             increment(&mut self.subscribed_expressions, expression);
@@ -399,6 +372,36 @@ impl ConsumerGroup {
             // Somebody else may have it already, in a later epoch.
             if self.owned.get(&partition) == Some(&member.current.epoch) {
                 self.owned.remove(&partition);
+            }
+        }
+    }
+
+    fn forget(&mut self, member: &ConsumerMember) {
+        if let Some(instance_id) = &member.metadata.instance_id
+            && self.static_members.get(instance_id) == Some(&member.member_id)
+        {
+            self.static_members.remove(instance_id);
+        }
+        self.expected.remove(&member.member_id);
+    }
+
+    fn replay_own(&mut self, own: &Own) {
+        match own {
+            Own::PartitionMetadata(value) => self.has_partition_metadata = value.is_some(),
+            Own::Expression { expression, value } => self.resolve(expression, value.as_ref()),
+        }
+    }
+
+    fn replay_change(&mut self, change: &ConsumerChange) {
+        match change {
+            ConsumerChange::TopicsSeen { version } => self.topics_seen = *version,
+            ConsumerChange::ResolutionPlanned => self.resolution_planned = true,
+            ConsumerChange::ResolutionDone => self.resolution_planned = false,
+            ConsumerChange::JoinExpected { member_id } => {
+                self.expected.insert(member_id.clone());
+            }
+            ConsumerChange::JoinOver { member_id } => {
+                self.expected.remove(member_id);
             }
         }
     }

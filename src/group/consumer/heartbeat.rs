@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::draft::{Draft, refused};
-use super::member::{ConsumerMember, LEAVE_STATIC_EPOCH, without_epochs};
+use super::draft::Draft;
+use super::member::{ConsumerMember, without_epochs};
 use super::record::{Body, MemberMetadata};
 use crate::error::{ApiError, ErrorCode};
 use crate::group::assignor::Partitions;
 use crate::group::command::{ConsumerHeartbeat, HeartbeatAnswer};
+use crate::group::modern::LEAVE_STATIC_EPOCH;
+use crate::group::modern::draft::{fenced, refused, unknown_member};
 
 /// What a new subscription means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +135,7 @@ impl Draft<'_> {
         member.current.epoch = 0;
         member.current.previous_epoch = 0;
         info!(group = %self.group.group_id, member = %member_id, instance = %instance_id, "a static member is back");
-        let target = self.group.target_of(&before.member_id);
+        let target = self.group.target.of(&before.member_id);
         self.cancel_timers(&before.member_id);
         self.remove_member(&before.member_id);
         let (metadata, current) = (member.metadata.clone(), member.current.clone());
@@ -200,13 +202,5 @@ fn check_epoch(member: &ConsumerMember, epoch: i32, owned: Option<&Partitions>) 
     if epoch < current.epoch && epoch == current.previous_epoch && has_only_its_own() {
         return Ok(());
     }
-    let text = format!(
-        "The member says it is in epoch {epoch}, and it is in epoch {}: it has to give up everything and join again.",
-        current.epoch
-    );
-    refused(ErrorCode::FencedMemberEpoch, text)
-}
-
-pub(super) fn unknown_member<T>(group_id: &str, member_id: &str) -> Result<T, ApiError> {
-    refused(ErrorCode::UnknownMemberId, format!("{member_id} is not a member of group {group_id}."))
+    fenced(epoch, current.epoch)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::group::{ConsumerChange, ConsumerGroup};
-use super::record::{Body, GroupEpoch, TargetEpoch};
+use super::record::{Body, GroupEpoch, Own, TargetEpoch};
+use crate::group::modern::ModernGroup as _;
 
 impl ConsumerGroup {
     /// Panics where the group contradicts itself.
@@ -21,10 +22,10 @@ impl ConsumerGroup {
                     assert_eq!(other, None, "{partition:?} is with {} too", member.member_id);
                 }
             }
-            assert!(member.current.epoch <= self.target_epoch, "a member is ahead of the target");
+            assert!(member.current.epoch <= self.target.epoch, "a member is ahead of the target");
         }
-        assert!(self.target_epoch <= self.epoch, "the target is ahead of the group");
-        assert!(self.target.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
+        assert!(self.target.epoch <= self.epoch, "the target is ahead of the group");
+        assert!(self.target.members.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
         assert_eq!(*self, self.rebuilt(), "what is counted is not what is there");
     }
 
@@ -36,17 +37,17 @@ impl ConsumerGroup {
             group.replay(&Body::Member { member_id: member_id(), value: Some(member.metadata.clone()) });
             group.replay(&Body::Current { member_id: member_id(), value: Some(member.current.clone()) });
         }
-        for (member_id, partitions) in &self.target {
+        for (member_id, partitions) in &self.target.members {
             let value = Some(Arc::clone(partitions));
             group.replay(&Body::Target { member_id: member_id.clone(), value });
         }
         for (expression, resolved) in &self.expressions {
             let value = Some((**resolved).clone());
-            group.replay(&Body::Expression { expression: expression.clone(), value });
+            group.replay(&Body::Own(Own::Expression { expression: expression.clone(), value }));
         }
         let (epoch, metadata_hash) = (self.epoch, self.metadata_hash);
         group.replay(&Body::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
-        let (epoch, assigned_at_ms) = (self.target_epoch, self.assigned_at_ms);
+        let (epoch, assigned_at_ms) = (self.target.epoch, self.target.assigned_at_ms);
         group.replay(&Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms })));
         group.replay_change(&ConsumerChange::TopicsSeen { version: self.topics_seen });
         group.has_partition_metadata = self.has_partition_metadata;

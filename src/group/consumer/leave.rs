@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::draft::Draft;
-use super::heartbeat::unknown_member;
-use super::member::{ConsumerMember, LEAVE_STATIC_EPOCH, MemberState};
-use super::record::{Body, CurrentAssignment};
+use super::member::{ConsumerMember, MemberState};
+use super::record::{Body, CurrentAssignment, Own};
 use crate::error::ApiError;
 use crate::group::command::{ConsumerHeartbeat, HeartbeatAnswer};
+use crate::group::modern::LEAVE_STATIC_EPOCH;
+use crate::group::modern::draft::unknown_member;
 
 impl Draft<'_> {
     /// A member leaves, or goes away for a while.
@@ -76,16 +77,10 @@ impl Draft<'_> {
         let unused: BTreeSet<&Arc<str>> = gone.iter().filter_map(|member| member.expression()).collect();
         for expression in unused {
             if self.group.subscribers_of(expression) == 0 {
-                self.record(Body::Expression { expression: expression.clone(), value: None });
+                self.record(Body::Own(Own::Expression { expression: expression.clone(), value: None }));
             }
         }
         self.refresh_topics(true);
-    }
-
-    pub(super) fn remove_member(&mut self, member_id: &Arc<str>) {
-        self.record(Body::Current { member_id: member_id.clone(), value: None });
-        self.record(Body::Target { member_id: member_id.clone(), value: None });
-        self.record(Body::Member { member_id: member_id.clone(), value: None });
     }
 
     /// A member was not heard of in time, or did not do in time what it was told to.
@@ -106,22 +101,12 @@ impl Draft<'_> {
 
     /// Writes that the group is gone.
     pub(in crate::group) fn delete(&mut self) {
-        let members: Vec<Arc<str>> = self.group.members.keys().cloned().collect();
-        for member_id in &members {
-            self.record(Body::Current { member_id: member_id.clone(), value: None });
-        }
-        for member_id in &members {
-            self.record(Body::Target { member_id: member_id.clone(), value: None });
-        }
-        self.record(Body::TargetEpoch(None));
-        for member_id in &members {
-            self.record(Body::Member { member_id: member_id.clone(), value: None });
-        }
+        self.delete_members();
         let expressions: Vec<Arc<str>> = self.group.expressions.keys().cloned().collect();
         for expression in expressions {
-            self.record(Body::Expression { expression, value: None });
+            self.record(Body::Own(Own::Expression { expression, value: None }));
         }
-        self.record(Body::PartitionMetadata(None));
+        self.record(Body::Own(Own::PartitionMetadata(None)));
         self.record(Body::Epoch(None));
     }
 }

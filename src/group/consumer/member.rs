@@ -5,14 +5,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::record::{CurrentAssignment, MemberMetadata};
+use super::group::ConsumerGroup;
 use crate::group::assignor::Partitions;
 use crate::group::command::Protocol;
-
-/// The member epoch with which a member leaves.
-pub const LEAVE_EPOCH: i32 = -1;
-/// The member epoch with which a static member goes away for a while.
-pub const LEAVE_STATIC_EPOCH: i32 = -2;
+use crate::group::modern::Member;
 
 /// Partitions by topic, each with the epoch in which it was assigned. There are no empty maps in it.
 pub type Epochs = BTreeMap<Uuid, BTreeMap<i32, i32>>;
@@ -56,40 +52,9 @@ pub struct ClassicMetadata {
 }
 
 /// A member of a consumer group (`ConsumerGroupMember`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerMember {
-    pub member_id: Arc<str>,
-    /// What the member knows, and what it has.
-    pub current: CurrentAssignment,
-    pub metadata: MemberMetadata,
-}
+pub type ConsumerMember = Member<ConsumerGroup>;
 
 impl ConsumerMember {
-    /// A member of which nothing is known but its id.
-    pub fn new(member_id: Arc<str>) -> Self {
-        Self {
-            member_id,
-            current: CurrentAssignment {
-                epoch: 0,
-                previous_epoch: -1,
-                state: MemberState::Stable,
-                assigned: Arc::default(),
-                revoking: Arc::default(),
-            },
-            metadata: MemberMetadata {
-                instance_id: None,
-                rack_id: None,
-                client_id: Arc::default(),
-                client_host: Arc::default(),
-                topics: Arc::default(),
-                expression: Some(Arc::default()),
-                rebalance_timeout_ms: -1,
-                assignor: None,
-                classic: None,
-            },
-        }
-    }
-
     /// Whether it uses the classic protocol.
     pub fn is_classic(&self) -> bool {
         self.metadata.classic.is_some()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::embedded::{self, EmbeddedError};
 use super::member::{ClassicMetadata, ConsumerMember, MemberState, with_epoch};
 use super::record::{Body, CurrentAssignment, GroupEpoch, MemberMetadata, TargetEpoch};
@@ -17,6 +17,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::group::assignor::Partitions;
 use crate::group::classic::draft::Draft as ClassicDraft;
 use crate::group::classic::{ClassicGroup, Member};
+use crate::group::modern::draft::refused;
 
 impl Draft<'_> {
     /// Makes a consumer group of a classic one. `self.group` is new, and the classic group was deleted.
@@ -157,7 +158,7 @@ impl Draft<'_> {
     fn downgraded(&self, member: &ConsumerMember) -> Option<Member> {
         let classic = member.metadata.classic.as_ref()?;
         let subscription = classic.protocols.first().map(|protocol| protocol.metadata.clone());
-        let target = self.group.target_of(&member.member_id);
+        let target = self.group.target.of(&member.member_id);
         let assignment =
             embedded::write_assignment(&target, subscription.unwrap_or_default(), self.cluster).ok();
         Some(Member {

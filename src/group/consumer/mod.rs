@@ -15,7 +15,7 @@
 
 mod classic;
 mod describe;
-pub(super) mod draft;
+mod draft;
 mod embedded;
 mod expression;
 mod group;
@@ -30,4 +30,5 @@ pub mod record;
 mod requests;
 mod target;
 
+pub(super) use draft::Draft;
 pub use group::{ConsumerChange, ConsumerGroup, ConsumerGroupState};

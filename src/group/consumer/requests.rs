@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::draft::{Draft, refused};
+use super::draft::Draft as ConsumerDraft;
 use super::group::ConsumerGroup;
-use super::member::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH, MemberState};
-use super::record::{Body, ConsumerRecord};
 use crate::error::{ApiError, ErrorCode};
 use crate::group::classic::ClassicGroup;
 use crate::group::classic::draft::Draft as ClassicDraft;
@@ -15,69 +13,14 @@ use crate::group::command::{
 };
 use crate::group::core::GroupCore;
 use crate::group::kind::Group;
+use crate::group::modern::requests::no_group;
+use crate::group::modern::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH};
+use crate::group::share::Draft as ShareDraft;
+use crate::group::streams::Draft as StreamsDraft;
 use crate::shard::{Decision, Token};
 use crate::types::TimestampMs;
 
 impl GroupCore {
-    fn consumer_draft(&self, now_ms: TimestampMs, group: ConsumerGroup) -> Draft<'_> {
-        Draft {
-            settings: &self.settings,
-            cluster: &self.cluster,
-            now_ms,
-            group,
-            decision: Decision::default(),
-        }
-    }
-
-    /// What becomes of a consumer group; nothing where there is none.
-    pub(in crate::group) fn with_consumer(
-        &self,
-        now_ms: TimestampMs,
-        group_id: &str,
-        decide: impl FnOnce(&mut Draft<'_>),
-    ) -> Decision<Self> {
-        let Some(Group::Consumer(group)) = self.groups.get(group_id) else { return Decision::default() };
-        let mut draft = self.consumer_draft(now_ms, group.clone());
-        decide(&mut draft);
-        draft.finish()
-    }
-
-    /// Every member has a whole session to be heard of, and those who have to give up partitions their whole time.
-    pub(in crate::group) fn start_consumer(
-        &self,
-        now_ms: TimestampMs,
-        group: &ConsumerGroup,
-    ) -> Decision<Self> {
-        let mut draft = self.consumer_draft(now_ms, group.clone());
-        for (member_id, member) in &group.members {
-            draft.touch(member_id);
-            if member.current.state == MemberState::UnrevokedPartitions {
-                let timer = draft.revocation_timer(member_id);
-                draft.arm(timer, member.metadata.rebalance_timeout_ms);
-            }
-        }
-        draft.finish()
-    }
-
-    /// Changes a consumer group for good; the first record of one makes it, also in the place of a group that was only
-    /// assumed because somebody commits offsets.
-    pub(in crate::group) fn replay_consumer(&mut self, record: &ConsumerRecord) {
-        let group_id = &record.group_id;
-        if record.body == Body::Epoch(None) {
-            if let Some(Group::Consumer(_)) = self.groups.get(group_id) {
-                self.groups.remove(group_id);
-            }
-            return;
-        }
-        if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
-            group.replay(&record.body);
-        } else if !record.is_tombstone() {
-            let mut group = ConsumerGroup::new(group_id.clone());
-            group.replay(&record.body);
-            self.groups.insert(group_id.clone(), Group::Consumer(group));
-        }
-    }
-
     /// ConsumerGroupHeartbeat. What was decided before an error is forgotten.
     pub(in crate::group) fn consumer_heartbeat(
         &self,
@@ -101,9 +44,9 @@ impl GroupCore {
     ) -> Result<(Decision<Self>, HeartbeatAnswer), ApiError> {
         let leaves = matches!(request.member_epoch, LEAVE_EPOCH | LEAVE_STATIC_EPOCH);
         let joins = request.member_epoch == 0;
-        let new_group = || self.consumer_draft(now_ms, ConsumerGroup::new(request.group_id.clone()));
+        let new_group = || self.draft_of_new::<ConsumerGroup>(now_ms, &request.group_id);
         let mut draft = match self.groups.get(&request.group_id) {
-            Some(Group::Consumer(group)) => self.consumer_draft(now_ms, group.clone()),
+            Some(Group::Consumer(group)) => self.draft(now_ms, group),
             Some(group @ Group::Classic(_)) if joins && group.is_empty() => {
                 // The committed offsets stay.
                 let mut draft = new_group();
@@ -116,14 +59,8 @@ impl GroupCore {
                 draft.upgrade(classic)?;
                 draft
             }
-            Some(Group::Classic(_) | Group::Share(_) | Group::Streams(_)) => {
-                let text = format!("Group {} is not a consumer group.", request.group_id);
-                return refused(ErrorCode::GroupIdNotFound, text);
-            }
             None if joins => new_group(),
-            None => {
-                return refused(ErrorCode::GroupIdNotFound, format!("Group {} not found.", request.group_id));
-            }
+            found => return Err(no_group::<ConsumerGroup>(&request.group_id, found.is_some())),
         };
         let answer = if leaves { draft.leave(request)? } else { draft.heartbeat(request)? };
         Ok((draft.finish(), answer))
@@ -144,17 +81,9 @@ impl GroupCore {
     pub(in crate::group) fn deleted(&self, now_ms: TimestampMs, group: &Group) -> Decision<Self> {
         match group {
             Group::Classic(group) => group.deleted(),
-            Group::Consumer(group) => {
-                let mut draft = self.consumer_draft(now_ms, group.clone());
-                draft.delete();
-                draft.finish()
-            }
-            Group::Share(group) => {
-                let mut draft = self.share_draft(now_ms, group.clone());
-                draft.delete();
-                draft.finish()
-            }
-            Group::Streams(group) => self.delete_streams(now_ms, group),
+            Group::Consumer(group) => self.decide_for(now_ms, group, ConsumerDraft::delete),
+            Group::Share(group) => self.decide_for(now_ms, group, ShareDraft::delete),
+            Group::Streams(group) => self.decide_for(now_ms, group, StreamsDraft::delete),
         }
     }
 
@@ -166,7 +95,7 @@ impl GroupCore {
         group: &ConsumerGroup,
         request: &JoinGroup,
     ) -> Decision<Self> {
-        let mut draft = self.consumer_draft(now_ms, group.clone());
+        let mut draft = self.draft(now_ms, group);
         match draft.join(request) {
             Ok(joined) => {
                 let mut decision = draft.finish();
@@ -193,7 +122,7 @@ impl GroupCore {
         group: &ConsumerGroup,
         request: &SyncGroup,
     ) -> Decision<Self> {
-        let mut draft = self.consumer_draft(now_ms, group.clone());
+        let mut draft = self.draft(now_ms, group);
         let synced = draft.sync(request);
         let mut decision = draft.finish();
         decision.replies.push((token, Reply::Sync(synced)));
@@ -208,7 +137,7 @@ impl GroupCore {
         group: &ConsumerGroup,
         request: &Heartbeat,
     ) -> Decision<Self> {
-        let mut draft = self.consumer_draft(now_ms, group.clone());
+        let mut draft = self.draft(now_ms, group);
         let alive = draft.classic_heartbeat(request);
         let mut decision = draft.finish();
         decision.replies.push((token, Reply::Heartbeat(alive)));
@@ -223,7 +152,7 @@ impl GroupCore {
         group: &ConsumerGroup,
         request: LeaveGroup,
     ) -> Decision<Self> {
-        let mut draft = self.consumer_draft(now_ms, group.clone());
+        let mut draft = self.draft(now_ms, group);
         let left = draft.leave_all(request);
         let mut decision = draft.finish();
         decision.replies.push((token, Reply::Leave(Ok(left))));
@@ -232,15 +161,9 @@ impl GroupCore {
 
     /// ConsumerGroupDescribe.
     pub(in crate::group) fn describe_consumer(&self, group_id: Arc<str>) -> DescribedConsumerGroup {
-        let group = match self.groups.get(&group_id) {
-            Some(Group::Consumer(group)) => {
-                Ok(group.describe(self.settings.default_assignor().name(), &self.cluster))
-            }
-            Some(Group::Classic(_) | Group::Share(_) | Group::Streams(_)) => {
-                refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group."))
-            }
-            None => refused(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")),
-        };
+        let describe =
+            |group: &ConsumerGroup| group.describe(self.settings.default_assignor().name(), &self.cluster);
+        let group = self.group_of(&group_id).map(describe);
         DescribedConsumerGroup { group_id, group }
     }
 }

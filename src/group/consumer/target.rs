@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::draft::Draft;
 use super::member::ConsumerMember;
 use super::reconcile::Reconciliation;
-use super::record::{Body, TargetEpoch};
+use super::record::Body;
 use crate::error::{ApiError, ErrorCode};
 use crate::group::assignor::{Assignor, GroupSpec, MemberSpec, Partitions};
 
@@ -20,34 +20,19 @@ impl Draft<'_> {
     /// Computes the target assignment of the group's epoch, unless the last one is too young
     /// (`consumer.assignment.interval.ms`, KIP-1263): then one of the next heartbeats does.
     pub(super) fn assign_if_due(&mut self) {
-        if self.group.target_epoch >= self.group.epoch {
+        if self.group.target.epoch >= self.group.epoch {
             return;
         }
-        let interval_ms = i64::from(self.cluster.times_of(&self.group.group_id).assignment_interval_ms);
-        let assigned_at_ms = self.group.assigned_at_ms;
-        if assigned_at_ms != 0 && interval_ms != 0 && self.now_ms < assigned_at_ms + interval_ms {
+        let interval_ms = self.cluster.times_of(&self.group.group_id).assignment_interval_ms;
+        if self.is_target_young(interval_ms) {
             return;
         }
         let preferred = self.group.preferred_assignor().and_then(|name| Assignor::by_name(name));
         let assignor = preferred.unwrap_or_else(|| self.settings.default_assignor());
         let assignment = assignor.assign(&self.group_spec());
-        let changed: Vec<(Arc<str>, Arc<Partitions>)> = self
-            .group
-            .members
-            .keys()
-            .map(|member_id| (member_id.clone(), assignment.get(member_id).cloned().unwrap_or_default()))
-            .filter(|(member_id, partitions)| {
-                self.group.target.get(member_id).map(|t| &**t) != Some(partitions)
-            })
-            .map(|(member_id, partitions)| (member_id, Arc::new(partitions)))
-            .collect();
         let epoch = self.group.epoch;
-        let (members, assignor) = (changed.len(), assignor.name());
+        let (members, assignor) = (self.record_target(epoch, assignment), assignor.name());
         info!(group = %self.group.group_id, epoch, assignor, members, "a new target assignment of a consumer group");
-        for (member_id, partitions) in changed {
-            self.record(Body::Target { member_id, value: Some(partitions) });
-        }
-        self.record(Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms: self.now_ms })));
     }
 
     fn group_spec(&self) -> GroupSpec {
@@ -64,7 +49,7 @@ impl Draft<'_> {
             let member = MemberSpec {
                 instance_id: member.metadata.instance_id.clone(),
                 topics,
-                assignment: self.group.target_of(member_id),
+                assignment: self.group.target.of(member_id),
             };
             spec.members.insert(member_id.clone(), member);
         }
@@ -88,14 +73,14 @@ impl Draft<'_> {
     ) -> Result<Arc<ConsumerMember>, ApiError> {
         let unknown = || ApiError::new(ErrorCode::UnknownMemberId);
         let member = self.group.members.get(member_id).cloned().ok_or_else(unknown)?;
-        if !subscription_changed && member.is_reconciled_to(self.group.target_epoch) {
+        if !subscription_changed && member.is_reconciled_to(self.group.target.epoch) {
             return Ok(member);
         }
         let topic_ids = self.topic_ids(&member);
         let next = Reconciliation {
             member: &member,
-            target_epoch: self.group.target_epoch,
-            target: &self.group.target_of(member_id),
+            target_epoch: self.group.target.epoch,
+            target: &self.group.target.of(member_id),
             subscription_changed,
             owned,
             is_subscribed: &|topic| topic_ids.contains(topic),

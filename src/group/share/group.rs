@@ -1,13 +1,17 @@
 //! The state of one share group.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::record::{Body, CurrentAssignment, MemberMetadata, StatePartitions};
+use super::record::{CurrentAssignment, MemberMetadata, Own, ShareRecord, StatePartitions, TYPES};
 use crate::group::assignor::Partitions;
-use crate::group::consumer::member::{LEAVE_EPOCH, MemberState};
+use crate::group::cluster::ClusterView;
+use crate::group::core::Event;
+use crate::group::kind::Group;
+use crate::group::modern::record::{GroupEpoch, RecordTypes};
+use crate::group::modern::{Member, Members, ModernGroup, TargetAssignment};
+use crate::group::record::Record;
 use crate::types::TimestampMs;
 
 /// Where a share group stands (`ShareGroupState`).
@@ -30,33 +34,7 @@ impl ShareGroupState {
 }
 
 /// A member of a share group (`ShareGroupMember`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShareMember {
-    pub member_id: Arc<str>,
-    pub metadata: MemberMetadata,
-    pub current: CurrentAssignment,
-}
-
-impl ShareMember {
-    /// A member of which nothing is known but its id.
-    pub fn new(member_id: Arc<str>) -> Self {
-        Self {
-            member_id,
-            metadata: MemberMetadata {
-                rack_id: None,
-                client_id: Arc::default(),
-                client_host: Arc::default(),
-                topics: Arc::default(),
-            },
-            current: CurrentAssignment {
-                epoch: 0,
-                previous_epoch: -1,
-                state: MemberState::Stable,
-                assigned: Arc::default(),
-            },
-        }
-    }
-}
+pub type ShareMember = Member<ShareGroup>;
 
 /// A change of a group that is not persisted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,13 +53,8 @@ pub struct ShareGroup {
     pub epoch: i32,
     /// Of the topics that the group is subscribed to.
     pub metadata_hash: i64,
-    /// The epoch for which the target assignment was computed; -1 once that is deleted.
-    pub target_epoch: i32,
-    /// When it was computed; 0 where that is not known.
-    pub assigned_at_ms: TimestampMs,
-    pub members: OrdMap<Arc<str>, Arc<ShareMember>>,
-    /// What each member is to have.
-    pub target: OrdMap<Arc<str>, Arc<Partitions>>,
+    pub members: Members<Self>,
+    pub target: TargetAssignment<Partitions>,
     /// The partitions whose state the share coordinator has, is asked for, or is to forget.
     pub state_partitions: Arc<StatePartitions>,
     /// When the last record about them was written.
@@ -93,23 +66,6 @@ pub struct ShareGroup {
 }
 
 impl ShareGroup {
-    /// A group that nobody has joined yet.
-    pub fn new(group_id: Arc<str>) -> Self {
-        Self {
-            group_id,
-            epoch: 1,
-            metadata_hash: 0,
-            target_epoch: 1,
-            assigned_at_ms: 0,
-            members: OrdMap::new(),
-            target: OrdMap::new(),
-            state_partitions: Arc::default(),
-            initializing_since_ms: 0,
-            topics_seen: -1,
-            topics: OrdMap::new(),
-        }
-    }
-
     /// Where the group stands.
     pub fn state(&self) -> ShareGroupState {
         if self.members.is_empty() { ShareGroupState::Empty } else { ShareGroupState::Stable }
@@ -129,82 +85,102 @@ impl ShareGroup {
     pub fn is_homogeneous(&self) -> bool {
         self.topics.values().all(|count| *count == self.members.len())
     }
+}
 
-    /// What a member is to have.
-    pub fn target_of(&self, member_id: &str) -> Arc<Partitions> {
-        self.target.get(member_id).cloned().unwrap_or_default()
-    }
+impl ModernGroup for ShareGroup {
+    const KIND: &'static str = "share group";
+    const RECORD_TYPES: RecordTypes = TYPES;
 
-    /// Changes the group for good. Deleting the group itself is its owner's.
-    pub fn replay(&mut self, body: &Body) {
-        match body {
-            Body::Epoch(Some(value)) => {
-                self.epoch = value.epoch;
-                self.metadata_hash = value.metadata_hash;
-            }
-            Body::Epoch(None) => {}
-            Body::Member { member_id, value: Some(value) } => {
-                self.update(member_id, |member| member.metadata = value.clone());
-            }
-            Body::Member { member_id, value: None } => {
-                if let Some(member) = self.members.remove(member_id) {
-                    self.uncount(&member.metadata.topics);
-                }
-            }
-            Body::TargetEpoch(Some(value)) => {
-                self.target_epoch = value.epoch;
-                self.assigned_at_ms = value.assigned_at_ms;
-            }
-            Body::TargetEpoch(None) => (self.target_epoch, self.assigned_at_ms) = (-1, 0),
-            Body::Target { member_id, value: Some(value) } => {
-                self.target.insert(member_id.clone(), value.clone());
-            }
-            Body::Target { member_id, value: None } => {
-                self.target.remove(member_id);
-            }
-            Body::Current { member_id, value: Some(value) } => {
-                self.update(member_id, |member| member.current = value.clone());
-            }
-            Body::Current { member_id, value: None } => {
-                if self.members.contains_key(member_id) {
-                    self.update(member_id, |member| {
-                        member.current.epoch = LEAVE_EPOCH;
-                        member.current.previous_epoch = LEAVE_EPOCH;
-                        member.current.assigned = Arc::default();
-                    });
-                }
-            }
-            Body::StatePartitions(value) => self.state_partitions = value.clone().unwrap_or_default(),
+    type Epoch = GroupEpoch;
+    type Metadata = MemberMetadata;
+    type Current = CurrentAssignment;
+    type Target = Partitions;
+    type Own = Own;
+    type Change = ShareChange;
+
+    fn new(group_id: Arc<str>) -> Self {
+        Self {
+            group_id,
+            epoch: 1,
+            metadata_hash: 0,
+            members: OrdMap::new(),
+            target: TargetAssignment::default(),
+            state_partitions: Arc::default(),
+            initializing_since_ms: 0,
+            topics_seen: -1,
+            topics: OrdMap::new(),
         }
     }
 
-    /// Changes the group until the next restart.
-    pub fn replay_change(&mut self, change: &ShareChange) {
-        match change {
-            ShareChange::TopicsSeen { version } => self.topics_seen = *version,
-            ShareChange::Initializing { since_ms } => self.initializing_since_ms = *since_ms,
-        }
+    fn of(group: &Group) -> Option<&Self> {
+        if let Group::Share(group) = group { Some(group) } else { None }
     }
 
-    fn update(&mut self, member_id: &Arc<str>, change: impl FnOnce(&mut ShareMember)) {
-        let before = self.members.get(member_id).cloned();
-        let mut after = before.as_deref().cloned().unwrap_or_else(|| ShareMember::new(member_id.clone()));
-        change(&mut after);
-        if let Some(before) = before {
-            self.uncount(&before.metadata.topics);
-        }
-        for topic in after.metadata.topics.iter() {
+    fn of_mut(group: &mut Group) -> Option<&mut Self> {
+        if let Group::Share(group) = group { Some(group) } else { None }
+    }
+
+    fn record(record: ShareRecord) -> Record {
+        Record::Share(record)
+    }
+
+    fn event(group_id: Arc<str>, change: ShareChange) -> Event {
+        Event::Share { group_id, change }
+    }
+
+    fn group_id(&self) -> &Arc<str> {
+        &self.group_id
+    }
+
+    fn session_timeout_ms(&self, cluster: &ClusterView) -> i32 {
+        cluster.share_times_of(&self.group_id).session_timeout_ms
+    }
+
+    fn members(&self) -> &Members<Self> {
+        &self.members
+    }
+
+    fn members_mut(&mut self) -> &mut Members<Self> {
+        &mut self.members
+    }
+
+    fn target(&self) -> &TargetAssignment<Partitions> {
+        &self.target
+    }
+
+    fn target_mut(&mut self) -> &mut TargetAssignment<Partitions> {
+        &mut self.target
+    }
+
+    fn begin_epoch(&mut self, epoch: &GroupEpoch) {
+        self.epoch = epoch.epoch;
+        self.metadata_hash = epoch.metadata_hash;
+    }
+
+    fn count(&mut self, member: &ShareMember) {
+        for topic in member.metadata.topics.iter() {
             *self.topics.entry(topic.clone()).or_default() += 1;
         }
-        self.members.insert(member_id.clone(), Arc::new(after));
     }
 
-    fn uncount(&mut self, topics: &BTreeSet<Arc<str>>) {
-        for topic in topics {
+    fn uncount(&mut self, member: &ShareMember) {
+        for topic in member.metadata.topics.iter() {
             match self.topics.get(topic) {
                 Some(0 | 1) | None => self.topics.remove(topic),
                 Some(count) => self.topics.insert(topic.clone(), count - 1),
             };
+        }
+    }
+
+    fn replay_own(&mut self, own: &Own) {
+        let Own::StatePartitions(value) = own;
+        self.state_partitions = value.clone().unwrap_or_default();
+    }
+
+    fn replay_change(&mut self, change: &ShareChange) {
+        match change {
+            ShareChange::TopicsSeen { version } => self.topics_seen = *version,
+            ShareChange::Initializing { since_ms } => self.initializing_since_ms = *since_ms,
         }
     }
 }

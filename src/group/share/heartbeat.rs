@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::command::{InitializeState, ShareHeartbeat, ShareHeartbeatAnswer};
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::group::ShareMember;
 use super::record::{Body, CurrentAssignment, MemberMetadata};
 use crate::error::{ApiError, ErrorCode};
 use crate::group::assignor::Partitions;
 use crate::group::command::HeartbeatAnswer;
 use crate::group::consumer::member::MemberState;
+use crate::group::modern::draft::{fenced, refused, unknown_member};
 
 impl Draft<'_> {
     /// Lets a member in, or on.
@@ -21,7 +22,7 @@ impl Draft<'_> {
         check_epoch(&member, request.member_epoch)?;
         let subscription_changed = self.subscribe(&member, request);
         // While the target is behind the group, it is going to be computed anyway.
-        let newly_assignable = self.group.target_epoch >= self.group.epoch && self.is_assignment_pending();
+        let newly_assignable = self.group.target.epoch >= self.group.epoch && self.is_assignment_pending();
         let mut changed = subscription_changed || newly_assignable;
         if changed || self.group.topics_seen < self.cluster.topics_version {
             changed = self.refresh_topics(changed);
@@ -92,7 +93,7 @@ impl Draft<'_> {
     fn is_assignment_pending(&self) -> bool {
         let initialized = &self.group.state_partitions.initialized;
         let mut assigned = Partitions::new();
-        for (topic, partitions) in self.group.target.values().flat_map(|target| target.iter()) {
+        for (topic, partitions) in self.group.target.members.values().flat_map(|target| target.iter()) {
             assigned.entry(*topic).or_default().extend(partitions);
         }
         let is_pending = |topic: &uuid::Uuid, partitions| assigned.get(topic) != Some(partitions);
@@ -106,13 +107,13 @@ impl Draft<'_> {
         let Some(member) = self.group.members.get(&before.member_id).cloned() else {
             return before.current.clone();
         };
-        let (current, target_epoch) = (&member.current, self.group.target_epoch);
+        let (current, target_epoch) = (&member.current, self.group.target.epoch);
         let in_epoch = current.epoch == target_epoch;
         if in_epoch && (!changed && current.state == MemberState::Stable) {
             return current.clone();
         }
         let topic_ids = self.topic_ids(&member.metadata.topics);
-        let target = self.group.target_of(&member.member_id);
+        let target = self.group.target.of(&member.member_id);
         let assigned = if target.keys().all(|topic| topic_ids.contains(topic)) {
             target
         } else {
@@ -158,13 +159,5 @@ fn check_epoch(member: &ShareMember, epoch: i32) -> Result<(), ApiError> {
     if epoch == 0 || epoch == current.epoch || (epoch < current.epoch && epoch == current.previous_epoch) {
         return Ok(());
     }
-    let text = format!(
-        "The member says it is in epoch {epoch}, and it is in epoch {}: it has to give up everything and join again.",
-        current.epoch
-    );
-    refused(ErrorCode::FencedMemberEpoch, text)
-}
-
-fn unknown_member<T>(group_id: &str, member_id: &str) -> Result<T, ApiError> {
-    refused(ErrorCode::UnknownMemberId, format!("{member_id} is not a member of group {group_id}."))
+    fenced(epoch, current.epoch)
 }

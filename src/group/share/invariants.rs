@@ -1,17 +1,18 @@
 //! What can not be in a share group, whatever happens. For tests.
 
 use super::group::{ShareChange, ShareGroup};
-use super::record::{Body, NamedTopics};
-use crate::group::consumer::record::{GroupEpoch, TargetEpoch};
+use super::record::{Body, NamedTopics, Own};
+use crate::group::modern::ModernGroup as _;
+use crate::group::modern::record::{GroupEpoch, TargetEpoch};
 
 impl ShareGroup {
     /// Panics where the group contradicts itself.
     pub(in crate::group) fn check(&self) {
         for member in self.members.values() {
-            assert!(member.current.epoch <= self.target_epoch, "a member is ahead of the target");
+            assert!(member.current.epoch <= self.target.epoch, "a member is ahead of the target");
         }
-        assert!(self.target_epoch <= self.epoch, "the target is ahead of the group");
-        assert!(self.target.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
+        assert!(self.target.epoch <= self.epoch, "the target is ahead of the group");
+        assert!(self.target.members.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
         let state = &self.state_partitions;
         let no_empty = |topics: &NamedTopics| topics.values().all(|topic| !topic.partitions.is_empty());
         assert!(no_empty(&state.initializing) && no_empty(&state.initialized), "an empty set of partitions");
@@ -26,14 +27,14 @@ impl ShareGroup {
             group.replay(&Body::Member { member_id: member_id(), value: Some(member.metadata.clone()) });
             group.replay(&Body::Current { member_id: member_id(), value: Some(member.current.clone()) });
         }
-        for (member_id, partitions) in &self.target {
+        for (member_id, partitions) in &self.target.members {
             group.replay(&Body::Target { member_id: member_id.clone(), value: Some(partitions.clone()) });
         }
         let (epoch, metadata_hash) = (self.epoch, self.metadata_hash);
         group.replay(&Body::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
-        let (epoch, assigned_at_ms) = (self.target_epoch, self.assigned_at_ms);
+        let (epoch, assigned_at_ms) = (self.target.epoch, self.target.assigned_at_ms);
         group.replay(&Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms })));
-        group.replay(&Body::StatePartitions(Some(self.state_partitions.clone())));
+        group.replay(&Body::Own(Own::StatePartitions(Some(self.state_partitions.clone()))));
         group.replay_change(&ShareChange::TopicsSeen { version: self.topics_seen });
         group.replay_change(&ShareChange::Initializing { since_ms: self.initializing_since_ms });
         group

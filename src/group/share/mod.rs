@@ -21,4 +21,5 @@ pub mod record;
 mod requests;
 mod state;
 
+pub(super) use draft::Draft;
 pub use group::{ShareChange, ShareGroup};

@@ -6,31 +6,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::group::ShareGroup;
 use crate::group::assignor::Partitions;
 use crate::group::consumer::member::MemberState;
-use crate::group::consumer::record::{
-    GroupEpoch, GroupKey, ItemKey, TargetEpoch, decode, decode_target_epoch, prefixed, target_epoch_value,
-    texts,
+use crate::group::modern::record::{
+    self, GroupEpoch, GroupRecord, OwnRecord, RecordTypes, TopicPartitions, Value, decode, encode, optional,
+    partitions_of, texts, topic_partitions,
 };
+use crate::group::modern::{Current, LEAVE_EPOCH};
 use crate::group::record::RecordError;
-use crate::protocol::schema::{Schema as _, schema};
+use crate::protocol::schema::schema;
 use crate::protocol::wire::EncodeError;
 
-/// `ShareGroupMemberMetadata`: what a member is and wants.
-const MEMBER: i16 = 10;
-/// `ShareGroupMetadata`: the epoch of a group.
-const EPOCH: i16 = 11;
-/// `ShareGroupTargetAssignmentMetadata`: the epoch of the target assignment.
-const TARGET_EPOCH: i16 = 12;
-/// `ShareGroupTargetAssignmentMember`: what a member is to have.
-const TARGET: i16 = 13;
-/// `ShareGroupCurrentMemberAssignment`: what a member has.
-const CURRENT: i16 = 14;
+/// `ShareGroupMetadata`, `ShareGroupMemberMetadata`, `ShareGroupTargetAssignmentMetadata`,
+/// `ShareGroupTargetAssignmentMember` and `ShareGroupCurrentMemberAssignment`.
+pub(super) const TYPES: RecordTypes =
+    RecordTypes { epoch: 11, member: 10, target_epoch: 12, target: 13, current: 14 };
 /// `ShareGroupStatePartitionMetadata`: the partitions that have a state with the share coordinator.
 const STATE_PARTITIONS: i16 = 15;
-
-/// The only version of all these values.
-const VALUE_VERSION: i16 = 0;
 
 schema! {
     struct ShareGroupMemberMetadataValue, versions 0..=0, flexible 0.. {
@@ -42,13 +35,6 @@ schema! {
     struct ShareGroupMetadataValue, versions 0..=0, flexible 0.. {
         epoch: i32,
         metadata_hash: i64,
-    }
-    struct ShareGroupTargetAssignmentMemberValue, versions 0..=0, flexible 0.. {
-        topic_partitions: Vec<TopicPartitions>,
-    }
-    struct TopicPartitions {
-        topic_id: Uuid,
-        partitions: Vec<i32>,
     }
     struct ShareGroupCurrentMemberAssignmentValue, versions 0..=0, flexible 0.. {
         member_epoch: i32,
@@ -72,26 +58,20 @@ schema! {
     }
 }
 
-/// A change of a share group that lasts. `None` deletes what the record names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShareRecord {
-    pub group_id: Arc<str>,
-    pub body: Body,
-}
+/// A change of a share group that lasts.
+pub type ShareRecord = GroupRecord<ShareGroup>;
 
 /// What a [`ShareRecord`] says.
+pub type Body = record::Body<ShareGroup>;
+
+/// What only records of share groups say. `None` deletes what the record names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
-    Epoch(Option<GroupEpoch>),
-    Member { member_id: Arc<str>, value: Option<MemberMetadata> },
-    TargetEpoch(Option<TargetEpoch>),
-    Target { member_id: Arc<str>, value: Option<Arc<Partitions>> },
-    Current { member_id: Arc<str>, value: Option<CurrentAssignment> },
+pub enum Own {
     StatePartitions(Option<Arc<StatePartitions>>),
 }
 
 /// What a member is and wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberMetadata {
     pub rack_id: Option<Arc<str>>,
     pub client_id: Arc<str>,
@@ -106,6 +86,18 @@ pub struct CurrentAssignment {
     pub previous_epoch: i32,
     pub state: MemberState,
     pub assigned: Arc<Partitions>,
+}
+
+impl Default for CurrentAssignment {
+    fn default() -> Self {
+        Self { epoch: 0, previous_epoch: -1, state: MemberState::Stable, assigned: Arc::default() }
+    }
+}
+
+impl Current for CurrentAssignment {
+    fn left(&self) -> Self {
+        Self { epoch: LEAVE_EPOCH, previous_epoch: LEAVE_EPOCH, state: self.state, ..Self::default() }
+    }
 }
 
 /// Partitions of topics, each with its name.
@@ -130,171 +122,86 @@ pub struct StatePartitions {
     pub deleting: BTreeMap<Uuid, Arc<str>>,
 }
 
-impl ShareRecord {
-    /// The type of the record, and which item of the group it is about: a member, or nothing.
-    pub fn kind_and_item(&self) -> (i16, &str) {
-        match &self.body {
-            Body::Epoch(_) => (EPOCH, ""),
-            Body::Member { member_id, .. } => (MEMBER, member_id),
-            Body::TargetEpoch(_) => (TARGET_EPOCH, ""),
-            Body::Target { member_id, .. } => (TARGET, member_id),
-            Body::Current { member_id, .. } => (CURRENT, member_id),
-            Body::StatePartitions(_) => (STATE_PARTITIONS, ""),
-        }
+impl OwnRecord for Own {
+    fn has_item(kind: i16) -> Option<bool> {
+        (kind == STATE_PARTITIONS).then_some(false)
     }
 
-    /// Whether the record deletes what it names.
-    pub fn is_tombstone(&self) -> bool {
-        match &self.body {
-            Body::Epoch(value) => value.is_none(),
-            Body::Member { value, .. } => value.is_none(),
-            Body::TargetEpoch(value) => value.is_none(),
-            Body::Target { value, .. } => value.is_none(),
-            Body::Current { value, .. } => value.is_none(),
-            Body::StatePartitions(value) => value.is_none(),
-        }
+    fn kind_and_item(&self) -> (i16, Option<&str>) {
+        (STATE_PARTITIONS, None)
     }
 
-    /// Key and value as Kafka writes them.
-    pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), EncodeError> {
-        let (kind, item) = self.kind_and_item();
-        let group_id = self.group_id.to_string();
-        let key = match &self.body {
-            Body::Epoch(_) | Body::TargetEpoch(_) | Body::StatePartitions(_) => {
-                prefixed(kind, &GroupKey { group_id, ..GroupKey::default() })?
-            }
-            Body::Member { .. } | Body::Target { .. } | Body::Current { .. } => {
-                prefixed(kind, &ItemKey { group_id, item: item.to_owned(), ..ItemKey::default() })?
-            }
+    fn is_tombstone(&self) -> bool {
+        let Self::StatePartitions(value) = self;
+        value.is_none()
+    }
+
+    fn encode(&self) -> Result<Option<Bytes>, EncodeError> {
+        let Self::StatePartitions(value) = self;
+        value.as_deref().map(state_partitions_value).transpose()
+    }
+
+    fn decode(_kind: i16, _item: &str, value: Option<Bytes>) -> Result<Self, RecordError> {
+        Ok(Self::StatePartitions(value.map(decode_state_partitions).transpose()?.map(Arc::new)))
+    }
+}
+
+impl Value<ShareGroup> for GroupEpoch {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let Self { epoch, metadata_hash } = *self;
+        encode(&ShareGroupMetadataValue { epoch, metadata_hash, ..Default::default() })
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: ShareGroupMetadataValue = decode(bytes)?;
+        Ok(Self { epoch: value.epoch, metadata_hash: value.metadata_hash })
+    }
+}
+
+impl Value<ShareGroup> for MemberMetadata {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let value = ShareGroupMemberMetadataValue {
+            rack_id: optional(self.rack_id.as_ref()),
+            client_id: self.client_id.to_string(),
+            client_host: self.client_host.to_string(),
+            subscribed_topic_names: texts(&*self.topics),
+            ..Default::default()
         };
-        Ok((key, self.encode_value()?))
+        encode(&value)
     }
 
-    fn encode_value(&self) -> Result<Option<Bytes>, EncodeError> {
-        match &self.body {
-            Body::Epoch(value) => value.map(epoch_value).transpose(),
-            Body::Member { value, .. } => value.as_ref().map(member_value).transpose(),
-            Body::TargetEpoch(value) => value.map(target_epoch_value).transpose(),
-            Body::Target { value, .. } => value.as_deref().map(target_value).transpose(),
-            Body::Current { value, .. } => value.as_ref().map(current_value).transpose(),
-            Body::StatePartitions(value) => value.as_deref().map(state_partitions_value).transpose(),
-        }
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: ShareGroupMemberMetadataValue = decode(bytes)?;
+        Ok(Self {
+            rack_id: value.rack_id.map(Into::into),
+            client_id: value.client_id.into(),
+            client_host: value.client_host.into(),
+            topics: Arc::new(value.subscribed_topic_names.into_iter().map(Into::into).collect()),
+        })
     }
+}
 
-    /// Reads a record; `None` for one of another kind. `key` begins behind the type.
-    pub fn decode(kind: i16, mut key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, RecordError> {
-        let (group_id, item) = match kind {
-            EPOCH | TARGET_EPOCH | STATE_PARTITIONS => {
-                (GroupKey::decode(&mut key, 0)?.group_id, String::new())
-            }
-            MEMBER | TARGET | CURRENT => {
-                let key = ItemKey::decode(&mut key, 0)?;
-                (key.group_id, key.item)
-            }
-            _ => return Ok(None),
+impl Value<ShareGroup> for CurrentAssignment {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let value = ShareGroupCurrentMemberAssignmentValue {
+            member_epoch: self.epoch,
+            previous_member_epoch: self.previous_epoch,
+            state: self.state.id(),
+            assigned_partitions: topic_partitions(&self.assigned),
+            ..Default::default()
         };
-        Self::of_item(kind, &group_id, &item, value)
+        encode(&value)
     }
 
-    /// The record about an item of a group, from the bytes of its value.
-    pub fn of_item(
-        kind: i16,
-        group_id: &str,
-        item: &str,
-        value: Option<Bytes>,
-    ) -> Result<Option<Self>, RecordError> {
-        let member_id = || item.into();
-        let body = match kind {
-            EPOCH => Body::Epoch(value.map(decode_epoch).transpose()?),
-            MEMBER => Body::Member { member_id: member_id(), value: value.map(decode_member).transpose()? },
-            TARGET_EPOCH => Body::TargetEpoch(value.map(decode_target_epoch).transpose()?),
-            TARGET => Body::Target { member_id: member_id(), value: value.map(decode_target).transpose()? },
-            CURRENT => {
-                Body::Current { member_id: member_id(), value: value.map(decode_current).transpose()? }
-            }
-            STATE_PARTITIONS => {
-                Body::StatePartitions(value.map(decode_state_partitions).transpose()?.map(Arc::new))
-            }
-            _ => return Ok(None),
-        };
-        Ok(Some(Self { group_id: group_id.into(), body }))
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: ShareGroupCurrentMemberAssignmentValue = decode(bytes)?;
+        Ok(Self {
+            epoch: value.member_epoch,
+            previous_epoch: value.previous_member_epoch,
+            state: MemberState::from_id(value.state),
+            assigned: Arc::new(partitions_of(value.assigned_partitions)),
+        })
     }
-}
-
-fn epoch_value(value: GroupEpoch) -> Result<Bytes, EncodeError> {
-    let GroupEpoch { epoch, metadata_hash } = value;
-    prefixed(VALUE_VERSION, &ShareGroupMetadataValue { epoch, metadata_hash, ..Default::default() })
-}
-
-fn decode_epoch(bytes: Bytes) -> Result<GroupEpoch, RecordError> {
-    let value: ShareGroupMetadataValue = decode(bytes)?;
-    Ok(GroupEpoch { epoch: value.epoch, metadata_hash: value.metadata_hash })
-}
-
-fn member_value(member: &MemberMetadata) -> Result<Bytes, EncodeError> {
-    let value = ShareGroupMemberMetadataValue {
-        rack_id: member.rack_id.as_deref().map(str::to_owned),
-        client_id: member.client_id.to_string(),
-        client_host: member.client_host.to_string(),
-        subscribed_topic_names: texts(&member.topics),
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_member(bytes: Bytes) -> Result<MemberMetadata, RecordError> {
-    let value: ShareGroupMemberMetadataValue = decode(bytes)?;
-    Ok(MemberMetadata {
-        rack_id: value.rack_id.map(Into::into),
-        client_id: value.client_id.into(),
-        client_host: value.client_host.into(),
-        topics: Arc::new(value.subscribed_topic_names.into_iter().map(Into::into).collect()),
-    })
-}
-
-fn topic_partitions(partitions: &Partitions) -> Vec<TopicPartitions> {
-    let topic = |(topic_id, partitions): (&Uuid, &BTreeSet<i32>)| TopicPartitions {
-        topic_id: *topic_id,
-        partitions: partitions.iter().copied().collect(),
-        ..Default::default()
-    };
-    partitions.iter().map(topic).collect()
-}
-
-fn partitions_of(topics: Vec<TopicPartitions>) -> Arc<Partitions> {
-    let topic = |topic: TopicPartitions| (topic.topic_id, topic.partitions.into_iter().collect());
-    Arc::new(topics.into_iter().map(topic).collect())
-}
-
-fn target_value(partitions: &Partitions) -> Result<Bytes, EncodeError> {
-    let topic_partitions = topic_partitions(partitions);
-    prefixed(VALUE_VERSION, &ShareGroupTargetAssignmentMemberValue { topic_partitions, ..Default::default() })
-}
-
-fn decode_target(bytes: Bytes) -> Result<Arc<Partitions>, RecordError> {
-    let value: ShareGroupTargetAssignmentMemberValue = decode(bytes)?;
-    Ok(partitions_of(value.topic_partitions))
-}
-
-fn current_value(current: &CurrentAssignment) -> Result<Bytes, EncodeError> {
-    let value = ShareGroupCurrentMemberAssignmentValue {
-        member_epoch: current.epoch,
-        previous_member_epoch: current.previous_epoch,
-        state: current.state.id(),
-        assigned_partitions: topic_partitions(&current.assigned),
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_current(bytes: Bytes) -> Result<CurrentAssignment, RecordError> {
-    let value: ShareGroupCurrentMemberAssignmentValue = decode(bytes)?;
-    Ok(CurrentAssignment {
-        epoch: value.member_epoch,
-        previous_epoch: value.previous_member_epoch,
-        state: MemberState::from_id(value.state),
-        assigned: partitions_of(value.assigned_partitions),
-    })
 }
 
 fn state_partitions_value(partitions: &StatePartitions) -> Result<Bytes, EncodeError> {
@@ -318,7 +225,7 @@ fn state_partitions_value(partitions: &StatePartitions) -> Result<Bytes, EncodeE
         deleting_topics: partitions.deleting.iter().map(deleting).collect(),
         ..Default::default()
     };
-    prefixed(VALUE_VERSION, &value)
+    encode(&value)
 }
 
 fn decode_state_partitions(bytes: Bytes) -> Result<StatePartitions, RecordError> {
@@ -341,6 +248,7 @@ fn decode_state_partitions(bytes: Bytes) -> Result<StatePartitions, RecordError>
 #[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
+    use crate::group::modern::record::TargetEpoch;
 
     fn hex(text: &str) -> Bytes {
         let digits: Vec<char> = text.chars().collect();
@@ -381,8 +289,8 @@ mod tests {
             Body::TargetEpoch(None),
             Body::Target { member_id: member_id(), value: Some(assigned) },
             Body::Current { member_id: member_id(), value: Some(current) },
-            Body::StatePartitions(Some(Arc::new(state))),
-            Body::StatePartitions(None),
+            Body::Own(Own::StatePartitions(Some(Arc::new(state)))),
+            Body::Own(Own::StatePartitions(None)),
         ]
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::command::{
     AlterShareOffsets, AlterTopic, AlteredShareOffsets, AlteredTopic, DeletedShareOffsets, InitializeState,
 };
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::record::{NamedTopic, NamedTopics, StatePartitions};
 use crate::error::{ApiError, ErrorCode};
 use crate::group::assignor::Partitions;
@@ -232,14 +232,4 @@ impl Draft<'_> {
             deleting,
         });
     }
-}
-
-/// What there is instead of a share group.
-pub(super) fn no_group<T>(group_id: &str, is_other: bool) -> Result<T, ApiError> {
-    let text = if is_other {
-        format!("Group {group_id} is not a share group.")
-    } else {
-        format!("Share group {group_id} not found.")
-    };
-    refused(ErrorCode::GroupIdNotFound, text)
 }

@@ -17,7 +17,7 @@ impl StreamsGroup {
             member_epoch: member.current.epoch,
             metadata: member.metadata.clone(),
             assignment: member.current.assigned.without_epochs(),
-            target: self.target_of(&member.member_id),
+            target: self.target.of(&member.member_id),
         };
         let ready = self.configured.as_ref().and_then(|topology| topology.ready());
         let subtopologies = match (ready, &self.topology) {
@@ -28,7 +28,7 @@ impl StreamsGroup {
         StreamsGroupDescription {
             state: self.state().name(),
             epoch: self.epoch,
-            target_epoch: self.target_epoch,
+            target_epoch: self.target.epoch,
             topology_epoch: self.topology.as_ref().map_or(0, |topology| topology.epoch),
             subtopologies,
             members: self.members.values().map(describe).collect(),

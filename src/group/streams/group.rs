@@ -7,12 +7,17 @@ use imbl::{OrdMap, OrdSet};
 
 use super::configured::ConfiguredTopology;
 use super::member::StreamsMember;
-use super::record::Body;
+use super::record::{CurrentAssignment, GroupEpoch, MemberMetadata, Own, StreamsRecord, TYPES};
 use super::tasks::{AssignedTasks, Tasks, each};
 use super::topology::Topology;
 use crate::error::ErrorCode;
+use crate::group::cluster::ClusterView;
 use crate::group::command::CommitOffsets;
-use crate::types::TimestampMs;
+use crate::group::core::Event;
+use crate::group::kind::Group;
+use crate::group::modern::record::RecordTypes;
+use crate::group::modern::{Members, ModernGroup, TargetAssignment};
+use crate::group::record::Record;
 
 /// Where a streams group stands (`StreamsGroupState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,14 +77,9 @@ pub struct StreamsGroup {
     pub validated_topology_epoch: i32,
     /// What the assignor was told last.
     pub assignment_configs: Arc<BTreeMap<Arc<str>, Arc<str>>>,
-    /// The epoch for which the target assignment was computed.
-    pub target_epoch: i32,
-    /// When it was computed; 0 where that is not known.
-    pub assigned_at_ms: TimestampMs,
     pub topology: Option<Arc<Topology>>,
-    pub members: OrdMap<Arc<str>, Arc<StreamsMember>>,
-    /// What each member is to have.
-    pub target: OrdMap<Arc<str>, Arc<Tasks>>,
+    pub members: Members<Self>,
+    pub target: TargetAssignment<Tasks>,
     /// The topology with its topics, as far as they were looked at since the broker started.
     pub configured: Option<Arc<ConfiguredTopology>>,
     /// The version of the cluster's metadata in which they were looked at; -1 for none.
@@ -97,30 +97,6 @@ pub struct StreamsGroup {
 }
 
 impl StreamsGroup {
-    /// A group that nobody has joined yet.
-    pub fn new(group_id: Arc<str>) -> Self {
-        Self {
-            group_id,
-            epoch: 1,
-            metadata_hash: 0,
-            validated_topology_epoch: 0,
-            assignment_configs: Arc::default(),
-            target_epoch: 1,
-            assigned_at_ms: 0,
-            topology: None,
-            members: OrdMap::new(),
-            target: OrdMap::new(),
-            configured: None,
-            topics_seen: -1,
-            is_delayed: false,
-            shutdown_requested_by: None,
-            endpoint_epoch: 0,
-            active: OrdMap::new(),
-            standby: OrdMap::new(),
-            warmup: OrdMap::new(),
-        }
-    }
-
     /// Where the group stands.
     pub fn state(&self) -> StreamsGroupState {
         let validated = |topology: &Arc<Topology>| topology.epoch == self.validated_topology_epoch;
@@ -128,9 +104,9 @@ impl StreamsGroup {
             StreamsGroupState::Empty
         } else if !self.topology.as_ref().is_some_and(validated) {
             StreamsGroupState::NotReady
-        } else if self.epoch > self.target_epoch {
+        } else if self.epoch > self.target.epoch {
             StreamsGroupState::Assigning
-        } else if self.members.values().all(|member| member.is_reconciled_to(self.target_epoch)) {
+        } else if self.members.values().all(|member| member.is_reconciled_to(self.target.epoch)) {
             StreamsGroupState::Stable
         } else {
             StreamsGroupState::Reconciling
@@ -141,11 +117,6 @@ impl StreamsGroup {
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
         let reads = |topology: &Arc<Topology>| topology.reader_of(topic).is_some();
         !self.members.is_empty() && self.topology.as_ref().is_some_and(reads)
-    }
-
-    /// What a member is to have.
-    pub fn target_of(&self, member_id: &str) -> Arc<Tasks> {
-        self.target.get(member_id).cloned().unwrap_or_default()
     }
 
     /// Whether any process has a task as active one, or has not given it up yet.
@@ -222,77 +193,85 @@ impl StreamsGroup {
         let member = self.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?;
         if member.current.epoch == epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
     }
+}
 
-    /// Changes the group for good. Deleting the group itself is its owner's.
-    pub fn replay(&mut self, body: &Body) {
-        match body {
-            Body::Epoch(Some(value)) => {
-                self.epoch = value.epoch;
-                self.metadata_hash = value.metadata_hash;
-                self.validated_topology_epoch = value.validated_topology_epoch;
-                self.assignment_configs = Arc::new(value.assignment_configs.clone());
-            }
-            Body::Epoch(None) => {}
-            Body::Member { member_id, value: Some(value) } => {
-                self.update(member_id, |member| member.metadata = value.clone());
-            }
-            Body::Member { member_id, value: None } => self.remove(member_id),
-            Body::TargetEpoch(Some(value)) => {
-                self.target_epoch = value.epoch;
-                self.assigned_at_ms = value.assigned_at_ms;
-            }
-            Body::TargetEpoch(None) => (self.target_epoch, self.assigned_at_ms) = (-1, 0),
-            Body::Target { member_id, value: Some(value) } => {
-                self.target.insert(member_id.clone(), value.clone());
-            }
-            Body::Target { member_id, value: None } => {
-                self.target.remove(member_id);
-            }
-            Body::Current { member_id, value: Some(value) } => {
-                self.update(member_id, |member| member.current = value.clone());
-            }
-            Body::Current { member_id, value: None } => {
-                if self.members.contains_key(member_id) {
-                    self.update(member_id, |member| member.current = member.current.left());
-                }
-            }
-            Body::Topology(value) => self.topology.clone_from(value),
+impl ModernGroup for StreamsGroup {
+    const KIND: &'static str = "streams group";
+    const RECORD_TYPES: RecordTypes = TYPES;
+
+    type Epoch = GroupEpoch;
+    type Metadata = MemberMetadata;
+    type Current = CurrentAssignment;
+    type Target = Tasks;
+    type Own = Own;
+    type Change = StreamsChange;
+
+    fn new(group_id: Arc<str>) -> Self {
+        Self {
+            group_id,
+            epoch: 1,
+            metadata_hash: 0,
+            validated_topology_epoch: 0,
+            assignment_configs: Arc::default(),
+            topology: None,
+            members: OrdMap::new(),
+            target: TargetAssignment::default(),
+            configured: None,
+            topics_seen: -1,
+            is_delayed: false,
+            shutdown_requested_by: None,
+            endpoint_epoch: 0,
+            active: OrdMap::new(),
+            standby: OrdMap::new(),
+            warmup: OrdMap::new(),
         }
     }
 
-    /// Changes the group until the next restart.
-    pub fn replay_change(&mut self, change: &StreamsChange) {
-        match change {
-            StreamsChange::Configured { topics_version, topology } => {
-                self.topics_seen = *topics_version;
-                self.configured = Some(Arc::clone(topology));
-            }
-            StreamsChange::DelayStarted => self.is_delayed = true,
-            StreamsChange::DelayOver => self.is_delayed = false,
-            StreamsChange::ShutdownRequested { member_id } => {
-                self.shutdown_requested_by = Some(member_id.clone());
-            }
-            StreamsChange::EndpointsChanged { epoch } => self.endpoint_epoch = *epoch,
-        }
+    fn of(group: &Group) -> Option<&Self> {
+        if let Group::Streams(group) = group { Some(group) } else { None }
     }
 
-    fn update(&mut self, member_id: &Arc<str>, change: impl FnOnce(&mut StreamsMember)) {
-        let before = self.members.get(member_id).cloned();
-        let mut after = before.as_deref().cloned().unwrap_or_else(|| StreamsMember::new(member_id.clone()));
-        change(&mut after);
-        if let Some(before) = before {
-            self.uncount(&before);
-        }
-        self.count(&after);
-        self.members.insert(member_id.clone(), Arc::new(after));
+    fn of_mut(group: &mut Group) -> Option<&mut Self> {
+        if let Group::Streams(group) = group { Some(group) } else { None }
     }
 
-    fn remove(&mut self, member_id: &Arc<str>) {
-        let Some(member) = self.members.remove(member_id) else { return };
-        self.uncount(&member);
-        if self.members.is_empty() {
-            self.shutdown_requested_by = None;
-        }
+    fn record(record: StreamsRecord) -> Record {
+        Record::Streams(record)
+    }
+
+    fn event(group_id: Arc<str>, change: StreamsChange) -> Event {
+        Event::Streams { group_id, change }
+    }
+
+    fn group_id(&self) -> &Arc<str> {
+        &self.group_id
+    }
+
+    fn session_timeout_ms(&self, cluster: &ClusterView) -> i32 {
+        cluster.streams_times_of(&self.group_id).session_timeout_ms
+    }
+
+    fn members(&self) -> &Members<Self> {
+        &self.members
+    }
+
+    fn members_mut(&mut self) -> &mut Members<Self> {
+        &mut self.members
+    }
+
+    fn target(&self) -> &TargetAssignment<Tasks> {
+        &self.target
+    }
+
+    fn target_mut(&mut self) -> &mut TargetAssignment<Tasks> {
+        &mut self.target
+    }
+
+    fn begin_epoch(&mut self, epoch: &GroupEpoch) {
+        self.epoch = epoch.epoch;
+        self.metadata_hash = epoch.metadata_hash;
+        self.validated_topology_epoch = epoch.validated_topology_epoch;
+        self.assignment_configs = Arc::new(epoch.assignment_configs.clone());
     }
 
     fn count(&mut self, member: &StreamsMember) {
@@ -327,6 +306,32 @@ impl StreamsGroup {
                     }
                 }
             }
+        }
+    }
+
+    fn forget(&mut self, _member: &StreamsMember) {
+        if self.members.is_empty() {
+            self.shutdown_requested_by = None;
+        }
+    }
+
+    fn replay_own(&mut self, own: &Own) {
+        let Own::Topology(value) = own;
+        self.topology.clone_from(value);
+    }
+
+    fn replay_change(&mut self, change: &StreamsChange) {
+        match change {
+            StreamsChange::Configured { topics_version, topology } => {
+                self.topics_seen = *topics_version;
+                self.configured = Some(Arc::clone(topology));
+            }
+            StreamsChange::DelayStarted => self.is_delayed = true,
+            StreamsChange::DelayOver => self.is_delayed = false,
+            StreamsChange::ShutdownRequested { member_id } => {
+                self.shutdown_requested_by = Some(member_id.clone());
+            }
+            StreamsChange::EndpointsChanged { epoch } => self.endpoint_epoch = *epoch,
         }
     }
 }

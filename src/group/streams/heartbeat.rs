@@ -7,14 +7,15 @@ use tracing::info;
 
 use super::command::{StreamsHeartbeat, StreamsHeartbeatAnswer};
 use super::configured::{ConfiguredTopology, Status, StatusCode};
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::group::StreamsChange;
 use super::member::StreamsMember;
-use super::record::{Body, GroupEpoch, MemberMetadata};
+use super::record::{Body, GroupEpoch, MemberMetadata, Own};
 use super::target::STANDBY_REPLICAS;
 use super::tasks::{Tasks, each};
 use super::topology::Topology;
 use crate::error::{ApiError, ErrorCode};
+use crate::group::modern::draft::{fenced, refused, unknown_member};
 
 impl Draft<'_> {
     /// Lets a member in, or on.
@@ -115,7 +116,7 @@ impl Draft<'_> {
             (Some(known), _) => Ok(known),
             (None, Some(sent)) => {
                 let topology = Arc::new(sent.clone());
-                self.record(Body::Topology(Some(Arc::clone(&topology))));
+                self.record(Body::Own(Own::Topology(Some(Arc::clone(&topology)))));
                 Ok(topology)
             }
             (None, None) => refused(ErrorCode::UnknownServerError, "The group has no topology."),
@@ -208,11 +209,7 @@ fn check_epoch(member: &StreamsMember, epoch: i32, owned: Option<&Tasks>) -> Res
     if epoch < current.epoch && epoch == current.previous_epoch && has_only_its_own() {
         return Ok(());
     }
-    let text = format!(
-        "The member says it is in epoch {epoch}, and it is in epoch {}: it has to give up everything and join again.",
-        current.epoch
-    );
-    refused(ErrorCode::FencedMemberEpoch, text)
+    fenced(epoch, current.epoch)
 }
 
 /// A member has only tasks that there are.
@@ -231,8 +228,4 @@ fn check_tasks(owned: Option<&Tasks>, number: impl Fn(&Arc<str>) -> Option<i32>)
         }
     }
     Ok(())
-}
-
-pub(super) fn unknown_member<T>(group_id: &str, member_id: &str) -> Result<T, ApiError> {
-    refused(ErrorCode::UnknownMemberId, format!("{member_id} is not a member of group {group_id}."))
 }

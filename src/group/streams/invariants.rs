@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::group::{StreamsGroup, active_tasks};
-use super::record::{Body, GroupEpoch};
+use super::record::{Body, GroupEpoch, Own};
 use super::tasks::each;
+use crate::group::modern::ModernGroup as _;
+use crate::group::modern::record::TargetEpoch;
 
 impl StreamsGroup {
     /// Panics where the group contradicts itself.
@@ -28,8 +30,8 @@ impl StreamsGroup {
                 }
             }
         }
-        assert!(self.target_epoch <= self.epoch, "the target is ahead of the group");
-        assert!(self.target.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
+        assert!(self.target.epoch <= self.epoch, "the target is ahead of the group");
+        assert!(self.target.members.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
         assert_eq!(*self, self.rebuilt(), "what is counted is not what is there");
     }
 
@@ -41,7 +43,7 @@ impl StreamsGroup {
             group.replay(&Body::Member { member_id: member_id(), value: Some(member.metadata.clone()) });
             group.replay(&Body::Current { member_id: member_id(), value: Some(member.current.clone()) });
         }
-        for (member_id, tasks) in &self.target {
+        for (member_id, tasks) in &self.target.members {
             group.replay(&Body::Target { member_id: member_id.clone(), value: Some(Arc::clone(tasks)) });
         }
         group.replay(&Body::Epoch(Some(GroupEpoch {
@@ -50,9 +52,9 @@ impl StreamsGroup {
             validated_topology_epoch: self.validated_topology_epoch,
             assignment_configs: (*self.assignment_configs).clone(),
         })));
-        let (epoch, assigned_at_ms) = (self.target_epoch, self.assigned_at_ms);
+        let (epoch, assigned_at_ms) = (self.target.epoch, self.target.assigned_at_ms);
         group.replay(&Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms })));
-        group.replay(&Body::Topology(self.topology.clone()));
+        group.replay(&Body::Own(Own::Topology(self.topology.clone())));
         group.configured.clone_from(&self.configured);
         group.topics_seen = self.topics_seen;
         group.is_delayed = self.is_delayed;
@@ -61,4 +63,3 @@ impl StreamsGroup {
         group
     }
 }
-use crate::group::consumer::record::TargetEpoch;

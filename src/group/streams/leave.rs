@@ -7,16 +7,14 @@ use tracing::info;
 use super::draft::Draft;
 use super::group::StreamsChange;
 use super::member::MemberState;
-use super::record::{Body, GroupEpoch};
+use super::record::{Body, GroupEpoch, Own};
 
 impl Draft<'_> {
     /// Removes a member. The group goes to its next epoch.
     pub(super) fn fence(&mut self, member_id: &Arc<str>) {
         self.cancel(self.session_timer(member_id));
         self.cancel(self.revocation_timer(member_id));
-        self.record(Body::Current { member_id: member_id.clone(), value: None });
-        self.record(Body::Target { member_id: member_id.clone(), value: None });
-        self.record(Body::Member { member_id: member_id.clone(), value: None });
+        self.remove_member(member_id);
         let epoch = self.group.epoch.saturating_add(1);
         self.record(Body::Epoch(Some(GroupEpoch {
             epoch,
@@ -44,19 +42,9 @@ impl Draft<'_> {
 
     /// Writes that the group is gone.
     pub(in crate::group) fn delete(&mut self) {
-        let members: Vec<Arc<str>> = self.group.members.keys().cloned().collect();
-        for member_id in &members {
-            self.record(Body::Current { member_id: member_id.clone(), value: None });
-        }
-        for member_id in &members {
-            self.record(Body::Target { member_id: member_id.clone(), value: None });
-        }
-        self.record(Body::TargetEpoch(None));
-        for member_id in &members {
-            self.record(Body::Member { member_id: member_id.clone(), value: None });
-        }
+        self.delete_members();
         self.record(Body::Epoch(None));
-        self.record(Body::Topology(None));
+        self.record(Body::Own(Own::Topology(None)));
         if self.group.is_delayed {
             self.change(StreamsChange::DelayOver);
             self.cancel(self.delay_timer());

@@ -1,14 +1,8 @@
 //! A member of a streams group: one stream thread of one process.
 
-use std::sync::Arc;
-
-use super::record::{CurrentAssignment, MemberMetadata};
+use super::group::StreamsGroup;
 use super::tasks::AssignedTasks;
-
-/// The member epoch with which a member leaves.
-pub const LEAVE_EPOCH: i32 = -1;
-/// The member epoch with which a static member would go away for a while.
-pub const LEAVE_STATIC_EPOCH: i32 = -2;
+use crate::group::modern::Member;
 
 /// How far a member is on its way to its target assignment (`MemberState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +36,9 @@ impl MemberState {
 }
 
 /// A member of a streams group (`StreamsGroupMember`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamsMember {
-    pub member_id: Arc<str>,
-    pub metadata: MemberMetadata,
-    /// What the member knows, and what it has.
-    pub current: CurrentAssignment,
-}
+pub type StreamsMember = Member<StreamsGroup>;
 
 impl StreamsMember {
-    /// A member of which nothing is known but its id.
-    pub fn new(member_id: Arc<str>) -> Self {
-        Self {
-            member_id,
-            metadata: MemberMetadata { rebalance_timeout_ms: -1, topology_epoch: -1, ..Default::default() },
-            current: CurrentAssignment::default(),
-        }
-    }
-
     /// Whether it has what it is to have in this epoch.
     pub fn is_reconciled_to(&self, epoch: i32) -> bool {
         self.current.state == MemberState::Stable && self.current.epoch == epoch

@@ -36,4 +36,5 @@ pub mod tasks;
 mod tests;
 pub mod topology;
 
+pub(super) use draft::Draft;
 pub use group::{StreamsChange, StreamsGroup, StreamsGroupState};

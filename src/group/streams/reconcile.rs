@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::draft::{Draft, refused};
+use super::draft::Draft;
 use super::group::StreamsGroup;
 use super::member::{MemberState, StreamsMember};
 use super::record::{Body, CurrentAssignment};
 use super::tasks::{AssignedTasks, TaskIds, Tasks};
 use crate::error::{ApiError, ErrorCode};
+use crate::group::modern::draft::refused;
 
 /// What the next step depends on.
 struct Reconciliation<'a> {
@@ -31,10 +32,10 @@ impl Draft<'_> {
     ) -> Result<Arc<StreamsMember>, ApiError> {
         let unknown = || ApiError::new(ErrorCode::UnknownMemberId);
         let member = self.group.members.get(member_id).cloned().ok_or_else(unknown)?;
-        if member.is_reconciled_to(self.group.target_epoch) {
+        if member.is_reconciled_to(self.group.target.epoch) {
             return Ok(member);
         }
-        let target = self.group.target_of(member_id);
+        let target = self.group.target.of(member_id);
         let next = Reconciliation { group: &self.group, member: &member, target: &target, owned }.next();
         let Ok(next) = next else {
             let text = "The member is in a state that is not known here: it has to give up everything and join again.";
@@ -60,12 +61,12 @@ impl Reconciliation<'_> {
     fn next(&self) -> Result<CurrentAssignment, Fenced> {
         let current = &self.member.current;
         match current.state {
-            MemberState::Stable if current.epoch == self.group.target_epoch => Ok(current.clone()),
+            MemberState::Stable if current.epoch == self.group.target.epoch => Ok(current.clone()),
             MemberState::UnrevokedTasks if self.still_has(&current.revoking) => Ok(current.clone()),
             MemberState::UnrevokedTasks => Ok(self.advance(current.epoch.saturating_add(1))),
             MemberState::Stable | MemberState::UnreleasedTasks => Ok(self.advance(current.epoch)),
             MemberState::Unknown if self.owned.is_some_and(Tasks::is_empty) => {
-                Ok(self.advance(self.group.target_epoch))
+                Ok(self.advance(self.group.target.epoch))
             }
             MemberState::Unknown => Err(Fenced),
         }
@@ -96,7 +97,7 @@ impl Reconciliation<'_> {
     fn advance(&self, epoch: i32) -> CurrentAssignment {
         let current = &self.member.current.assigned;
         let process_id = &self.member.metadata.process_id;
-        let (group, target_epoch) = (self.group, self.group.target_epoch);
+        let (group, target_epoch) = (self.group, self.group.target.epoch);
         let (mut kept, mut revoking) = (AssignedTasks::default(), AssignedTasks::default());
         for (id, tasks) in &current.active {
             let target = self.target.active.get(id);

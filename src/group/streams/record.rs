@@ -5,31 +5,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::member::{LEAVE_EPOCH, MemberState};
+use super::group::StreamsGroup;
+use super::member::MemberState;
 use super::tasks::{AssignedTasks, TaskEpochs, TaskIds, Tasks};
 use super::topology::{self, Topology};
-use crate::group::consumer::record::{
-    GroupKey, ItemKey, TargetEpoch, decode, decode_target_epoch, prefixed, target_epoch_value,
+use crate::group::modern::record::{
+    self, GroupRecord, OwnRecord, RecordTypes, Value, decode, encode, optional, texts,
 };
+use crate::group::modern::{Current, LEAVE_EPOCH};
 use crate::group::record::RecordError;
-use crate::protocol::schema::{Schema as _, schema};
+use crate::protocol::schema::schema;
 use crate::protocol::wire::EncodeError;
 
-/// `StreamsGroupMetadata`: the epoch of a group.
-const EPOCH: i16 = 17;
-/// `StreamsGroupMemberMetadata`: what a member is.
-const MEMBER: i16 = 19;
-/// `StreamsGroupTargetAssignmentMetadata`: the epoch of the target assignment.
-const TARGET_EPOCH: i16 = 20;
-/// `StreamsGroupTargetAssignmentMember`: what a member is to have.
-const TARGET: i16 = 21;
-/// `StreamsGroupCurrentMemberAssignment`: what a member has.
-const CURRENT: i16 = 22;
+/// `StreamsGroupMetadata`, `StreamsGroupMemberMetadata`, `StreamsGroupTargetAssignmentMetadata`,
+/// `StreamsGroupTargetAssignmentMember` and `StreamsGroupCurrentMemberAssignment`.
+pub(super) const TYPES: RecordTypes =
+    RecordTypes { epoch: 17, member: 19, target_epoch: 20, target: 21, current: 22 };
 /// `StreamsGroupTopology`: the topology.
 const TOPOLOGY: i16 = 23;
-
-/// The only version of all these values.
-const VALUE_VERSION: i16 = 0;
 
 schema! {
     struct StreamsGroupMetadataValue, versions 0..=0, flexible 0.. {
@@ -108,21 +101,15 @@ schema! {
     }
 }
 
-/// A change of a streams group that lasts. `None` deletes what the record names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamsRecord {
-    pub group_id: Arc<str>,
-    pub body: Body,
-}
+/// A change of a streams group that lasts.
+pub type StreamsRecord = GroupRecord<StreamsGroup>;
 
 /// What a [`StreamsRecord`] says.
+pub type Body = record::Body<StreamsGroup>;
+
+/// What only records of streams groups say. `None` deletes what the record names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
-    Epoch(Option<GroupEpoch>),
-    Member { member_id: Arc<str>, value: Option<MemberMetadata> },
-    TargetEpoch(Option<TargetEpoch>),
-    Target { member_id: Arc<str>, value: Option<Arc<Tasks>> },
-    Current { member_id: Arc<str>, value: Option<CurrentAssignment> },
+pub enum Own {
     Topology(Option<Arc<Topology>>),
 }
 
@@ -139,7 +126,7 @@ pub struct GroupEpoch {
 }
 
 /// What a member is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberMetadata {
     pub instance_id: Option<Arc<str>>,
     pub rack_id: Option<Arc<str>>,
@@ -152,6 +139,22 @@ pub struct MemberMetadata {
     /// Where its state can be asked for.
     pub user_endpoint: Option<Endpoint>,
     pub client_tags: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Default for MemberMetadata {
+    fn default() -> Self {
+        Self {
+            instance_id: None,
+            rack_id: None,
+            client_id: Arc::default(),
+            client_host: Arc::default(),
+            rebalance_timeout_ms: -1,
+            topology_epoch: -1,
+            process_id: Arc::default(),
+            user_endpoint: None,
+            client_tags: BTreeMap::new(),
+        }
+    }
 }
 
 /// Where a process answers interactive queries.
@@ -178,106 +181,38 @@ impl Default for CurrentAssignment {
     }
 }
 
-impl CurrentAssignment {
-    /// That of a member that is about to be removed.
-    pub fn left(&self) -> Self {
+impl Current for CurrentAssignment {
+    fn left(&self) -> Self {
         Self { epoch: LEAVE_EPOCH, previous_epoch: LEAVE_EPOCH, state: self.state, ..Self::default() }
     }
 }
 
-impl StreamsRecord {
-    /// The type of the record, and which member of the group it is about, or nobody.
-    pub fn kind_and_item(&self) -> (i16, &str) {
-        match &self.body {
-            Body::Epoch(_) => (EPOCH, ""),
-            Body::Member { member_id, .. } => (MEMBER, member_id),
-            Body::TargetEpoch(_) => (TARGET_EPOCH, ""),
-            Body::Target { member_id, .. } => (TARGET, member_id),
-            Body::Current { member_id, .. } => (CURRENT, member_id),
-            Body::Topology(_) => (TOPOLOGY, ""),
-        }
+impl OwnRecord for Own {
+    fn has_item(kind: i16) -> Option<bool> {
+        (kind == TOPOLOGY).then_some(false)
     }
 
-    /// Whether the record deletes what it names.
-    pub fn is_tombstone(&self) -> bool {
-        match &self.body {
-            Body::Epoch(value) => value.is_none(),
-            Body::Member { value, .. } => value.is_none(),
-            Body::TargetEpoch(value) => value.is_none(),
-            Body::Target { value, .. } => value.is_none(),
-            Body::Current { value, .. } => value.is_none(),
-            Body::Topology(value) => value.is_none(),
-        }
+    fn kind_and_item(&self) -> (i16, Option<&str>) {
+        (TOPOLOGY, None)
     }
 
-    /// Key and value as Kafka writes them.
-    pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), EncodeError> {
-        let (kind, item) = self.kind_and_item();
-        let group_id = self.group_id.to_string();
-        let key = match &self.body {
-            Body::Epoch(_) | Body::TargetEpoch(_) | Body::Topology(_) => {
-                prefixed(kind, &GroupKey { group_id, ..GroupKey::default() })?
-            }
-            Body::Member { .. } | Body::Target { .. } | Body::Current { .. } => {
-                prefixed(kind, &ItemKey { group_id, item: item.to_owned(), ..ItemKey::default() })?
-            }
-        };
-        let value = match &self.body {
-            Body::Epoch(value) => value.as_ref().map(epoch_value).transpose()?,
-            Body::Member { value, .. } => value.as_ref().map(member_value).transpose()?,
-            Body::TargetEpoch(value) => value.map(target_epoch_value).transpose()?,
-            Body::Target { value, .. } => value.as_ref().map(|tasks| target_value(tasks)).transpose()?,
-            Body::Current { value, .. } => value.as_ref().map(current_value).transpose()?,
-            Body::Topology(value) => value.as_ref().map(|topology| topology_value(topology)).transpose()?,
-        };
-        Ok((key, value))
+    fn is_tombstone(&self) -> bool {
+        let Self::Topology(value) = self;
+        value.is_none()
     }
 
-    /// Reads a record; `None` for one of another kind. `key` begins behind the type.
-    pub fn decode(kind: i16, mut key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, RecordError> {
-        let (group_id, item) = match kind {
-            EPOCH | TARGET_EPOCH | TOPOLOGY => (GroupKey::decode(&mut key, 0)?.group_id, String::new()),
-            MEMBER | TARGET | CURRENT => {
-                let key = ItemKey::decode(&mut key, 0)?;
-                (key.group_id, key.item)
-            }
-            _ => return Ok(None),
-        };
-        Self::of_item(kind, &group_id, &item, value)
+    fn encode(&self) -> Result<Option<Bytes>, EncodeError> {
+        let Self::Topology(value) = self;
+        value.as_deref().map(topology_value).transpose()
     }
 
-    /// The record about a group or a member of it, from the bytes of its value.
-    pub fn of_item(
-        kind: i16,
-        group_id: &str,
-        item: &str,
-        value: Option<Bytes>,
-    ) -> Result<Option<Self>, RecordError> {
-        let body = match kind {
-            EPOCH => Body::Epoch(value.map(decode_epoch).transpose()?),
-            MEMBER => Body::Member { member_id: item.into(), value: value.map(decode_member).transpose()? },
-            TARGET_EPOCH => Body::TargetEpoch(value.map(decode_target_epoch).transpose()?),
-            TARGET => Body::Target { member_id: item.into(), value: value.map(decode_target).transpose()? },
-            CURRENT => {
-                Body::Current { member_id: item.into(), value: value.map(decode_current).transpose()? }
-            }
-            TOPOLOGY => Body::Topology(value.map(decode_topology).transpose()?),
-            _ => return Ok(None),
-        };
-        Ok(Some(Self { group_id: group_id.into(), body }))
+    fn decode(_kind: i16, _item: &str, value: Option<Bytes>) -> Result<Self, RecordError> {
+        Ok(Self::Topology(value.map(decode_topology).transpose()?.map(Arc::new)))
     }
-}
-
-fn texts(names: &[Arc<str>]) -> Vec<String> {
-    names.iter().map(ToString::to_string).collect()
 }
 
 fn shared(names: Vec<String>) -> Vec<Arc<str>> {
     names.into_iter().map(Into::into).collect()
-}
-
-fn optional(text: Option<&Arc<str>>) -> Option<String> {
-    text.map(ToString::to_string)
 }
 
 fn pairs<'a>(pairs: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>) -> Vec<KeyValue> {
@@ -293,93 +228,100 @@ fn decode_pairs(pairs: Vec<KeyValue>) -> impl Iterator<Item = (Arc<str>, Arc<str
     pairs.into_iter().map(|pair| (pair.key.into(), pair.value.into()))
 }
 
-fn epoch_value(value: &GroupEpoch) -> Result<Bytes, EncodeError> {
-    let value = StreamsGroupMetadataValue {
-        epoch: value.epoch,
-        metadata_hash: value.metadata_hash,
-        validated_topology_epoch: value.validated_topology_epoch,
-        last_assignment_configs: Some(pairs(value.assignment_configs.iter())),
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_epoch(bytes: Bytes) -> Result<GroupEpoch, RecordError> {
-    let value: StreamsGroupMetadataValue = decode(bytes)?;
-    Ok(GroupEpoch {
-        epoch: value.epoch,
-        metadata_hash: value.metadata_hash,
-        validated_topology_epoch: value.validated_topology_epoch,
-        assignment_configs: decode_pairs(value.last_assignment_configs.unwrap_or_default()).collect(),
-    })
-}
-
-fn member_value(member: &MemberMetadata) -> Result<Bytes, EncodeError> {
-    let endpoint = |endpoint: &Endpoint| EndpointValue {
-        host: endpoint.host.to_string(),
-        port: endpoint.port,
-        ..Default::default()
-    };
-    let value = StreamsGroupMemberMetadataValue {
-        instance_id: optional(member.instance_id.as_ref()),
-        rack_id: optional(member.rack_id.as_ref()),
-        client_id: member.client_id.to_string(),
-        client_host: member.client_host.to_string(),
-        rebalance_timeout_ms: member.rebalance_timeout_ms,
-        topology_epoch: member.topology_epoch,
-        process_id: member.process_id.to_string(),
-        user_endpoint: member.user_endpoint.as_ref().map(endpoint),
-        client_tags: pairs(member.client_tags.iter()),
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_member(bytes: Bytes) -> Result<MemberMetadata, RecordError> {
-    let value: StreamsGroupMemberMetadataValue = decode(bytes)?;
-    let endpoint = |endpoint: EndpointValue| Endpoint { host: endpoint.host.into(), port: endpoint.port };
-    Ok(MemberMetadata {
-        instance_id: value.instance_id.map(Into::into),
-        rack_id: value.rack_id.map(Into::into),
-        client_id: value.client_id.into(),
-        client_host: value.client_host.into(),
-        rebalance_timeout_ms: value.rebalance_timeout_ms,
-        topology_epoch: value.topology_epoch,
-        process_id: value.process_id.into(),
-        user_endpoint: value.user_endpoint.map(endpoint),
-        client_tags: decode_pairs(value.client_tags).collect(),
-    })
-}
-
-fn target_value(tasks: &Tasks) -> Result<Bytes, EncodeError> {
-    let all = |tasks: &TaskIds| -> Vec<TargetTasks> {
-        let one = |(id, tasks): (&Arc<str>, &BTreeSet<i32>)| TargetTasks {
-            subtopology_id: id.to_string(),
-            partitions: tasks.iter().copied().collect(),
+impl Value<StreamsGroup> for GroupEpoch {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let value = StreamsGroupMetadataValue {
+            epoch: self.epoch,
+            metadata_hash: self.metadata_hash,
+            validated_topology_epoch: self.validated_topology_epoch,
+            last_assignment_configs: Some(pairs(self.assignment_configs.iter())),
             ..Default::default()
         };
-        tasks.iter().map(one).collect()
-    };
-    let value = StreamsGroupTargetAssignmentMemberValue {
-        active_tasks: all(&tasks.active),
-        standby_tasks: all(&tasks.standby),
-        warmup_tasks: all(&tasks.warmup),
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
+        encode(&value)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: StreamsGroupMetadataValue = decode(bytes)?;
+        Ok(Self {
+            epoch: value.epoch,
+            metadata_hash: value.metadata_hash,
+            validated_topology_epoch: value.validated_topology_epoch,
+            assignment_configs: decode_pairs(value.last_assignment_configs.unwrap_or_default()).collect(),
+        })
+    }
 }
 
-fn decode_target(bytes: Bytes) -> Result<Arc<Tasks>, RecordError> {
-    let value: StreamsGroupTargetAssignmentMemberValue = decode(bytes)?;
-    let all = |tasks: Vec<TargetTasks>| -> TaskIds {
-        let one = |tasks: TargetTasks| (tasks.subtopology_id.into(), tasks.partitions.into_iter().collect());
-        tasks.into_iter().map(one).collect()
-    };
-    Ok(Arc::new(Tasks {
-        active: all(value.active_tasks),
-        standby: all(value.standby_tasks),
-        warmup: all(value.warmup_tasks),
-    }))
+impl Value<StreamsGroup> for MemberMetadata {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let endpoint = |endpoint: &Endpoint| EndpointValue {
+            host: endpoint.host.to_string(),
+            port: endpoint.port,
+            ..Default::default()
+        };
+        let value = StreamsGroupMemberMetadataValue {
+            instance_id: optional(self.instance_id.as_ref()),
+            rack_id: optional(self.rack_id.as_ref()),
+            client_id: self.client_id.to_string(),
+            client_host: self.client_host.to_string(),
+            rebalance_timeout_ms: self.rebalance_timeout_ms,
+            topology_epoch: self.topology_epoch,
+            process_id: self.process_id.to_string(),
+            user_endpoint: self.user_endpoint.as_ref().map(endpoint),
+            client_tags: pairs(self.client_tags.iter()),
+            ..Default::default()
+        };
+        encode(&value)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: StreamsGroupMemberMetadataValue = decode(bytes)?;
+        let endpoint = |endpoint: EndpointValue| Endpoint { host: endpoint.host.into(), port: endpoint.port };
+        Ok(Self {
+            instance_id: value.instance_id.map(Into::into),
+            rack_id: value.rack_id.map(Into::into),
+            client_id: value.client_id.into(),
+            client_host: value.client_host.into(),
+            rebalance_timeout_ms: value.rebalance_timeout_ms,
+            topology_epoch: value.topology_epoch,
+            process_id: value.process_id.into(),
+            user_endpoint: value.user_endpoint.map(endpoint),
+            client_tags: decode_pairs(value.client_tags).collect(),
+        })
+    }
+}
+
+impl Value<StreamsGroup> for Tasks {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let all = |tasks: &TaskIds| -> Vec<TargetTasks> {
+            let one = |(id, tasks): (&Arc<str>, &BTreeSet<i32>)| TargetTasks {
+                subtopology_id: id.to_string(),
+                partitions: tasks.iter().copied().collect(),
+                ..Default::default()
+            };
+            tasks.iter().map(one).collect()
+        };
+        let value = StreamsGroupTargetAssignmentMemberValue {
+            active_tasks: all(&self.active),
+            standby_tasks: all(&self.standby),
+            warmup_tasks: all(&self.warmup),
+            ..Default::default()
+        };
+        encode(&value)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: StreamsGroupTargetAssignmentMemberValue = decode(bytes)?;
+        let all = |tasks: Vec<TargetTasks>| -> TaskIds {
+            let one =
+                |tasks: TargetTasks| (tasks.subtopology_id.into(), tasks.partitions.into_iter().collect());
+            tasks.into_iter().map(one).collect()
+        };
+        Ok(Self {
+            active: all(value.active_tasks),
+            standby: all(value.standby_tasks),
+            warmup: all(value.warmup_tasks),
+        })
+    }
 }
 
 fn current_tasks(tasks: &TaskIds) -> Vec<CurrentTasks> {
@@ -401,54 +343,57 @@ fn current_active(tasks: &TaskEpochs) -> Vec<CurrentTasks> {
     tasks.iter().map(one).collect()
 }
 
-fn current_value(current: &CurrentAssignment) -> Result<Bytes, EncodeError> {
-    let (assigned, revoking) = (&current.assigned, &current.revoking);
-    let value = StreamsGroupCurrentMemberAssignmentValue {
-        member_epoch: current.epoch,
-        previous_member_epoch: current.previous_epoch,
-        state: current.state.id(),
-        active_tasks: current_active(&assigned.active),
-        standby_tasks: current_tasks(&assigned.standby),
-        warmup_tasks: current_tasks(&assigned.warmup),
-        active_tasks_pending_revocation: current_active(&revoking.active),
-        standby_tasks_pending_revocation: current_tasks(&revoking.standby),
-        warmup_tasks_pending_revocation: current_tasks(&revoking.warmup),
-        ..Default::default()
-    };
-    prefixed(VALUE_VERSION, &value)
-}
-
-fn decode_current(bytes: Bytes) -> Result<CurrentAssignment, RecordError> {
-    let value: StreamsGroupCurrentMemberAssignmentValue = decode(bytes)?;
-    let member_epoch = value.member_epoch;
-    let active = |tasks: Vec<CurrentTasks>| -> TaskEpochs {
-        let one = |tasks: CurrentTasks| {
-            // Brokers before 4.3 did not write when tasks were assigned.
-            let epochs = tasks.assignment_epochs.filter(|epochs| epochs.len() == tasks.partitions.len());
-            let epochs = epochs.unwrap_or_else(|| vec![member_epoch; tasks.partitions.len()]);
-            (tasks.subtopology_id.into(), tasks.partitions.into_iter().zip(epochs).collect())
+impl Value<StreamsGroup> for CurrentAssignment {
+    fn encode(&self) -> Result<Bytes, EncodeError> {
+        let (assigned, revoking) = (&self.assigned, &self.revoking);
+        let value = StreamsGroupCurrentMemberAssignmentValue {
+            member_epoch: self.epoch,
+            previous_member_epoch: self.previous_epoch,
+            state: self.state.id(),
+            active_tasks: current_active(&assigned.active),
+            standby_tasks: current_tasks(&assigned.standby),
+            warmup_tasks: current_tasks(&assigned.warmup),
+            active_tasks_pending_revocation: current_active(&revoking.active),
+            standby_tasks_pending_revocation: current_tasks(&revoking.standby),
+            warmup_tasks_pending_revocation: current_tasks(&revoking.warmup),
+            ..Default::default()
         };
-        tasks.into_iter().map(one).collect()
-    };
-    let others = |tasks: Vec<CurrentTasks>| -> TaskIds {
-        let one = |tasks: CurrentTasks| (tasks.subtopology_id.into(), tasks.partitions.into_iter().collect());
-        tasks.into_iter().map(one).collect()
-    };
-    Ok(CurrentAssignment {
-        epoch: member_epoch,
-        previous_epoch: value.previous_member_epoch,
-        state: MemberState::from_id(value.state),
-        assigned: Arc::new(AssignedTasks {
-            active: active(value.active_tasks),
-            standby: others(value.standby_tasks),
-            warmup: others(value.warmup_tasks),
-        }),
-        revoking: Arc::new(AssignedTasks {
-            active: active(value.active_tasks_pending_revocation),
-            standby: others(value.standby_tasks_pending_revocation),
-            warmup: others(value.warmup_tasks_pending_revocation),
-        }),
-    })
+        encode(&value)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        let value: StreamsGroupCurrentMemberAssignmentValue = decode(bytes)?;
+        let member_epoch = value.member_epoch;
+        let active = |tasks: Vec<CurrentTasks>| -> TaskEpochs {
+            let one = |tasks: CurrentTasks| {
+                // Brokers before 4.3 did not write when tasks were assigned.
+                let epochs = tasks.assignment_epochs.filter(|epochs| epochs.len() == tasks.partitions.len());
+                let epochs = epochs.unwrap_or_else(|| vec![member_epoch; tasks.partitions.len()]);
+                (tasks.subtopology_id.into(), tasks.partitions.into_iter().zip(epochs).collect())
+            };
+            tasks.into_iter().map(one).collect()
+        };
+        let others = |tasks: Vec<CurrentTasks>| -> TaskIds {
+            let one =
+                |tasks: CurrentTasks| (tasks.subtopology_id.into(), tasks.partitions.into_iter().collect());
+            tasks.into_iter().map(one).collect()
+        };
+        Ok(Self {
+            epoch: member_epoch,
+            previous_epoch: value.previous_member_epoch,
+            state: MemberState::from_id(value.state),
+            assigned: Arc::new(AssignedTasks {
+                active: active(value.active_tasks),
+                standby: others(value.standby_tasks),
+                warmup: others(value.warmup_tasks),
+            }),
+            revoking: Arc::new(AssignedTasks {
+                active: active(value.active_tasks_pending_revocation),
+                standby: others(value.standby_tasks_pending_revocation),
+                warmup: others(value.warmup_tasks_pending_revocation),
+            }),
+        })
+    }
 }
 
 fn topic_infos(topics: &[topology::TopicInfo]) -> Vec<TopicInfoValue> {
@@ -491,10 +436,10 @@ fn topology_value(topology: &Topology) -> Result<Bytes, EncodeError> {
     };
     let subtopologies = topology.subtopologies.iter().map(subtopology).collect();
     let value = StreamsGroupTopologyValue { epoch: topology.epoch, subtopologies, ..Default::default() };
-    prefixed(VALUE_VERSION, &value)
+    encode(&value)
 }
 
-fn decode_topology(bytes: Bytes) -> Result<Arc<Topology>, RecordError> {
+fn decode_topology(bytes: Bytes) -> Result<Topology, RecordError> {
     let value: StreamsGroupTopologyValue = decode(bytes)?;
     let group = |group: CopartitionGroupValue| topology::CopartitionGroup {
         source_topics: group.source_topics,
@@ -513,5 +458,5 @@ fn decode_topology(bytes: Bytes) -> Result<Arc<Topology>, RecordError> {
         (value.subtopology_id.into(), subtopology)
     };
     let subtopologies = value.subtopologies.into_iter().map(subtopology).collect();
-    Ok(Arc::new(Topology { epoch: value.epoch, subtopologies }))
+    Ok(Topology { epoch: value.epoch, subtopologies })
 }

@@ -7,69 +7,17 @@ use tracing::info;
 use super::command::{DescribedStreamsGroup, StreamsHeartbeat, StreamsHeartbeatAnswer};
 use super::draft::Draft;
 use super::group::StreamsGroup;
-use super::heartbeat::unknown_member;
-use super::member::{LEAVE_EPOCH, MemberState};
-use super::record::{Body, StreamsRecord};
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
 use crate::group::command::Reply;
 use crate::group::core::GroupCore;
 use crate::group::kind::Group;
+use crate::group::modern::LEAVE_EPOCH;
+use crate::group::modern::draft::unknown_member;
+use crate::group::modern::requests::no_group;
 use crate::shard::{Decision, Token};
 use crate::types::TimestampMs;
 
 impl GroupCore {
-    fn streams_draft(&self, now_ms: TimestampMs, group: StreamsGroup) -> Draft<'_> {
-        Draft {
-            settings: &self.settings,
-            cluster: &self.cluster,
-            now_ms,
-            is_new: !matches!(self.groups.get(&group.group_id), Some(Group::Streams(_))),
-            group,
-            decision: Decision::default(),
-        }
-    }
-
-    /// What becomes of a streams group; nothing where there is none.
-    pub(in crate::group) fn with_streams(
-        &self,
-        now_ms: TimestampMs,
-        group_id: &str,
-        decide: impl FnOnce(&mut Draft<'_>),
-    ) -> Decision<Self> {
-        let Some(Group::Streams(group)) = self.groups.get(group_id) else { return Decision::default() };
-        let mut draft = self.streams_draft(now_ms, group.clone());
-        decide(&mut draft);
-        draft.finish()
-    }
-
-    /// Every member has a whole session to be heard of, and those who have to give up tasks their whole time.
-    pub(in crate::group) fn start_streams(
-        &self,
-        now_ms: TimestampMs,
-        group: &StreamsGroup,
-    ) -> Decision<Self> {
-        let mut draft = self.streams_draft(now_ms, group.clone());
-        for (member_id, member) in &group.members {
-            draft.touch(member_id);
-            if member.current.state == MemberState::UnrevokedTasks {
-                let timer = draft.revocation_timer(member_id);
-                draft.arm(timer, member.metadata.rebalance_timeout_ms);
-            }
-        }
-        draft.finish()
-    }
-
-    /// Writes that a streams group is gone.
-    pub(in crate::group) fn delete_streams(
-        &self,
-        now_ms: TimestampMs,
-        group: &StreamsGroup,
-    ) -> Decision<Self> {
-        let mut draft = self.streams_draft(now_ms, group.clone());
-        draft.delete();
-        draft.finish()
-    }
-
     /// StreamsGroupHeartbeat. What was decided before an error is forgotten.
     pub(in crate::group) fn streams_heartbeat(
         &self,
@@ -92,9 +40,9 @@ impl GroupCore {
         request: &StreamsHeartbeat,
     ) -> Result<(Decision<Self>, StreamsHeartbeatAnswer), ApiError> {
         let joins = request.member_epoch == 0;
-        let new_group = || self.streams_draft(now_ms, StreamsGroup::new(request.group_id.clone()));
+        let new_group = || self.draft_of_new::<StreamsGroup>(now_ms, &request.group_id);
         let mut draft = match self.groups.get(&request.group_id) {
-            Some(Group::Streams(group)) => self.streams_draft(now_ms, group.clone()),
+            Some(Group::Streams(group)) => self.draft(now_ms, group),
             Some(group @ Group::Classic(_)) if joins && group.is_empty() => {
                 // The committed offsets stay.
                 let mut draft = new_group();
@@ -102,7 +50,7 @@ impl GroupCore {
                 draft
             }
             None if joins => new_group(),
-            found => return Err(no_streams_group(&request.group_id, found.is_some())),
+            found => return Err(no_group::<StreamsGroup>(&request.group_id, found.is_some())),
         };
         let answer = if request.member_epoch == LEAVE_EPOCH {
             draft.leave(request)?
@@ -114,30 +62,8 @@ impl GroupCore {
 
     /// StreamsGroupDescribe.
     pub(in crate::group) fn describe_streams(&self, group_id: Arc<str>) -> DescribedStreamsGroup {
-        let group = match self.groups.get(&group_id) {
-            Some(Group::Streams(group)) => Ok(group.describe()),
-            found => Err(no_streams_group(&group_id, found.is_some())),
-        };
+        let group = self.group_of(&group_id).map(StreamsGroup::describe);
         DescribedStreamsGroup { group_id, group }
-    }
-
-    /// Changes a streams group for good; the first record of one makes it, also in the place of a group that was only
-    /// assumed because somebody commits offsets.
-    pub(in crate::group) fn replay_streams(&mut self, record: &StreamsRecord) {
-        let group_id = &record.group_id;
-        if record.body == Body::Epoch(None) {
-            if let Some(Group::Streams(_)) = self.groups.get(group_id) {
-                self.groups.remove(group_id);
-            }
-            return;
-        }
-        if let Some(Group::Streams(group)) = self.groups.get_mut(group_id) {
-            group.replay(&record.body);
-        } else if !record.is_tombstone() {
-            let mut group = StreamsGroup::new(group_id.clone());
-            group.replay(&record.body);
-            self.groups.insert(group_id.clone(), Group::Streams(group));
-        }
     }
 }
 
@@ -156,9 +82,4 @@ impl Draft<'_> {
         let (member_id, member_epoch) = (member_id.clone(), request.member_epoch);
         Ok(StreamsHeartbeatAnswer { member_id, member_epoch, ..StreamsHeartbeatAnswer::default() })
     }
-}
-
-fn no_streams_group(group_id: &str, is_another: bool) -> ApiError {
-    let what = if is_another { "is not a streams group" } else { "not found" };
-    ApiError::with(ErrorCode::GroupIdNotFound, format!("Group {group_id} {what}."))
 }

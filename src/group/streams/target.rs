@@ -8,7 +8,6 @@ use tracing::info;
 use super::configured::{ConfiguredSubtopology, Status, StatusCode};
 use super::draft::Draft;
 use super::group::StreamsChange;
-use super::record::Body;
 use super::sticky::{self, MemberSpec, SubtopologySpec};
 use super::tasks::Tasks;
 
@@ -26,13 +25,11 @@ impl Draft<'_> {
         if self.group.is_delayed {
             return delayed("initial rebalance delay");
         }
-        if self.group.target_epoch >= self.group.epoch {
+        if self.group.target.epoch >= self.group.epoch {
             return None;
         }
         let interval_ms = self.cluster.streams_times_of(&self.group.group_id).assignment_interval_ms;
-        let assigned_at_ms = self.group.assigned_at_ms;
-        let due_ms = assigned_at_ms.saturating_add(interval_ms.into());
-        if assigned_at_ms != 0 && interval_ms != 0 && self.now_ms < due_ms {
+        if self.is_target_young(interval_ms) {
             return delayed("assignment interval");
         }
         self.assign();
@@ -42,21 +39,10 @@ impl Draft<'_> {
     fn assign(&mut self) {
         let configured = self.group.configured.clone();
         let ready = configured.as_ref().and_then(|topology| topology.ready());
-        let mut assignment = ready.map(|subtopologies| self.assignment(subtopologies)).unwrap_or_default();
-        let changed: Vec<(Arc<str>, Arc<Tasks>)> = self
-            .group
-            .members
-            .keys()
-            .map(|member_id| (member_id.clone(), assignment.remove(member_id).unwrap_or_default()))
-            .filter(|(member_id, tasks)| self.group.target.get(member_id).map(|t| &**t) != Some(tasks))
-            .map(|(member_id, tasks)| (member_id, Arc::new(tasks)))
-            .collect();
-        let (epoch, members) = (self.group.epoch, changed.len());
+        let assignment = ready.map(|subtopologies| self.assignment(subtopologies)).unwrap_or_default();
+        let epoch = self.group.epoch;
+        let members = self.record_target(epoch, assignment);
         info!(group = %self.group.group_id, epoch, members, "a new target assignment of a streams group");
-        for (member_id, tasks) in changed {
-            self.record(Body::Target { member_id, value: Some(tasks) });
-        }
-        self.record(Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms: self.now_ms })));
     }
 
     fn assignment(
@@ -71,7 +57,7 @@ impl Draft<'_> {
         let subtopologies: Vec<SubtopologySpec> = subtopologies.iter().map(spec).collect();
         let members = self.group.members.iter().map(|(member_id, member)| {
             let process_id = member.metadata.process_id.clone();
-            (member_id.clone(), MemberSpec { process_id, previous: self.group.target_of(member_id) })
+            (member_id.clone(), MemberSpec { process_id, previous: self.group.target.of(member_id) })
         });
         let replicas = self.group.assignment_configs.get(STANDBY_REPLICAS);
         let replicas = replicas.and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -88,4 +74,3 @@ impl Draft<'_> {
         }
     }
 }
-use crate::group::consumer::record::TargetEpoch;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::member::MemberState;
-use super::record::{Body, CurrentAssignment, Endpoint, GroupEpoch, MemberMetadata, StreamsRecord};
+use super::record::{Body, CurrentAssignment, Endpoint, GroupEpoch, MemberMetadata, Own, StreamsRecord};
 use super::sticky::{MemberSpec, SubtopologySpec, assign};
 use super::tasks::{AssignedTasks, TaskIds, Tasks};
 use super::topology::{CopartitionGroup, Subtopology, TopicInfo, Topology};
-use crate::group::consumer::record::TargetEpoch;
+use crate::group::modern::record::TargetEpoch;
 use crate::group::record::Record;
 
 const ASSIGNMENTS: &str = include_str!("golden/assignment.txt");
@@ -207,7 +207,7 @@ fn bodies() -> Vec<(Body, [&'static str; 2])> {
         (Body::TargetEpoch(Some(target_epoch)), TARGET_EPOCH),
         (Body::Target { member_id: member_id(), value: Some(Arc::new(target)) }, TARGET),
         (Body::Current { member_id: member_id(), value: Some(current()) }, CURRENT),
-        (Body::Topology(Some(Arc::new(topology()))), TOPOLOGY),
+        (Body::Own(Own::Topology(Some(Arc::new(topology())))), TOPOLOGY),
     ]
 }
 
