@@ -1,8 +1,10 @@
 //! Wires the share coordinator and the persister that asks it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -64,7 +66,7 @@ impl Shares {
             config.request_timeout_ms.into(),
         );
         let persister = Arc::new(persister);
-        let configs = GroupConfigs { metadata: Arc::clone(metadata), config: Arc::clone(config) };
+        let configs = GroupConfigs::new(Arc::clone(metadata), Arc::clone(config));
         let partitions = SharePartitionManager::new(ShareOptions {
             keeper: Arc::clone(&persister) as Arc<dyn StateKeeper>,
             configs: Arc::new(configs),
@@ -145,32 +147,55 @@ fn settings(config: &BrokerConfig) -> ShareCoordinatorSettings {
 struct GroupConfigs {
     metadata: Arc<Metadata>,
     config: Arc<BrokerConfig>,
+    /// Of a group for which nothing is set.
+    unset: ShareGroupSettings,
+    /// What was made of the values that were set for a group when it was asked about last.
+    resolved: Mutex<HashMap<Box<str>, (Arc<ConfigValues>, ShareGroupSettings)>>,
+}
+
+impl GroupConfigs {
+    fn new(metadata: Arc<Metadata>, config: Arc<BrokerConfig>) -> Self {
+        let unset = resolve(&ConfigValues::new(), &config).unwrap_or_default();
+        Self { metadata, config, unset, resolved: Mutex::default() }
+    }
 }
 
 impl ShareGroupConfigs for GroupConfigs {
     fn of(&self, group_id: &str) -> ShareGroupSettings {
         let image = self.metadata.image();
-        let nothing = ConfigValues::new();
-        let values = image.config(&ConfigResource::group(group_id)).map_or(&nothing, |values| &**values);
-        // What does not hold on this broker is left out.
-        let resolved = GroupConfig::resolve(values, &self.config)
-            .or_else(|_| GroupConfig::resolve(&nothing, &self.config));
-        let Ok(resolved) = resolved else { return ShareGroupSettings::default() };
-        ShareGroupSettings {
-            limits: Limits {
-                lock_duration_ms: resolved.share_record_lock_duration_ms.into(),
-                delivery_count_max: i16::try_from(resolved.share_delivery_count_limit).unwrap_or(i16::MAX),
-                in_flight_max: resolved.share_partition_max_record_locks.into(),
-                renew_enabled: resolved.share_renew_acknowledge_enable,
-            },
-            isolation: if resolved.share_isolation_level == "read_committed" {
-                Isolation::ReadCommitted
-            } else {
-                Isolation::ReadUncommitted
-            },
-            reset: offset_reset(&resolved.share_auto_offset_reset),
+        let Some(values) = image.config(&ConfigResource::group(group_id)) else { return self.unset };
+        let mut resolved = self.resolved.lock();
+        match resolved.get(group_id) {
+            Some((known, settings)) if Arc::ptr_eq(known, values) => *settings,
+            _ => {
+                // What does not hold on this broker is left out.
+                let settings = resolve(values, &self.config).unwrap_or(self.unset);
+                // Groups for which nothing is set any more.
+                resolved.retain(|id, _| image.config(&ConfigResource::group(id)).is_some());
+                resolved.insert(group_id.into(), (Arc::clone(values), settings));
+                settings
+            }
         }
     }
+}
+
+/// What the values that are set for a group mean here; `None` where they do not hold on this broker.
+fn resolve(values: &ConfigValues, config: &BrokerConfig) -> Option<ShareGroupSettings> {
+    let resolved = GroupConfig::resolve(values, config).ok()?;
+    Some(ShareGroupSettings {
+        limits: Limits {
+            lock_duration_ms: resolved.share_record_lock_duration_ms.into(),
+            delivery_count_max: i16::try_from(resolved.share_delivery_count_limit).unwrap_or(i16::MAX),
+            in_flight_max: resolved.share_partition_max_record_locks.into(),
+            renew_enabled: resolved.share_renew_acknowledge_enable,
+        },
+        isolation: if resolved.share_isolation_level == "read_committed" {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
+        reset: offset_reset(&resolved.share_auto_offset_reset),
+    })
 }
 
 /// Reads `latest`, `earliest`, or `by_duration:` with an ISO-8601 duration, which the configuration has checked.

@@ -380,11 +380,17 @@ impl LedSharePartition {
             Phase::Loading => return Err(ErrorCode::UnknownTopicOrPartition.into()),
             Phase::Over(error) => return Err(error.clone()),
         };
-        Ok(write.map(|write| {
+        let written = write.map(|write| {
             let (sender, receiver) = oneshot::channel();
             self.enqueue(&mut inner, write, Some(sender));
             receiver
-        }))
+        });
+        drop(inner);
+        if acknowledgements.iter().any(Acknowledgement::renews) {
+            // A lock may end earlier than before: its duration counts as it is now.
+            self.set_timer(now_ms.saturating_add(limits.lock_duration_ms));
+        }
+        Ok(written)
     }
 
     /// Gives back what a member held that left.

@@ -134,11 +134,14 @@ impl SharePartitionManager {
             return;
         }
         let groups = self.sessions.groups();
-        let is_left = |led: &LedSharePartition| !groups.contains(&led.key.group_id) && led.is_idle();
+        // A fetch that begins, or waits, has it too.
+        let is_left = |led: &Arc<LedSharePartition>| {
+            !groups.contains(&led.key.group_id) && Arc::strong_count(led) == 1 && led.is_idle()
+        };
         self.forget_where(|led| !led.is_led() || led.is_over() || is_left(led));
     }
 
-    fn forget_where(&self, is_over: impl Fn(&LedSharePartition) -> bool) {
+    fn forget_where(&self, is_over: impl Fn(&Arc<LedSharePartition>) -> bool) {
         let mut forgotten = Vec::new();
         self.partitions.lock().retain(|_, led| {
             let forget = is_over(led);

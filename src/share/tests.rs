@@ -325,3 +325,35 @@ async fn a_broker_that_leads_again_loads_anew() {
     assert_eq!(world.acknowledge("a", 0, 2, 1).await, Err(ErrorCode::NotLeaderOrFollower));
     assert_eq!(world.get("b").await, [(2, 2, 1)]);
 }
+
+#[tokio::test]
+async fn a_lock_that_is_renewed_ends_earlier_where_locks_are_shorter_now() {
+    let world = World::new(0);
+    world.append(2).await;
+    assert_eq!(world.get("a").await, [(0, 1, 1)]);
+    world.configs.0.lock().limits.lock_duration_ms = 10_000;
+    assert_eq!(world.acknowledge("a", 0, 1, 4).await, Ok(()));
+    let (fetched, ()) = tokio::join!(world.fetch("b", 15_000), async {
+        tokio::time::sleep(SETTLED).await;
+        world.clock.advance(10_000);
+        // Who does not get the records by now waits in vain.
+        tokio::time::sleep(SETTLED).await;
+        world.clock.advance(5_000);
+    });
+    let got: Vec<_> = fetched.iter().flat_map(|one| &one.acquired).map(|it| (it.first, it.last)).collect();
+    assert_eq!(got, [(0, 1)]);
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_keeps_its_share_partition_though_nobody_has_a_session() {
+    let world = World::new(0);
+    let (fetched, ()) = tokio::join!(world.fetch("a", 60_000), async {
+        tokio::time::sleep(SETTLED).await;
+        world.shares.forget_others();
+        world.append(2).await;
+    });
+    let outcome: Vec<_> = fetched.iter().map(|one| (one.error.clone(), one.acquired.len())).collect();
+    assert_eq!(outcome, [(None, 1)]);
+    assert_eq!(world.shares.partitions_of(TOPIC), 1);
+    assert_eq!(world.acknowledge("a", 0, 1, 1).await, Ok(()));
+}

@@ -18,6 +18,13 @@ pub struct Acknowledgement {
     pub types: Vec<i8>,
 }
 
+impl Acknowledgement {
+    /// Whether records are held for longer.
+    pub(in crate::share) fn renews(&self) -> bool {
+        self.types.iter().any(|id| Kind::from_id(*id) == Some(Kind::Renew))
+    }
+}
+
 /// What an acknowledgement does with a record that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -69,7 +76,8 @@ impl Draft<'_> {
         let batch = StateBatch { first_offset: first, last_offset: last, delivery_state, delivery_count };
         push_merged(&mut self.batches, batch);
         if state.state.is_terminal() {
-            self.delivery_complete_count += count(first.max(self.start_offset), last);
+            let records = count(first.max(self.start_offset), last);
+            self.delivery_complete_count = self.delivery_complete_count.saturating_add(records);
         }
     }
 
@@ -230,7 +238,7 @@ impl SharePartitionState {
 
     fn finish(&mut self, draft: Draft<'_>, outcome: Result<(), ApiError>) -> Result<Option<Write>, ApiError> {
         let Draft { now_ms, write, batches, delivery_complete_count, .. } = draft;
-        self.delivery_complete_count += delivery_complete_count;
+        self.delivery_complete_count = self.delivery_complete_count.saturating_add(delivery_complete_count);
         if !batches.is_empty() {
             self.writes.insert(write, batches.clone());
         }

@@ -115,9 +115,9 @@ impl SharePartitionState {
         let mut gap_start = None;
         for batch in &kept.batches {
             let (first, last) = (batch.first_offset, batch.last_offset);
-            let Some(state) =
-                RecordState::from_id(batch.delivery_state).filter(|_| first >= next && last >= first)
-            else {
+            // The offset behind the last record is one too.
+            let may_be = first >= next && last >= first && last < Offset::MAX;
+            let Some(state) = RecordState::from_id(batch.delivery_state).filter(|_| may_be) else {
                 let message =
                     format!("the state of records {first} to {last} can not be, from offset {next} on");
                 return Err(ApiError::with(ErrorCode::UnknownServerError, message));
@@ -127,7 +127,8 @@ impl SharePartitionState {
             }
             next = last + 1;
             if state.is_terminal() {
-                loaded.delivery_complete_count += count(first, last);
+                let done = loaded.delivery_complete_count.saturating_add(count(first, last));
+                loaded.delivery_complete_count = done;
             }
             let state = InFlightState::new(state, batch.delivery_count);
             loaded.in_flight.insert(first, InFlightBatch::new(first, last, state));
@@ -228,4 +229,42 @@ fn push_merged(batches: &mut Vec<StateBatch>, batch: StateBatch) {
         return;
     }
     batches.push(batch);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(start_offset: Offset, batches: &[(Offset, Offset)]) -> PartitionState {
+        let batch = |(first_offset, last_offset): &(Offset, Offset)| StateBatch {
+            first_offset: *first_offset,
+            last_offset: *last_offset,
+            delivery_state: RecordState::Acknowledged.id(),
+            delivery_count: 1,
+        };
+        PartitionState { state_epoch: 1, start_offset, batches: batches.iter().map(batch).collect() }
+    }
+
+    #[test]
+    fn a_kept_state_of_the_last_offsets_that_there_can_be_is_loaded_or_refused() {
+        let code = |kept| SharePartitionState::load(&kept, 0).map(drop).map_err(|error| error.code);
+        let refused = Err(ErrorCode::UnknownServerError);
+        assert_eq!(code(kept(0, &[(5, Offset::MAX)])), refused);
+        assert_eq!(code(kept(0, &[(Offset::MAX, Offset::MAX)])), refused);
+        assert_eq!(code(kept(0, &[(5, Offset::MAX), (0, 1)])), refused);
+        let limits =
+            Limits { lock_duration_ms: 1, delivery_count_max: 5, in_flight_max: 2, renew_enabled: true };
+        let offsets = |kept| {
+            let mut loaded = SharePartitionState::load(&kept, 0).expect("it can be");
+            let next = loaded.can_acquire(&limits).then(|| loaded.next_fetch_offset());
+            (loaded.start_offset(), next, loaded.delivery_complete_count(), loaded.in_flight_records())
+        };
+        // More records than the number holds.
+        let half = Offset::MAX / 2;
+        let gap = kept(0, &[(1, half), (half + 1, Offset::MAX - 1)]);
+        assert_eq!(offsets(gap), (0, Some(0), i32::MAX, Offset::MAX));
+        let done = kept(0, &[(0, half), (half + 1, Offset::MAX - 1)]);
+        assert_eq!(offsets(done), (Offset::MAX, Some(Offset::MAX), 0, 0));
+        assert_eq!(offsets(kept(Offset::MAX, &[])), (Offset::MAX, Some(Offset::MAX), 0, 0));
+    }
 }

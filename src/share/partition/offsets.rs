@@ -38,7 +38,7 @@ impl SharePartitionState {
 
     /// Whether reading is worth it: there are records to deliver again, or there is room for more in flight.
     pub fn can_acquire(&mut self, limits: &Limits) -> bool {
-        self.next_fetch_offset() != self.end_offset + 1 || self.in_flight_records() < limits.in_flight_max
+        self.next_fetch_offset() <= self.end_offset || self.in_flight_records() < limits.in_flight_max
     }
 
     /// The log now starts here, behind the start offset: retention, or somebody who deleted records. What is not held is
@@ -67,12 +67,13 @@ impl SharePartitionState {
     fn count_done_below(&self, offset: Offset) -> i32 {
         let runs = self.in_flight.range(..offset).flat_map(|(_, batch)| batch.runs());
         let done = runs.filter(|(.., state)| state.state.is_terminal());
-        done.map(|(first, last, _)| self.count_in_flight(first, last.min(offset - 1))).sum()
+        done.map(|(first, last, _)| self.count_in_flight(first, last.min(offset - 1)))
+            .fold(0, i32::saturating_add)
     }
 
     /// Archives those of these records that are in a state; `true` if there were any.
     pub(super) fn archive(&mut self, first: Offset, last: Offset, from: RecordState, counts: bool) -> bool {
-        let mut archived = 0;
+        let mut archived = 0_i32;
         let begin = self.floor(first).map_or(first, |(key, _)| key);
         for key in self.keys_within(begin, last) {
             let Some(batch) = self.in_flight.get_mut(&key) else { continue };
@@ -85,12 +86,12 @@ impl SharePartitionState {
             for (run_first, run_last, state) in batch.runs_mut() {
                 if run_first >= first && run_last <= last && state.state == from {
                     state.archive();
-                    archived += super::count(run_first, run_last);
+                    archived = archived.saturating_add(super::count(run_first, run_last));
                 }
             }
         }
         if counts {
-            self.delivery_complete_count += archived;
+            self.delivery_complete_count = self.delivery_complete_count.saturating_add(archived);
         }
         archived > 0
     }
@@ -137,7 +138,7 @@ impl SharePartitionState {
                     return found;
                 }
                 let before = found.map_or(0, |(_, records)| records);
-                found = Some((last, before + self.count_in_flight(first, last)));
+                found = Some((last, before.saturating_add(self.count_in_flight(first, last))));
             }
         }
         found
