@@ -10,36 +10,19 @@ use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    ListGroupsRequest, SyncGroupRequest, TopicName,
+    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, ListGroupsRequest, SyncGroupRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use klamm::protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use klamm::protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use klamm::protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+use protocol_tests::groups::{coordinator, group, text};
 use protocol_tests::server::{Client, Server, Topic, unique};
 
 /// Kafka assigns a group at most once in a second, and resolves expressions on the side.
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(50);
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(group_id: &str) -> GroupId {
-    GroupId(text(group_id))
-}
-
-/// Waits until the group's coordinator is there.
-async fn coordinator(server: &Server) -> Client {
-    let mut client = server.connect().await;
-    let request = FindCoordinatorRequest::default().with_key(text("g"));
-    while client.call(3, &request).await.error_code != 0 {
-        assert!(!server.is_klamm(), "the first request finds the coordinator");
-    }
-    client
-}
 
 /// A member that does what it is told.
 #[derive(Clone, Debug)]

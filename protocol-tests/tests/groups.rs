@@ -11,9 +11,8 @@ use kafka_protocol::messages::offset_delete_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetDeleteRequest, SyncGroupRequest,
-    SyncGroupResponse,
+    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, ListGroupsRequest, OffsetDeleteRequest, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use klamm::protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -21,26 +20,9 @@ use klamm::protocol::messages::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponsePartitions,
 };
 use klamm::protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest};
+use protocol_tests::groups::{coordinator, group, text};
 use protocol_tests::server::{Client, Server, Topic, decode_response, unique};
 use uuid::Uuid;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(group_id: &str) -> GroupId {
-    GroupId(text(group_id))
-}
-
-/// Waits until the group's coordinator is there.
-async fn coordinator(server: &Server) -> Client {
-    let mut client = server.connect().await;
-    let request = FindCoordinatorRequest::default().with_key(text("g"));
-    while client.call(3, &request).await.error_code != 0 {
-        assert!(!server.is_klamm(), "the first request finds the coordinator");
-    }
-    client
-}
 
 /// A member as one connection knows it.
 #[derive(Clone, Debug)]

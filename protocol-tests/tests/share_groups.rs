@@ -11,40 +11,22 @@ use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{
-    AlterShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequest, DescribeGroupsRequest,
-    FindCoordinatorRequest, GroupId, JoinGroupRequest, ListGroupsRequest, ShareGroupDescribeRequest,
-    ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse, TopicName,
+    AlterShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequest, DescribeGroupsRequest, JoinGroupRequest,
+    ListGroupsRequest, ShareGroupDescribeRequest, ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
+    TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 use klamm::protocol::messages::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequestGroup, DescribeShareGroupOffsetsRequestTopic,
     DescribeShareGroupOffsetsResponseGroup,
 };
 use klamm::protocol::messages::offset_fetch::OffsetFetchRequestGroup;
 use klamm::protocol::messages::{DescribeShareGroupOffsetsRequest, OffsetFetchRequest};
+use protocol_tests::groups::{coordinator, group, text};
 use protocol_tests::server::{Client, Server, Topic, batch, unique};
 
 /// Kafka assigns a group at most once in a second, and initialises partitions on the side.
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(50);
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(group_id: &str) -> GroupId {
-    GroupId(text(group_id))
-}
-
-/// Waits until the group's coordinator is there.
-async fn coordinator(server: &Server) -> Client {
-    let mut client = server.connect().await;
-    let request = FindCoordinatorRequest::default().with_key(text("g"));
-    while client.call(3, &request).await.error_code != 0 {
-        assert!(!server.is_klamm(), "the first request finds the coordinator");
-    }
-    client
-}
 
 /// A member that does what it is told.
 #[derive(Clone, Debug)]

@@ -18,7 +18,6 @@ use kafka_protocol::messages::{
     DeleteShareGroupStateRequest, FetchRequest, FindCoordinatorRequest, InitializeShareGroupStateRequest,
     MetadataRequest, ReadShareGroupStateRequest, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 use klamm::log::batch::BatchView;
 use klamm::protocol::messages::read_share_group_state_summary::{
     ReadStateSummaryData, ReadStateSummaryPartition, ReadStateSummaryPartitionResult,
@@ -30,6 +29,7 @@ use klamm::protocol::messages::{ReadShareGroupStateSummaryRequest, WriteShareGro
 use klamm::share::state::record::{Record, Value};
 use klamm::share::types::SharePartition;
 use klamm::types::{SHARE_GROUP_STATE_TOPIC, coordinator_partition};
+use protocol_tests::groups::text;
 use protocol_tests::server::{Client, Server, unique};
 use uuid::Uuid;
 
@@ -37,10 +37,6 @@ const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const INVALID_REQUEST: i16 = 42;
 const FENCED_LEADER_EPOCH: i16 = 74;
 const FENCED_STATE_EPOCH: i16 = 124;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 /// A share partition, as one connection knows it.
 struct Share {

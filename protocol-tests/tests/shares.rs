@@ -11,7 +11,6 @@ use kafka_protocol::messages::{
     AlterClientQuotasRequest, DeleteRecordsRequest, FindCoordinatorRequest, GroupId,
     IncrementalAlterConfigsRequest, ShareGroupHeartbeatRequest, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 use klamm::clock::Clock;
 use klamm::error::ErrorCode;
 use klamm::protocol::messages::share_acknowledge::{ShareAcknowledgePartition, ShareAcknowledgeTopic};
@@ -22,6 +21,7 @@ use klamm::protocol::messages::share_fetch::{
 use klamm::protocol::messages::{
     ShareAcknowledgeRequest, ShareAcknowledgeResponse, ShareFetchRequest, ShareFetchResponse,
 };
+use protocol_tests::groups::text;
 use protocol_tests::server::{Client, Server, Topic, batch, unique};
 use uuid::Uuid;
 
@@ -34,10 +34,6 @@ const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
 const RENEW: i8 = 4;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 /// A group that starts at the beginning of a topic.
 struct Group {

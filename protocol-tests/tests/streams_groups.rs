@@ -8,10 +8,9 @@ use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsRe
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest,
-    GroupId, IncrementalAlterConfigsRequest, JoinGroupRequest, ListGroupsRequest, MetadataRequest, TopicName,
+    ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
+    IncrementalAlterConfigsRequest, JoinGroupRequest, ListGroupsRequest, MetadataRequest, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 use klamm::protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use klamm::protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use klamm::protocol::messages::streams_group_describe::DescribedGroup;
@@ -22,6 +21,7 @@ use klamm::protocol::messages::{
     OffsetCommitRequest, OffsetFetchRequest, StreamsGroupDescribeRequest, StreamsGroupHeartbeatRequest,
     StreamsGroupHeartbeatResponse,
 };
+use protocol_tests::groups::{coordinator, group, text};
 use protocol_tests::server::{Client, Server, Topic, unique};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,23 +35,6 @@ const INCORRECTLY_PARTITIONED_TOPICS: i8 = 2;
 const MISSING_INTERNAL_TOPICS: i8 = 3;
 const SHUTDOWN_APPLICATION: i8 = 4;
 const ASSIGNMENT_DELAYED: i8 = 5;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(group_id: &str) -> GroupId {
-    GroupId(text(group_id))
-}
-
-async fn coordinator(server: &Server) -> Client {
-    let mut client = server.connect().await;
-    let request = FindCoordinatorRequest::default().with_key(text("g"));
-    while client.call(3, &request).await.error_code != 0 {
-        assert!(!server.is_klamm(), "the first request finds the coordinator");
-    }
-    client
-}
 
 async fn configure(client: &mut Client, group_id: &str, key: &'static str, value: &str) {
     let config = AlterableConfig::default().with_name(text(key)).with_value(Some(text(value)));

@@ -143,6 +143,9 @@ fn settings(config: &BrokerConfig) -> ShareCoordinatorSettings {
     }
 }
 
+/// Values that are set for a group, and what they mean.
+type Resolved = (Arc<ConfigValues>, ShareGroupSettings);
+
 /// The configurations of groups in the metadata.
 struct GroupConfigs {
     metadata: Arc<Metadata>,
@@ -150,7 +153,7 @@ struct GroupConfigs {
     /// Of a group for which nothing is set.
     unset: ShareGroupSettings,
     /// What was made of the values that were set for a group when it was asked about last.
-    resolved: Mutex<HashMap<Box<str>, (Arc<ConfigValues>, ShareGroupSettings)>>,
+    resolved: Mutex<HashMap<Box<str>, Resolved>>,
 }
 
 impl GroupConfigs {
@@ -171,7 +174,7 @@ impl ShareGroupConfigs for GroupConfigs {
                 // What does not hold on this broker is left out.
                 let settings = resolve(values, &self.config).unwrap_or(self.unset);
                 // Groups for which nothing is set any more.
-                resolved.retain(|id, _| image.config(&ConfigResource::group(id)).is_some());
+                resolved.retain(|id, _| image.config(&ConfigResource::group(&**id)).is_some());
                 resolved.insert(group_id.into(), (Arc::clone(values), settings));
                 settings
             }

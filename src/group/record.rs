@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
 use super::classic::Member;
@@ -14,7 +14,7 @@ use super::command::{CommittedOffset, Protocol};
 use super::consumer::record::ConsumerRecord;
 use super::share::record::ShareRecord;
 use super::streams::record::StreamsRecord;
-use crate::protocol::schema::{Schema, schema};
+use crate::protocol::schema::{Schema as _, prefixed, schema, versioned};
 use crate::protocol::wire::{DecodeError, EncodeError};
 use crate::types::TimestampMs;
 
@@ -157,8 +157,6 @@ pub enum RecordError {
     Decode(#[from] DecodeError),
     #[error("a key without its record type")]
     NoType,
-    #[error("a value without its version")]
-    NoVersion,
 }
 
 impl Record {
@@ -223,11 +221,12 @@ impl Record {
 fn offset_key(group_id: &str, topic: &str, partition: i32) -> Result<Bytes, EncodeError> {
     let key =
         OffsetCommitKey { group: group_id.into(), topic: topic.into(), partition, ..Default::default() };
-    encode(&key, OFFSET_COMMIT)
+    prefixed(OFFSET_COMMIT, &key, OFFSET_COMMIT)
 }
 
 fn group_key(group_id: &str) -> Result<Bytes, EncodeError> {
-    encode(&GroupMetadataKey { group: group_id.into(), ..Default::default() }, GROUP_METADATA)
+    let key = GroupMetadataKey { group: group_id.into(), ..Default::default() };
+    prefixed(GROUP_METADATA, &key, GROUP_METADATA)
 }
 
 /// A committed offset's bytes: the value of its record, and of its entry in the view.
@@ -242,7 +241,8 @@ pub fn offset_value(offset: &CommittedOffset) -> Result<Bytes, EncodeError> {
         topic_id: offset.topic_id,
         ..Default::default()
     };
-    encode(&value, if expires { OFFSET_COMMIT_EXPIRING_VERSION } else { OFFSET_COMMIT_VERSION })
+    let version = if expires { OFFSET_COMMIT_EXPIRING_VERSION } else { OFFSET_COMMIT_VERSION };
+    prefixed(version, &value, version)
 }
 
 /// A group's bytes: the value of its record, and of its entry in the view.
@@ -267,20 +267,12 @@ pub fn group_value(group: &GroupMetadata) -> Result<Bytes, EncodeError> {
         members: group.members.iter().map(member).collect(),
         ..Default::default()
     };
-    encode(&value, GROUP_METADATA_VERSION)
-}
-
-fn encode(message: &impl Schema, version: i16) -> Result<Bytes, EncodeError> {
-    let mut bytes = BytesMut::with_capacity(2 + message.size(version)?);
-    bytes.put_i16(version);
-    message.encode(&mut bytes, version)?;
-    Ok(bytes.freeze())
+    prefixed(GROUP_METADATA_VERSION, &value, GROUP_METADATA_VERSION)
 }
 
 /// Reads [`offset_value`]'s bytes, in any version.
-pub fn decode_offset(mut bytes: Bytes) -> Result<CommittedOffset, RecordError> {
-    let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
-    let value = OffsetCommitValue::decode(&mut bytes, version)?;
+pub fn decode_offset(bytes: Bytes) -> Result<CommittedOffset, RecordError> {
+    let value: OffsetCommitValue = versioned(bytes)?;
     Ok(CommittedOffset {
         offset: value.offset,
         leader_epoch: value.leader_epoch,
@@ -292,9 +284,8 @@ pub fn decode_offset(mut bytes: Bytes) -> Result<CommittedOffset, RecordError> {
 }
 
 /// Reads [`group_value`]'s bytes, in any version.
-pub fn decode_group(mut bytes: Bytes) -> Result<GroupMetadata, RecordError> {
-    let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
-    let value = GroupMetadataValue::decode(&mut bytes, version)?;
+pub fn decode_group(bytes: Bytes) -> Result<GroupMetadata, RecordError> {
+    let value: GroupMetadataValue = versioned(bytes)?;
     let member = |member: MemberMetadataValue| MemberMetadata {
         member_id: member.member_id.into(),
         group_instance_id: member.group_instance_id.map(Into::into),

@@ -19,7 +19,7 @@ use super::core::{Event, GroupCore};
 use super::record::{Record, RecordError, decode_offset, offset_value};
 use crate::error::ErrorCode;
 use crate::log::{ActiveProducer, Marker};
-use crate::protocol::wire::EncodeError;
+use crate::protocol::wire::{EncodeError, take};
 use crate::shard::{Decision, Token};
 use crate::storage::Key;
 use crate::types::{ProducerEpoch, ProducerId, TimestampMs};
@@ -67,7 +67,7 @@ impl PendingOffset {
 
     /// Reads [`Self::encode`]'s bytes.
     pub(super) fn decode(mut bytes: Bytes) -> Result<Self, RecordError> {
-        let number = bytes.try_get_u64().map_err(|_| RecordError::NoVersion)?;
+        let number = take(&mut bytes, 8)?.get_u64();
         let value = (!bytes.is_empty()).then(|| decode_offset(bytes)).transpose()?;
         Ok(Self { number, value })
     }

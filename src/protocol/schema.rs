@@ -29,7 +29,7 @@
 
 use std::ops::RangeInclusive;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::wire::{DecodeError, EncodeError, Field, Form, Sink, Size, read_uvarint, take, write_uvarint};
 
@@ -65,6 +65,27 @@ pub trait Schema: Field {
 
 fn form_of<T: Schema>(version: i16) -> Option<Form> {
     T::VERSIONS.contains(&version).then_some(Form { version, flexible: version >= T::FLEXIBLE_SINCE })
+}
+
+/// The key or the value of a log record: a body behind a number, which is the record's type in a key, and the version in
+/// a value.
+///
+/// # Errors
+/// The body has no such version, or says what that can not hold.
+pub fn prefixed(prefix: i16, body: &impl Schema, version: i16) -> Result<Bytes, EncodeError> {
+    let mut bytes = BytesMut::with_capacity(2 + body.size(version)?);
+    bytes.put_i16(prefix);
+    body.encode(&mut bytes, version)?;
+    Ok(bytes.freeze())
+}
+
+/// Reads the value of a log record: a body behind its version.
+///
+/// # Errors
+/// There are too few bytes, or others than such a body has.
+pub fn versioned<T: Schema>(mut bytes: Bytes) -> Result<T, DecodeError> {
+    let version = take(&mut bytes, 2)?.get_i16();
+    T::decode(&mut bytes, version)
 }
 
 /// A tagged field that we do not know: its tag and its bytes.

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::state::{NO_EPOCH, Transaction, TransactionState};
-use crate::protocol::schema::{Schema, schema};
+use crate::protocol::schema::{Schema as _, prefixed, schema, versioned};
 use crate::protocol::wire::{DecodeError, EncodeError};
 use crate::types::TopicPartition;
 
@@ -55,8 +55,6 @@ pub enum RecordError {
     Decode(#[from] DecodeError),
     #[error("a key without its record type")]
     NoType,
-    #[error("a value without its version")]
-    NoVersion,
     #[error("an unknown state: {0}")]
     State(i8),
 }
@@ -71,7 +69,7 @@ impl Record {
     pub fn key(&self) -> Result<Bytes, EncodeError> {
         let key =
             TransactionLogKey { transactional_id: self.transactional_id.to_string(), ..Default::default() };
-        encode(&key, TRANSACTION_LOG)
+        prefixed(TRANSACTION_LOG, &key, TRANSACTION_LOG)
     }
 
     /// Reads what a broker wrote; `None` for a record of a kind that is not known here.
@@ -110,20 +108,13 @@ pub fn value(transaction: &Transaction, transaction_version: i16) -> Result<Byte
         client_transaction_version: transaction.client_version,
         ..Default::default()
     };
-    encode(&value, value_version(transaction_version))
-}
-
-fn encode(message: &impl Schema, version: i16) -> Result<Bytes, EncodeError> {
-    let mut bytes = BytesMut::with_capacity(2 + message.size(version)?);
-    bytes.put_i16(version);
-    message.encode(&mut bytes, version)?;
-    Ok(bytes.freeze())
+    let version = value_version(transaction_version);
+    prefixed(version, &value, version)
 }
 
 /// Reads [`value`]'s bytes, in any version.
-pub fn decode_value(mut bytes: Bytes) -> Result<Transaction, RecordError> {
-    let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
-    let value = TransactionLogValue::decode(&mut bytes, version)?;
+pub fn decode_value(bytes: Bytes) -> Result<Transaction, RecordError> {
+    let value: TransactionLogValue = versioned(bytes)?;
     let status = value.transaction_status;
     let state = TransactionState::from_id(status).ok_or(RecordError::State(status))?;
     let topics = value.transaction_partitions.unwrap_or_default().into_iter();

@@ -7,16 +7,18 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::ModernGroup;
 use crate::group::assignor::Partitions;
 use crate::group::record::RecordError;
-use crate::protocol::schema::{Schema, schema};
+use crate::protocol::schema::{Schema, prefixed, schema, versioned};
 use crate::protocol::wire::EncodeError;
 use crate::types::TimestampMs;
 
+/// The only version of the keys' bodies.
+const KEY_VERSION: i16 = 0;
 /// The only version of all these values.
 const VALUE_VERSION: i16 = 0;
 
@@ -174,10 +176,12 @@ impl<G: ModernGroup> GroupRecord<G> {
     pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), EncodeError> {
         let group_id = self.group_id.to_string();
         let key = match self.kind_and_item() {
-            (kind, None) => prefixed(kind, &GroupKey { group_id, ..GroupKey::default() })?,
-            (kind, Some(item)) => {
-                prefixed(kind, &ItemKey { group_id, item: item.to_owned(), ..ItemKey::default() })?
-            }
+            (kind, None) => prefixed(kind, &GroupKey { group_id, ..GroupKey::default() }, KEY_VERSION)?,
+            (kind, Some(item)) => prefixed(
+                kind,
+                &ItemKey { group_id, item: item.to_owned(), ..ItemKey::default() },
+                KEY_VERSION,
+            )?,
         };
         let value = match &self.body {
             Body::Epoch(value) => value.as_ref().map(Value::encode).transpose()?,
@@ -204,9 +208,9 @@ impl<G: ModernGroup> GroupRecord<G> {
             G::Own::has_item(kind)
         };
         let (group_id, item) = match has_item {
-            Some(false) => (GroupKey::decode(&mut key, 0)?.group_id, String::new()),
+            Some(false) => (GroupKey::decode(&mut key, KEY_VERSION)?.group_id, String::new()),
             Some(true) => {
-                let key = ItemKey::decode(&mut key, 0)?;
+                let key = ItemKey::decode(&mut key, KEY_VERSION)?;
                 (key.group_id, key.item)
             }
             None => return Ok(None),
@@ -245,23 +249,14 @@ impl<G: ModernGroup> GroupRecord<G> {
     }
 }
 
-/// A message behind a number: its version, or the type of its record.
-fn prefixed(prefix: i16, message: &impl Schema) -> Result<Bytes, EncodeError> {
-    let mut bytes = BytesMut::with_capacity(2 + message.size(VALUE_VERSION)?);
-    bytes.put_i16(prefix);
-    message.encode(&mut bytes, VALUE_VERSION)?;
-    Ok(bytes.freeze())
-}
-
 /// A value behind its version.
 pub(in crate::group) fn encode(value: &impl Schema) -> Result<Bytes, EncodeError> {
-    prefixed(VALUE_VERSION, value)
+    prefixed(VALUE_VERSION, value, VALUE_VERSION)
 }
 
 /// Reads a value behind its version.
-pub(in crate::group) fn decode<T: Schema>(mut bytes: Bytes) -> Result<T, RecordError> {
-    let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
-    Ok(T::decode(&mut bytes, version)?)
+pub(in crate::group) fn decode<T: Schema>(bytes: Bytes) -> Result<T, RecordError> {
+    Ok(versioned(bytes)?)
 }
 
 /// Names, in their order.

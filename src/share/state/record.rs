@@ -3,10 +3,10 @@
 //! Keys and values begin with an i16: in a key it says which record it is, in a value its version. A snapshot without
 //! value deletes what its key names.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
-use crate::protocol::schema::{Schema, schema};
+use crate::protocol::schema::{Schema as _, prefixed, schema, versioned};
 use crate::protocol::wire::{DecodeError, EncodeError};
 use crate::share::types::{SharePartition, StateBatch};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
@@ -110,8 +110,6 @@ pub enum RecordError {
     Decode(#[from] DecodeError),
     #[error("a key without its record type")]
     NoType,
-    #[error("a value without its version")]
-    NoVersion,
     #[error("an update without value")]
     NoUpdate,
 }
@@ -129,34 +127,37 @@ impl Record {
             Value::Snapshot(_) | Value::Deleted => SNAPSHOT,
             Value::Update(_) => UPDATE,
         };
-        let mut bytes = BytesMut::with_capacity(2 + key.size(0)?);
-        bytes.put_i16(kind);
-        key.encode(&mut bytes, 0)?;
-        Ok(bytes.freeze())
+        prefixed(kind, &key, VERSION)
     }
 
     /// The value as Kafka writes it; `None` where the key's state is deleted.
     pub fn value(&self) -> Result<Option<Bytes>, EncodeError> {
         match &self.value {
-            Value::Snapshot(snapshot) => encode(&ShareSnapshotValue {
-                snapshot_epoch: snapshot.snapshot_epoch,
-                state_epoch: snapshot.state_epoch,
-                leader_epoch: snapshot.leader_epoch,
-                start_offset: snapshot.start_offset,
-                delivery_complete_count: snapshot.delivery_complete_count,
-                create_timestamp: snapshot.created_ms,
-                write_timestamp: snapshot.written_ms,
-                state_batches: written(&snapshot.batches),
-                ..Default::default()
-            }),
-            Value::Update(update) => encode(&ShareUpdateValue {
-                snapshot_epoch: update.snapshot_epoch,
-                leader_epoch: update.leader_epoch,
-                start_offset: update.start_offset,
-                delivery_complete_count: update.delivery_complete_count,
-                state_batches: written(&update.batches),
-                ..Default::default()
-            }),
+            Value::Snapshot(snapshot) => {
+                let value = ShareSnapshotValue {
+                    snapshot_epoch: snapshot.snapshot_epoch,
+                    state_epoch: snapshot.state_epoch,
+                    leader_epoch: snapshot.leader_epoch,
+                    start_offset: snapshot.start_offset,
+                    delivery_complete_count: snapshot.delivery_complete_count,
+                    create_timestamp: snapshot.created_ms,
+                    write_timestamp: snapshot.written_ms,
+                    state_batches: written(&snapshot.batches),
+                    ..Default::default()
+                };
+                prefixed(VERSION, &value, VERSION)
+            }
+            Value::Update(update) => {
+                let value = ShareUpdateValue {
+                    snapshot_epoch: update.snapshot_epoch,
+                    leader_epoch: update.leader_epoch,
+                    start_offset: update.start_offset,
+                    delivery_complete_count: update.delivery_complete_count,
+                    state_batches: written(&update.batches),
+                    ..Default::default()
+                };
+                prefixed(VERSION, &value, VERSION)
+            }
             Value::Deleted => return Ok(None),
         }
         .map(Some)
@@ -180,20 +181,8 @@ impl Record {
     }
 }
 
-fn encode(message: &impl Schema) -> Result<Bytes, EncodeError> {
-    let mut bytes = BytesMut::with_capacity(2 + message.size(VERSION)?);
-    bytes.put_i16(VERSION);
-    message.encode(&mut bytes, VERSION)?;
-    Ok(bytes.freeze())
-}
-
-fn decode<T: Schema>(mut bytes: Bytes) -> Result<T, RecordError> {
-    let version = bytes.try_get_i16().map_err(|_| RecordError::NoVersion)?;
-    Ok(T::decode(&mut bytes, version)?)
-}
-
 fn snapshot(bytes: Bytes) -> Result<Snapshot, RecordError> {
-    let value: ShareSnapshotValue = decode(bytes)?;
+    let value: ShareSnapshotValue = versioned(bytes)?;
     Ok(Snapshot {
         snapshot_epoch: value.snapshot_epoch,
         state_epoch: value.state_epoch,
@@ -207,7 +196,7 @@ fn snapshot(bytes: Bytes) -> Result<Snapshot, RecordError> {
 }
 
 fn update(bytes: Bytes) -> Result<Update, RecordError> {
-    let value: ShareUpdateValue = decode(bytes)?;
+    let value: ShareUpdateValue = versioned(bytes)?;
     Ok(Update {
         snapshot_epoch: value.snapshot_epoch,
         leader_epoch: value.leader_epoch,
