@@ -94,16 +94,17 @@ fuzz: setup ## Fuzz the decoding of requests until stopped, with nightly Rust. F
 	mkdir -p $(TARGET_DIR) && cd protocol-tests/fuzz && rustc --edition 2024 -o $(TARGET_DIR)/fuzz-seeds seeds.rs && $(TARGET_DIR)/fuzz-seeds
 	cd protocol-tests && cargo +nightly fuzz run requests -- $(FUZZ_ARGS)
 
-# Simulation of the cluster: how many seeds, or one alone with its trace; the worlds are those of src/sim.
+# Simulation of the cluster: how many seeds, or one alone with its trace; the worlds are those of src/sim. Then every
+# schedule of small quorums.
 SEEDS ?= 2000
 SEED ?=
 WORLD ?=
 # Optimised, but without the slow linking of what is released.
 .PHONY: sim
-sim: setup rocksdb ## The cluster in a world of its own, from SEEDS=2000 seeds, and its mutants. WORLD=quorum SEED=7 repeats one, with its trace
+sim: setup rocksdb ## The cluster in a world of its own, from SEEDS=2000 seeds, every schedule of small quorums, and mutants. WORLD=quorum SEED=7 repeats one, with its trace
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	KLAMM_SIM_SEEDS=$(SEEDS) $(if $(SEED),KLAMM_SIM_SEED=$(SEED)) \
-	  cargo test --release --locked --lib sim::tests::$(if $(SEED),$(WORLD)_survives) -- --nocapture --test-threads 1
+	  cargo test --release --locked --lib sim::$(if $(SEED),tests::$(WORLD)_survives) -- --nocapture --test-threads 1
 
 .PHONY: torture-kill
 torture-kill: test-build ## Kill the broker under load again and again and look for every acknowledged record. KILLS=2000

@@ -50,9 +50,19 @@ impl<S: Durable> Disk<S> {
             return;
         }
         let kept = if random.chance(500_000) { 0 } else { random.index(self.unsynced.len() + 1) };
+        self.lose(kept);
+    }
+
+    /// The power goes, and of what was not synced so many writes are there.
+    pub(super) fn lose(&mut self, kept: usize) {
         for write in self.unsynced.drain(..).take(kept) {
             self.synced.apply(&write);
         }
         self.live = self.synced.clone();
+    }
+
+    /// How many writes are not synced.
+    pub(super) fn unsynced(&self) -> usize {
+        self.unsynced.len()
     }
 }

@@ -1,4 +1,5 @@
-//! The cluster in a world of its own: time, network, disks and chance come from a seed.
+//! The cluster in a world of its own: time, network, disks and chance come from a seed; or every schedule of a small
+//! quorum is searched, in the same world.
 
 mod disk;
 mod log;
@@ -7,6 +8,7 @@ mod quorum;
 mod random;
 mod replication;
 mod runner;
+mod search;
 mod timeline;
 mod trace;
 

@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// What is going to happen, in the order of time; what happens in the same millisecond, in the order it was planned in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Timeline<E> {
     now_ms: i64,
     planned: u64,
     heap: BinaryHeap<Entry<E>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<E> {
     at_ms: i64,
     number: u64,
@@ -48,6 +48,11 @@ impl<E> Timeline<E> {
         let Entry { at_ms, event, .. } = self.heap.pop()?;
         self.now_ms = at_ms;
         Some(event)
+    }
+
+    /// Forgets everything that is planned; gives it.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = E> {
+        self.heap.drain().map(|entry| entry.event)
     }
 
     /// Goes to a moment before the next event.

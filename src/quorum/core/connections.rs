@@ -91,6 +91,22 @@ impl Connections {
         self.by_node.get(&node).is_none_or(|connection| now_ms >= connection.until_ms())
     }
 
+    /// Names each request after the node that it went to, and forgets when it ends; gives the new names.
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) -> BTreeMap<Correlation, Correlation> {
+        let mut names = BTreeMap::new();
+        self.next = 1_000;
+        self.by_node.retain(|_, connection| matches!(connection, Connection::Waiting { .. }));
+        for (node, connection) in &mut self.by_node {
+            let name = u64::from(node.wrapping_add(100).unsigned_abs());
+            if let Connection::Waiting { correlation, until_ms } = connection {
+                names.insert(std::mem::replace(correlation, name), name);
+                *until_ms = super::canonical::NEVER_MS;
+            }
+        }
+        names
+    }
+
     /// Forgets all requests: their answers no longer count.
     pub(super) fn reset(&mut self) {
         self.by_node.clear();

@@ -9,6 +9,8 @@
 //! - `follower`: fetching from a leader; `membership`: voters that are added, removed, updated (KIP-853);
 //! - `poll`: what the time brings; `connections`: requests on their way; [`history`]: the log as the core knows it.
 
+#[cfg(test)]
+pub(crate) mod canonical;
 mod connections;
 mod election;
 mod follower;

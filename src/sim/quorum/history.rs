@@ -2,6 +2,7 @@
 //! TLA+ specifications of KRaft (KIP-853 and KIP-996).
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash as _, Hasher};
 
 use super::storage::{Kept, Place};
 use crate::quorum::{ReplicaKey, Voters};
@@ -16,6 +17,8 @@ pub(in crate::sim) struct History {
     votes: BTreeMap<LeaderEpoch, BTreeMap<ReplicaKey, ReplicaKey>>,
     /// For each committed offset the digest of the log up to and with it.
     committed: Vec<u64>,
+    /// How much was committed when an epoch committed last.
+    ends: BTreeMap<LeaderEpoch, Offset>,
     /// The digest of the log up to an offset whose record has this epoch.
     chains: HashMap<(Offset, LeaderEpoch), u64>,
     pub(in crate::sim) voter_changes: u64,
@@ -30,6 +33,17 @@ impl History {
     /// How many epochs had a leader.
     pub(in crate::sim) fn epochs(&self) -> u64 {
         self.leaders.len() as u64
+    }
+
+    /// What of the past decides about what may happen, while no voter can go back before an epoch.
+    pub(in crate::sim) fn fingerprint(&self, since: LeaderEpoch, hasher: &mut impl Hasher) {
+        for (epoch, leader) in self.leaders.range(since..) {
+            (epoch, leader).hash(hasher);
+        }
+        for (epoch, votes) in self.votes.range(since..) {
+            (epoch, votes).hash(hasher);
+        }
+        (self.committed.len(), self.committed.last(), &self.ends).hash(hasher);
     }
 
     /// A voter votes at most once in an epoch, whatever happens to it meanwhile (`ValidVotesRecv`).
@@ -47,7 +61,8 @@ impl History {
     }
 
     /// An epoch has one leader (`NeverTwoLeadersInSameEpoch`), whom most of its voters elected (`ValidVotesRecv`), and
-    /// who has everything that is committed (`LeaderCompleteness`).
+    /// who has everything that older epochs have committed (`LeaderCompleteness`): who hears late that it is elected may
+    /// lack what a newer leader has committed meanwhile.
     pub(super) fn leads(
         &mut self,
         leader: ReplicaKey,
@@ -73,7 +88,7 @@ impl History {
                 "ValidVotesRecv: {leader:?} leads epoch {epoch} by {granted} of {voters} votes"
             ));
         }
-        let committed = self.committed();
+        let committed = self.ends.range(..epoch).map(|(_, end)| *end).max().unwrap_or(0);
         if committed > log.start() && log.chain(committed) != self.chain(committed) {
             let end = log.end();
             return Err(format!(
@@ -113,6 +128,8 @@ impl History {
         if known >= log.start() && log.chain(known) != self.chain(known) {
             return Err(format!("AckedValueNotLost: what was committed before {known} is replaced"));
         }
+        // Whoever says it first knows it of its own epoch.
+        self.ends.insert(kept.election.epoch, end);
         for offset in known..end {
             self.committed.push(log.chain(offset + 1).unwrap_or(0));
         }

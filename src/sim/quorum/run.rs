@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::mutants::Mutant;
 use super::nodes::{Answered, Quorum, REQUEST_TIMEOUT_MS, Settings};
 use super::storage::Kept;
+use crate::quorum::core::Timing;
 use crate::quorum::core::message::{AddVoterRequest, Event, Request, Response, RoleName};
 use crate::quorum::{ReplicaKey, Voters};
 use crate::sim::network::Weather;
@@ -73,6 +74,8 @@ impl Plan {
             flush_ms_max: i64::try_from(of(&[0, 5, 100])).unwrap_or(0),
             timeout_ms_min: REQUEST_TIMEOUT_MS,
             fixed: of(&[0, 0, 0, 1]) == 1,
+            has_bootstrap: true,
+            timing: Timing::default(),
             mutant: None,
         };
         let plan = if settings.fixed { Self { voter_changes: 0, wipes: 0, ..plan } } else { plan };

@@ -1,23 +1,23 @@
 //! How a node starts with what is on its disk.
 
-use super::nodes::{LISTENER, Node, directory};
+use super::nodes::{LISTENER, Node, Settings, directory};
 use crate::quorum::Voters;
 use crate::quorum::core::history::LogView;
 use crate::quorum::core::message::Action;
-use crate::quorum::core::{Config, InitialVoters, QuorumCore, Remembered, Timing};
+use crate::quorum::core::{Config, InitialVoters, QuorumCore, Remembered};
 use crate::types::NodeId;
 
 /// The core of a node and what it does first.
 pub(super) fn core(
     node: &Node,
     bootstrap: &Voters,
-    fixed: bool,
+    settings: &Settings,
     others: Vec<(String, u16)>,
     now_ms: i64,
     seed: u64,
 ) -> (QuorumCore, Vec<Action>) {
     let kept = node.disk.live();
-    let initial_voters = if fixed {
+    let initial_voters = if settings.fixed {
         let address = |id: &NodeId| (*id, format!("n{id}"), 1);
         InitialVoters::Fixed(Voters::fixed(LISTENER, bootstrap.0.keys().map(address)))
     } else if node.directory_id == directory(node.id, 0) && bootstrap.contains(node.key()) {
@@ -32,7 +32,7 @@ pub(super) fn core(
         listener: LISTENER.to_owned(),
         bootstrap: others,
         initial_voters,
-        timing: Timing::default(),
+        timing: settings.timing.clone(),
         seed,
     };
     let log = LogView {

@@ -1,5 +1,6 @@
 //! What a node of the quorum keeps on its disk.
 
+use std::hash::{Hash as _, Hasher};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,8 +15,8 @@ use crate::types::{LeaderEpoch, Offset};
 /// A batch that a leader appended, whoever has it now.
 #[derive(Clone, Debug)]
 pub(in crate::sim) struct Written {
-    /// Unique in the world.
-    pub(in crate::sim) number: u32,
+    /// Unique in the world: what tells it from all others, mixed.
+    pub(in crate::sim) number: u64,
     pub(in crate::sim) base_offset: Offset,
     pub(in crate::sim) epoch: LeaderEpoch,
     pub(in crate::sim) records: NewRecords,
@@ -64,14 +65,13 @@ impl Place {
 
 impl Content for Place {
     fn digest(&self) -> u64 {
-        (u64::from(self.batch.number) << 32) | u64::from(self.index)
+        self.batch.number.wrapping_add(u64::from(self.index))
     }
 }
 
 /// A snapshot of everything before an offset. What the records add up to is known by their digest.
 #[derive(Clone, Debug)]
 pub(in crate::sim) struct Snapshot {
-    pub(in crate::sim) number: u64,
     pub(in crate::sim) id: SnapshotId,
     pub(in crate::sim) chain: u64,
     pub(in crate::sim) contents: SnapshotContents,
@@ -147,6 +147,14 @@ impl Durable for Kept {
 }
 
 impl Kept {
+    /// Everything that tells this from other contents of a disk: the digest of the log has what its records say.
+    pub(in crate::sim) fn fingerprint(&self, hasher: &mut impl Hasher) {
+        (&self.election, self.log.start(), self.log.end(), self.log.chain(self.log.end())).hash(hasher);
+        for snapshot in &self.snapshots {
+            (snapshot.id, snapshot.chain).hash(hasher);
+        }
+    }
+
     /// Who votes, by the records before an offset.
     pub(in crate::sim) fn voters_before(&self, end: Offset) -> Option<&Voters> {
         let logged = self.voters.iter().rev().find(|(offset, _)| *offset < end).map(|(_, voters)| voters);
