@@ -611,6 +611,7 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         quotas: Arc::clone(&handles.quotas),
         clock: handles.clock.clone(),
         shares: Arc::clone(&handles.shares),
+        share_state: Arc::clone(&handles.share_state),
         stopping: handles.stopping.clone(),
     }
 }

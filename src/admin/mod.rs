@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::replication::manager::ReplicaManager;
 use crate::share::manager::SharePartitionManager;
+use crate::share::state::coordinator::ShareCoordinator;
 use crate::telemetry::Telemetry;
 use crate::transaction::coordinator::TransactionCoordinator;
 
@@ -48,6 +49,7 @@ pub struct Admin {
     pub quotas: Arc<Quotas>,
     pub clock: Clock,
     pub shares: Arc<SharePartitionManager>,
+    pub share_state: Arc<ShareCoordinator>,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,
 }

@@ -74,6 +74,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     put_coordinators(&sheet, admin).await;
     let of_clients = admin.telemetry.render(&sheet, admin.clock.steady_ms());
     admin.shares.put_metrics(&sheet);
+    admin.share_state.put_metrics(&sheet);
     admin.metrics.render() + &sheet.render() + &of_clients
 }
 

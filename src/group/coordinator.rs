@@ -20,7 +20,7 @@ use super::streams::command::{DescribedStreamsGroup, StreamsHeartbeat, StreamsHe
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{LogManager, Marker};
-use crate::shard::{CoordinatorTopic, Led, LoadTimes, Shard, ShardOptions};
+use crate::shard::{CoordinatorTopic, Led, RecentTimes, Shard, ShardOptions};
 
 /// The longest text of a member that is kept. Kafka's strings end at 32767 bytes, and a member id is a client id with a
 /// UUID behind it.
@@ -33,7 +33,7 @@ pub struct GroupCoordinator {
     logs: Arc<LogManager>,
     cluster: Arc<ArcSwap<ClusterView>>,
     led: Led<GroupCore>,
-    load_times: Arc<LoadTimes>,
+    load_times: Arc<RecentTimes>,
 }
 
 impl GroupCoordinator {
@@ -42,7 +42,7 @@ impl GroupCoordinator {
         let cluster = Arc::new(ArcSwap::from_pointee(ClusterView::empty()));
         let settings = Arc::new(settings);
         let (store, told, known) = (logs.store().clone(), Arc::clone(&settings), Arc::clone(&cluster));
-        let load_times = Arc::<LoadTimes>::default();
+        let load_times = Arc::<RecentTimes>::default();
         let loads = Arc::clone(&load_times);
         let led = Led::new(settings.offsets_topic_partitions, move |partition, leader_epoch| {
             let journal = GroupJournal::new(
@@ -82,7 +82,7 @@ impl GroupCoordinator {
     }
 
     /// How long its shards took to load.
-    pub fn load_times(&self) -> &LoadTimes {
+    pub fn load_times(&self) -> &RecentTimes {
         &self.load_times
     }
 

@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::RwLock;
 
 pub use request::{RequestMetrics, RequestTimes};
-pub use share::{ShareMetrics, SharePartitionCounts};
+pub use share::{InFlightCounts, ShareGroupCounts, ShareMetrics, SharePartitionCounts};
 pub use sheet::Sheet;
 pub use table::{Kind, Metric};
 pub use topic::TopicMetrics;

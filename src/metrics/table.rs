@@ -151,13 +151,31 @@ metrics! {
     Counter SHARE_ACKNOWLEDGEMENTS_TOTAL = "kafka_server_sharegroupmetrics_recordacknowledgements_total" ["ackType"], "Records that members of share groups acknowledged, by how.";
     Counter SHARE_PARTITION_LOADS = "kafka_server_sharegroupmetrics_partitionloadtimems_count" [], "Share partitions that were loaded.";
     Counter SHARE_PARTITION_LOAD_TIME_MS = "kafka_server_sharegroupmetrics_partitionloadtimems_sum" [], "Milliseconds that this took, together.";
+    Counter SHARE_FETCHES = "kafka_server_sharegroupmetrics_requesttopicpartitionsfetchratio_count" ["group"], "Fetches of a share group that were answered.";
+    Counter SHARE_FETCH_RATIO_PERCENT = "kafka_server_sharegroupmetrics_requesttopicpartitionsfetchratio_sum" ["group"], "Of each, how many of its partitions were free to be read, in percent, added up.";
+    Counter SHARE_ACQUISITIONS = "kafka_server_sharegroupmetrics_topicpartitionsacquiretimems_count" ["group"], "How often a fetch of a share group found partitions free to be read, or gave up.";
+    Counter SHARE_ACQUISITION_TIME_MS = "kafka_server_sharegroupmetrics_topicpartitionsacquiretimems_sum" ["group"], "Milliseconds that this took, together.";
     Gauge SHARE_IN_FLIGHT_RECORDS = "kafka_server_sharepartitionmetrics_inflightmessagecount" ["group", "topic", "partition"], "Records of a share partition from its start offset to its end offset.";
     Gauge SHARE_IN_FLIGHT_BATCHES = "kafka_server_sharepartitionmetrics_inflightbatchcount" ["group", "topic", "partition"], "In how many batches they were acquired.";
+    Counter SHARE_BATCHES = "kafka_server_sharepartitionmetrics_inflightbatchmessagecount_count" ["group", "topic", "partition"], "Batches of a share partition that ever were in flight here.";
+    Counter SHARE_BATCH_RECORDS = "kafka_server_sharepartitionmetrics_inflightbatchmessagecount_sum" ["group", "topic", "partition"], "The records of all of them.";
+    Counter SHARE_FETCH_LOCKS = "kafka_server_sharepartitionmetrics_fetchlocktimems_count" ["group", "topic", "partition"], "Fetches that read a share partition, one at a time.";
+    Counter SHARE_FETCH_LOCK_TIME_MS = "kafka_server_sharepartitionmetrics_fetchlocktimems_sum" ["group", "topic", "partition"], "Milliseconds for which they kept others from it, together.";
+    Counter SHARE_FETCH_LOCK_RATIOS = "kafka_server_sharepartitionmetrics_fetchlockratio_count" ["group", "topic", "partition"], "The same number of fetches.";
+    Counter SHARE_FETCH_LOCK_RATIO_PERCENT = "kafka_server_sharepartitionmetrics_fetchlockratio_sum" ["group", "topic", "partition"], "Of each, its part of the time since the fetch before it ended, in percent, added up.";
     Counter SHARE_LOCK_TIMEOUTS_TOTAL = "kafka_server_sharepartitionmetrics_acquisitionlocktimeout_total" ["group", "topic", "partition"], "Records that a member held for too long.";
     Gauge SHARE_SESSIONS = "kafka_server_sharesessioncache_sharesessionscount" [], "Share sessions.";
     Gauge SHARE_SESSION_PARTITIONS = "kafka_server_sharesessioncache_sharepartitionscount" [], "Partitions in all share sessions.";
     Counter SHARE_SESSION_EVICTIONS_TOTAL = "kafka_server_sharesessioncache_sharesessionevictions_total" [], "Share sessions that ended with their connection.";
     Counter SHARE_FETCH_EXPIRES_TOTAL = "kafka_server_delayedsharefetchmetrics_expires_total" [], "Fetches of share groups that waited until their time was over.";
+
+    Gauge SHARE_STATE_PARTITIONS = "kafka_server_share_coordinator_metrics_num_partitions" ["state"], "Partitions of __share_group_state that this broker leads, whose share partitions it coordinates.";
+    Gauge SHARE_STATE_LOAD_TIME_AVG = "kafka_server_share_coordinator_metrics_partition_load_time_avg" [], "Milliseconds that it took to load one of them, on average over the last minute; absent where none was loaded.";
+    Gauge SHARE_STATE_LOAD_TIME_MAX = "kafka_server_share_coordinator_metrics_partition_load_time_max" [], "The longest of these times.";
+    Counter SHARE_STATE_WRITES_TOTAL = "kafka_server_share_coordinator_metrics_write_total" [], "Changes of share partitions' states that this broker wrote.";
+    Gauge SHARE_STATE_WRITE_LATENCY_AVG = "kafka_server_share_coordinator_metrics_write_latency_avg" [], "Milliseconds that a change took until it was in __share_group_state, on average over the last minute; absent where there was none.";
+    Gauge SHARE_STATE_WRITE_LATENCY_MAX = "kafka_server_share_coordinator_metrics_write_latency_max" [], "The longest of these times.";
+    Gauge SHARE_STATE_LAST_PRUNED_OFFSET = "kafka_server_share_coordinator_metrics_last_pruned_offset" ["topic", "partition"], "Before this offset the records of a partition of __share_group_state were removed, as nobody needs them.";
 
     Gauge RAFT_CURRENT_STATE = "kafka_server_raftmetrics_current_state" ["current_state"], "1 at the state of this node in the metadata quorum.";
     Gauge RAFT_CURRENT_LEADER = "kafka_server_raftmetrics_current_leader" [], "Node id of the quorum's leader, -1 where none is known.";

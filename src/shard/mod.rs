@@ -21,7 +21,7 @@
 
 mod led;
 mod load;
-mod load_times;
+mod recent_times;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -33,7 +33,7 @@ pub mod timers;
 
 pub use led::{CoordinatorTopic, Led};
 pub use load::{Materialised, committed, damaged, load, load_log};
-pub use load_times::LoadTimes;
+pub use recent_times::RecentTimes;
 pub use runner::{Shard, ShardOptions};
 
 use std::fmt::Debug;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::timers::Timers;
-use super::{Core, Decision, Journal, LoadTimes, Loaded, PendingAppend, TimerChange, Token};
+use super::{Core, Decision, Journal, Loaded, PendingAppend, RecentTimes, TimerChange, Token};
 use crate::clock::Clock;
 use crate::error::ErrorCode;
 
@@ -48,7 +48,7 @@ pub struct ShardOptions {
     /// How long a caller waits for its records to be committed.
     pub write_timeout_ms: i64,
     /// Where it tells how long it took to load.
-    pub load_times: Arc<LoadTimes>,
+    pub load_times: Arc<RecentTimes>,
 }
 
 struct Envelope<C: Core> {
@@ -167,7 +167,7 @@ impl<C: Core> Runner<C> {
             match loaded {
                 Ok(Ok(loaded)) => {
                     let now_ms = clock.steady_ms();
-                    self.options.load_times.loaded(now_ms, now_ms - began_ms);
+                    self.options.load_times.took(now_ms, now_ms - began_ms);
                     info!(shard = name, "loaded");
                     return Some(loaded);
                 }

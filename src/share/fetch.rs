@@ -16,6 +16,7 @@ use super::sessions::{ShareMember, TopicIdPartition};
 use crate::error::{ApiError, ErrorCode};
 use crate::log::batch::{BatchView, CONTROL_ABORT, control_key};
 use crate::log::{Isolation, Partition, Read, Watch};
+use crate::metrics::ShareGroupCounts;
 use crate::types::Offset;
 
 /// A partition to fetch from.
@@ -73,6 +74,16 @@ struct Readable<'a> {
     read: Option<Result<Read, ApiError>>,
 }
 
+/// What an attempt has to know of those before it.
+struct Tried<'a> {
+    /// Wakes the fetch.
+    notify: &'a Arc<Notify>,
+    counts: &'a ShareGroupCounts,
+    /// When it began to look for partitions that it can read, or last found some.
+    since_ms: &'a mut i64,
+    is_last: bool,
+}
+
 /// How an attempt ends.
 enum Attempt {
     Done(Vec<ShareFetched>),
@@ -114,10 +125,11 @@ impl SharePartitionManager {
         let mut deadline = std::pin::pin!(clock.sleep_until(deadline));
         let mut is_last = fetch.wait_ms_max <= 0;
         let mut is_watching = false;
+        let counts = self.shared.metrics.group(&fetch.member.group_id);
+        let mut since_ms = clock.steady_ms();
         loop {
-            if let Attempt::Done(fetched) =
-                self.attempt(fetch, &mut led, settings, failed, (&notify, is_last)).await
-            {
+            let tried = Tried { notify: &notify, counts: &counts, since_ms: &mut since_ms, is_last };
+            if let Attempt::Done(fetched) = self.attempt(fetch, &mut led, settings, failed, tried).await {
                 return fetched;
             }
             if is_last || led.is_empty() {
@@ -150,7 +162,7 @@ impl SharePartitionManager {
         led: &mut Vec<Arc<LedSharePartition>>,
         settings: &ShareGroupSettings,
         failed: &mut Vec<ShareFetched>,
-        (notify, is_last): (&Arc<Notify>, bool),
+        Tried { notify, counts, since_ms, is_last }: Tried<'_>,
     ) -> Attempt {
         let mut readable = Vec::with_capacity(led.len());
         let mut over = Vec::new();
@@ -161,10 +173,19 @@ impl SharePartitionManager {
                 Turn::Never(error) => over.push((Arc::clone(led), error)),
             }
         }
+        if is_last || !readable.is_empty() {
+            let now_ms = self.shared.clock.steady_ms();
+            counts.acquired(now_ms - std::mem::replace(since_ms, now_ms));
+        }
         let bytes = self.read(&mut readable, fetch.bytes_max, settings).await;
         let has_error = readable.iter().any(|readable| matches!(readable.read, Some(Err(_))));
         let is_enough = is_last || has_error || (!readable.is_empty() && bytes >= fetch.bytes_min);
-        let fetched = if is_enough { deliver(fetch, &readable, settings) } else { Vec::new() };
+        let fetched = if is_enough {
+            counts.fetched(readable.len(), fetch.targets.len());
+            deliver(fetch, &readable, settings)
+        } else {
+            Vec::new()
+        };
         drop(readable);
         for (over, error) in over {
             self.forget(&over, error.code);

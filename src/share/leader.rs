@@ -16,7 +16,7 @@ use super::types::{PartitionState, SharePartition, StateBatch, UNINITIALIZED_STA
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{Isolation, OffsetQuery, Partition, ReadUpTo};
-use crate::metrics::{ShareMetrics, SharePartitionCounts};
+use crate::metrics::{InFlightCounts, ShareMetrics, SharePartitionCounts};
 use crate::types::{LeaderEpoch, Offset};
 
 /// Where the state of share partitions is kept: with the share coordinator, or in a test's memory.
@@ -135,6 +135,8 @@ struct Inner {
     phase: Phase,
     /// A fetch reads and acquires: one at a time does.
     is_fetching: bool,
+    /// When the last one ended, in steady time.
+    fetched_at_ms: Option<i64>,
     /// Fetches that wait for something to happen here.
     waiting: Vec<Weak<Notify>>,
     /// Those of them that found another one fetching.
@@ -167,15 +169,21 @@ pub(super) enum Turn<'a> {
 /// The right to read and acquire, until it is dropped.
 pub(super) struct FetchTurn<'a> {
     of: &'a Arc<LedSharePartition>,
+    began_ms: i64,
+    /// For how long nobody had it before.
+    idle_ms: i64,
 }
 
 impl Drop for FetchTurn<'_> {
     fn drop(&mut self) {
+        let now_ms = self.of.shared.clock.steady_ms();
         let refused = {
             let mut inner = self.of.inner.lock();
             inner.is_fetching = false;
+            inner.fetched_at_ms = Some(now_ms);
             std::mem::take(&mut inner.refused)
         };
+        self.of.counts.fetch_lock(now_ms - self.began_ms, self.idle_ms);
         wake(&refused);
     }
 }
@@ -190,6 +198,7 @@ impl LedSharePartition {
         let inner = Inner {
             phase: Phase::Loading,
             is_fetching: false,
+            fetched_at_ms: None,
             waiting: Vec::new(),
             refused: Vec::new(),
             queue: Vec::new(),
@@ -326,8 +335,10 @@ impl LedSharePartition {
             }
         };
         inner.is_fetching = true;
+        let began_ms = self.shared.clock.steady_ms();
+        let idle_ms = inner.fetched_at_ms.map_or(0, |ended_ms| began_ms - ended_ms);
         drop(inner);
-        Turn::Mine(FetchTurn { of: self }, offset)
+        Turn::Mine(FetchTurn { of: self, began_ms, idle_ms }, offset)
     }
 
     /// Runs what changes the state, while it is there.
@@ -509,9 +520,14 @@ impl LedSharePartition {
         next_ms
     }
 
-    /// How many records are in flight, and in how many batches.
-    pub(super) fn in_flight(&self) -> (i64, usize) {
-        self.change(|state| (state.in_flight_records(), state.in_flight_batches())).unwrap_or_default()
+    /// What is in flight.
+    pub(super) fn in_flight(&self) -> InFlightCounts {
+        let count = |state: &mut SharePartitionState| {
+            let (all_batches, all_records) = state.begun();
+            let (records, batches) = (state.in_flight_records(), state.in_flight_batches());
+            InFlightCounts { records, batches, all_batches, all_records }
+        };
+        self.change(count).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@
 //! topic is deleted, or somebody else has its state. When the last member of a group has left this broker, those of the
 //! group are forgotten too; what is known of them is with the share coordinator.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -139,6 +139,9 @@ impl SharePartitionManager {
             !groups.contains(&led.key.group_id) && Arc::strong_count(led) == 1 && led.is_idle()
         };
         self.forget_where(|led| !led.is_led() || led.is_over() || is_left(led));
+        let left: HashSet<Arc<str>> =
+            self.partitions.lock().keys().map(|key| Arc::clone(&key.group_id)).collect();
+        self.shared.metrics.keep_groups(|group_id| left.contains(group_id));
     }
 
     fn forget_where(&self, is_over: impl Fn(&Arc<LedSharePartition>) -> bool) {
@@ -188,9 +191,8 @@ impl SharePartitionManager {
         let counts = self.sessions.counts();
         self.shared.metrics.put_on(sheet, (counts.sessions, counts.partitions, counts.evicted));
         for led in self.partitions.lock().values() {
-            let (records, batches) = led.in_flight();
             let labels = [&*led.key.group_id, &**led.log.topic(), &led.key.partition.to_string()];
-            led.counts.put_on(sheet, &labels, records, batches);
+            led.counts.put_on(sheet, &labels, led.in_flight());
         }
     }
 

@@ -21,7 +21,7 @@ use super::state::Transaction;
 use crate::clock::Clock;
 use crate::error::ErrorCode;
 use crate::log::LogManager;
-use crate::shard::{CoordinatorTopic, Led, LoadTimes, Shard, ShardOptions};
+use crate::shard::{CoordinatorTopic, Led, RecentTimes, Shard, ShardOptions};
 use crate::types::{ProducerId, TopicPartition};
 
 /// The longest transactional id that is kept: Kafka's strings end at 32767 bytes.
@@ -50,7 +50,7 @@ pub struct TransactionCoordinator {
     /// The cluster's level of `transaction.version`.
     version: Arc<AtomicI16>,
     led: Led<TransactionCore>,
-    load_times: Arc<LoadTimes>,
+    load_times: Arc<RecentTimes>,
     /// Counts the transactions of a partition that were completed, and wakes who waits for one.
     completed: Mutex<BTreeMap<i32, watch::Sender<u64>>>,
     stopped: CancellationToken,
@@ -91,7 +91,7 @@ impl TransactionCoordinator {
         producer_ids: Arc<dyn ProducerIdSource>,
     ) -> Arc<Self> {
         let (settings, version) = (Arc::new(settings), Arc::<AtomicI16>::default());
-        let load_times = Arc::<LoadTimes>::default();
+        let load_times = Arc::<RecentTimes>::default();
         let loads = Arc::clone(&load_times);
         Arc::new_cyclic(|this: &Weak<Self>| {
             let (this, store) = (this.clone(), logs.store().clone());
@@ -151,7 +151,7 @@ impl TransactionCoordinator {
     }
 
     /// How long its shards took to load.
-    pub fn load_times(&self) -> &LoadTimes {
+    pub fn load_times(&self) -> &RecentTimes {
         &self.load_times
     }
 

@@ -277,7 +277,7 @@ impl SharePartitionState {
 
     fn put_acquired(&mut self, delivery: &mut Delivery<'_>, first: Offset, last: Offset) {
         let state = InFlightState::acquired(delivery.ask.member, delivery.locked_until_ms);
-        self.in_flight.insert(first, InFlightBatch::new(first, last, state));
+        self.begin_batch(InFlightBatch::new(first, last, state));
         delivery.add(first, last, 1);
     }
 
@@ -288,7 +288,7 @@ impl SharePartitionState {
         for (_, state) in (first..=upto).zip(batch.split()) {
             state.acquire(delivery.ask.member, delivery.locked_until_ms);
         }
-        self.in_flight.insert(first, batch);
+        self.begin_batch(batch);
         self.look_for_available = true;
         delivery.add(first, upto, 1);
     }

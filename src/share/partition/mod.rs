@@ -88,6 +88,8 @@ pub struct SharePartitionState {
     gap: Option<Gap>,
     /// How many records in flight are done with.
     delivery_complete_count: i32,
+    /// Batches that ever were in flight, and their records.
+    begun: (i64, i64),
     next_write: WriteId,
     /// The changes that are being written: which records, and what becomes of them.
     writes: BTreeMap<WriteId, Vec<StateBatch>>,
@@ -108,6 +110,7 @@ impl SharePartitionState {
             look_for_available: false,
             gap: None,
             delivery_complete_count: 0,
+            begun: (0, 0),
             next_write: 0,
             writes: BTreeMap::new(),
         };
@@ -131,7 +134,7 @@ impl SharePartitionState {
                 loaded.delivery_complete_count = done;
             }
             let state = InFlightState::new(state, batch.delivery_count);
-            loaded.in_flight.insert(first, InFlightBatch::new(first, last, state));
+            loaded.begin_batch(InFlightBatch::new(first, last, state));
         }
         if !loaded.in_flight.is_empty() {
             loaded.look_for_available = true;
@@ -170,6 +173,17 @@ impl SharePartitionState {
     /// In how many batches they were acquired.
     pub fn in_flight_batches(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// How many batches ever were in flight, and their records.
+    pub fn begun(&self) -> (i64, i64) {
+        self.begun
+    }
+
+    /// Records come into flight.
+    fn begin_batch(&mut self, batch: InFlightBatch) {
+        self.begun = (self.begun.0 + 1, self.begun.1.saturating_add(batch.records()));
+        self.in_flight.insert(batch.first, batch);
     }
 
     /// When a member next has held a record for too long, in steady time.

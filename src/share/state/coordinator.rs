@@ -1,7 +1,10 @@
 //! The handle to the state of all share partitions that this broker coordinates.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -12,9 +15,10 @@ use super::settings::ShareCoordinatorSettings;
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode};
 use crate::log::{LogManager, Partition};
-use crate::shard::{CoordinatorTopic, Led, Shard, ShardOptions, committed};
+use crate::metrics::{Sheet, table};
+use crate::shard::{CoordinatorTopic, Led, RecentTimes, Shard, ShardOptions, committed};
 use crate::share::types::{PartitionState, SharePartition, StateSummary, StateUpdate};
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{LeaderEpoch, Offset, SHARE_GROUP_STATE_TOPIC};
 
 /// The longest group id that is kept: Kafka's strings end at 32767 bytes.
 const TEXT_BYTES_MAX: usize = 32_000;
@@ -31,6 +35,12 @@ pub struct ShareCoordinator {
     logs: Arc<LogManager>,
     topics: Arc<dyn Topics>,
     led: Led<ShareStateCore>,
+    clock: Clock,
+    load_times: Arc<RecentTimes>,
+    writes: AtomicI64,
+    write_times: RecentTimes,
+    /// Up to where the log of each partition of `__share_group_state` was pruned last.
+    pruned: Arc<Mutex<BTreeMap<i32, Offset>>>,
 }
 
 impl ShareCoordinator {
@@ -42,8 +52,10 @@ impl ShareCoordinator {
         topics: Arc<dyn Topics>,
     ) -> Arc<Self> {
         let settings = Arc::new(settings);
+        let load_times = Arc::<RecentTimes>::default();
         Arc::new_cyclic(|this: &Weak<Self>| {
-            let (this, store) = (this.clone(), logs.store().clone());
+            let (this, store, shard_clock) = (this.clone(), logs.store().clone(), clock.clone());
+            let loads = Arc::clone(&load_times);
             let led = Led::new(settings.state_partitions, move |partition, leader_epoch| {
                 let journal = ShareStateJournal::new(
                     Arc::clone(partition),
@@ -53,12 +65,21 @@ impl ShareCoordinator {
                     this.clone(),
                 );
                 let write_timeout_ms = settings.write_timeout_ms;
-                let load_times = Arc::default();
+                let load_times = Arc::clone(&loads);
                 let options =
                     ShardOptions { name: partition.name().to_owned(), write_timeout_ms, load_times };
-                Shard::spawn(options, Arc::new(journal), clock.clone())
+                Shard::spawn(options, Arc::new(journal), shard_clock.clone())
             });
-            Self { logs, topics, led }
+            Self {
+                logs,
+                topics,
+                led,
+                clock,
+                load_times,
+                writes: AtomicI64::new(0),
+                write_times: RecentTimes::default(),
+                pruned: Arc::default(),
+            }
         })
     }
 
@@ -70,6 +91,7 @@ impl ShareCoordinator {
 
     /// Gives up everything, because `__share_group_state` is gone.
     pub fn resign(&self) {
+        self.pruned.lock().clear();
         self.led.resign();
     }
 
@@ -87,6 +109,26 @@ impl ShareCoordinator {
     /// How many partitions of `__share_group_state` this broker leads.
     pub fn led_partitions(&self) -> usize {
         self.led.partition_count()
+    }
+
+    /// Puts what it does on a sheet.
+    pub fn put_metrics(&self, sheet: &Sheet) {
+        let led = i64::try_from(self.led_partitions()).unwrap_or(i64::MAX);
+        sheet.put(&table::SHARE_STATE_PARTITIONS, &["active"], led);
+        sheet.put(&table::SHARE_STATE_WRITES_TOTAL, &[], self.writes.load(Ordering::Relaxed));
+        let now_ms = self.clock.steady_ms();
+        let loads = [&table::SHARE_STATE_LOAD_TIME_AVG, &table::SHARE_STATE_LOAD_TIME_MAX];
+        let writes = [&table::SHARE_STATE_WRITE_LATENCY_AVG, &table::SHARE_STATE_WRITE_LATENCY_MAX];
+        for ([average, max], times) in [(loads, &*self.load_times), (writes, &self.write_times)] {
+            if let Some((average_ms, max_ms)) = times.recent(now_ms) {
+                sheet.put_f64(average, &[], average_ms);
+                sheet.put_f64(max, &[], max_ms);
+            }
+        }
+        for (partition, offset) in &*self.pruned.lock() {
+            let labels = [SHARE_GROUP_STATE_TOPIC, &partition.to_string()];
+            sheet.put(&table::SHARE_STATE_LAST_PRUNED_OFFSET, &labels, *offset);
+        }
     }
 
     /// Asks the shard of a share partition.
@@ -138,7 +180,12 @@ impl ShareCoordinator {
     /// `INVALID_REQUEST` where it is not initialized, `FENCED_LEADER_EPOCH`, `FENCED_STATE_EPOCH`,
     /// `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
     pub async fn write(&self, of: &SharePartition, update: StateUpdate) -> Result<(), ApiError> {
-        self.change(of, Ask::Write(update)).await
+        let began_ms = self.clock.steady_ms();
+        self.change(of, Ask::Write(update)).await?;
+        let now_ms = self.clock.steady_ms();
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.write_times.took(now_ms, now_ms - began_ms);
+        Ok(())
     }
 
     /// DeleteShareGroupState. What is not there is deleted.
@@ -174,12 +221,16 @@ impl ShareCoordinator {
         if needed_from <= offsets.log_start {
             return;
         }
+        let pruned = Arc::clone(&self.pruned);
         tokio::spawn(async move {
             if committed(&partition, leader_epoch, offsets.log_end).await.is_err() {
                 return;
             }
             match partition.delete_records(needed_from).await {
-                Ok(log_start) => debug!(partition = partition.name(), log_start, "pruned"),
+                Ok(log_start) => {
+                    debug!(partition = partition.name(), log_start, "pruned");
+                    pruned.lock().insert(partition.index(), log_start);
+                }
                 Err(error) => warn!(partition = partition.name(), %error, "the log is not pruned"),
             }
         });

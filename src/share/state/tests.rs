@@ -17,6 +17,7 @@ use crate::config::TopicConfig;
 use crate::error::{ErrorCode, StorageError};
 use crate::log::compression::Compression;
 use crate::log::{LogManager, LogSettings, Partition};
+use crate::metrics::Sheet;
 use crate::shard::CoordinatorTopic;
 use crate::share::types::{SharePartition, StateBatch, StateUpdate};
 use crate::storage::{Store, StoreOptions};
@@ -279,6 +280,44 @@ async fn the_log_is_pruned_and_gives_the_same_state() {
     let state = life.coordinator.read(&orders(0), -1).await.unwrap();
     assert_eq!((state.start_offset, state.batches), (20, batches("20-29/2/1")));
     assert_eq!(life.coordinator.read(&orders(1), -1).await.unwrap().start_offset, 0);
+}
+
+#[tokio::test]
+async fn what_was_written_and_pruned_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let life = Life::begin(directory.path()).await;
+    let told = || {
+        let sheet = Sheet::new();
+        life.coordinator.put_metrics(&sheet);
+        let text = sheet.render();
+        let lines =
+            text.lines().filter_map(|line| line.strip_prefix("kafka_server_share_coordinator_metrics_"));
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(told(), ["num_partitions{state=\"active\"} 1", "write_total 0"]);
+    life.coordinator.initialize(&orders(0), 1, 0).await.unwrap();
+    for write in 0..20 {
+        life.write(0, write).await;
+    }
+    assert!(life.coordinator.read(&orders(1), 0).await.is_err());
+    let loaded = ["partition_load_time_avg 0", "partition_load_time_max 0"];
+    let written = ["write_latency_avg 0", "write_latency_max 0", "write_total 20"];
+    assert_eq!(told(), [&["num_partitions{state=\"active\"} 1"], &loaded[..], &written[..]].concat());
+    life.clock.advance(60_001);
+    assert_eq!(told(), ["num_partitions{state=\"active\"} 1", "write_total 20"]);
+    let pruned = || told().into_iter().find(|line| line.starts_with("last_pruned_offset"));
+    while pruned().is_none() {
+        life.clock.advance(300_000);
+        life.write(0, 20).await;
+        tokio::task::yield_now().await;
+    }
+    let at_least_one = pruned().is_some_and(|line| {
+        let offset = line.strip_prefix("last_pruned_offset{topic=\"__share_group_state\",partition=\"0\"} ");
+        offset.is_some_and(|offset| offset.parse::<i64>().is_ok_and(|offset| offset > 0))
+    });
+    assert!(at_least_one, "{:?}", told());
 }
 
 #[tokio::test]
