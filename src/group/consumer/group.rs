@@ -6,18 +6,13 @@ use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
 use super::member::{ConsumerMember, Epochs, MemberState};
-use super::record::{
-    ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, Own, ResolvedExpression, TYPES,
-};
+use super::record::{CurrentAssignment, GroupEpoch, MemberMetadata, Own, ResolvedExpression, TYPES};
 use crate::error::ErrorCode;
 use crate::group::assignor::Partitions;
 use crate::group::cluster::ClusterView;
 use crate::group::command::CommitOffsets;
-use crate::group::core::Event;
-use crate::group::kind::Group;
 use crate::group::modern::record::RecordTypes;
-use crate::group::modern::{Members, ModernGroup, TargetAssignment};
-use crate::group::record::Record;
+use crate::group::modern::{Members, ModernGroup, TargetAssignment, called};
 
 /// Where a consumer group stands (`ConsumerGroupState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -265,6 +260,8 @@ impl ModernGroup for ConsumerGroup {
     type Own = Own;
     type Change = ConsumerChange;
 
+    called!(Consumer);
+
     fn new(group_id: Arc<str>) -> Self {
         Self {
             group_id,
@@ -287,44 +284,8 @@ impl ModernGroup for ConsumerGroup {
         }
     }
 
-    fn of(group: &Group) -> Option<&Self> {
-        if let Group::Consumer(group) = group { Some(group) } else { None }
-    }
-
-    fn of_mut(group: &mut Group) -> Option<&mut Self> {
-        if let Group::Consumer(group) = group { Some(group) } else { None }
-    }
-
-    fn record(record: ConsumerRecord) -> Record {
-        Record::Consumer(record)
-    }
-
-    fn event(group_id: Arc<str>, change: ConsumerChange) -> Event {
-        Event::Consumer { group_id, change }
-    }
-
-    fn group_id(&self) -> &Arc<str> {
-        &self.group_id
-    }
-
     fn session_timeout_ms(&self, cluster: &ClusterView) -> i32 {
         cluster.times_of(&self.group_id).session_timeout_ms
-    }
-
-    fn members(&self) -> &Members<Self> {
-        &self.members
-    }
-
-    fn members_mut(&mut self) -> &mut Members<Self> {
-        &mut self.members
-    }
-
-    fn target(&self) -> &TargetAssignment<Partitions> {
-        &self.target
-    }
-
-    fn target_mut(&mut self) -> &mut TargetAssignment<Partitions> {
-        &mut self.target
     }
 
     fn begin_epoch(&mut self, epoch: &GroupEpoch) {

@@ -1,11 +1,11 @@
 //! What can not be in a consumer group, whatever happens. For tests.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::group::{ConsumerChange, ConsumerGroup};
-use super::record::{Body, GroupEpoch, Own, TargetEpoch};
+use super::record::{Body, GroupEpoch, Own};
 use crate::group::modern::ModernGroup as _;
+use crate::group::modern::invariants::{check_target, rebuilt};
 
 impl ConsumerGroup {
     /// Panics where the group contradicts itself.
@@ -24,31 +24,19 @@ impl ConsumerGroup {
             }
             assert!(member.current.epoch <= self.target.epoch, "a member is ahead of the target");
         }
-        assert!(self.target.epoch <= self.epoch, "the target is ahead of the group");
-        assert!(self.target.members.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
+        check_target(self, self.epoch);
         assert_eq!(*self, self.rebuilt(), "what is counted is not what is there");
     }
 
     /// The group from what stands in its records.
     fn rebuilt(&self) -> Self {
-        let mut group = Self::new(self.group_id.clone());
-        for (member_id, member) in &self.members {
-            let member_id = || member_id.clone();
-            group.replay(&Body::Member { member_id: member_id(), value: Some(member.metadata.clone()) });
-            group.replay(&Body::Current { member_id: member_id(), value: Some(member.current.clone()) });
-        }
-        for (member_id, partitions) in &self.target.members {
-            let value = Some(Arc::clone(partitions));
-            group.replay(&Body::Target { member_id: member_id.clone(), value });
-        }
+        let mut group = rebuilt(self);
         for (expression, resolved) in &self.expressions {
             let value = Some((**resolved).clone());
             group.replay(&Body::Own(Own::Expression { expression: expression.clone(), value }));
         }
         let (epoch, metadata_hash) = (self.epoch, self.metadata_hash);
         group.replay(&Body::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
-        let (epoch, assigned_at_ms) = (self.target.epoch, self.target.assigned_at_ms);
-        group.replay(&Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms })));
         group.replay_change(&ConsumerChange::TopicsSeen { version: self.topics_seen });
         group.has_partition_metadata = self.has_partition_metadata;
         group.resolution_planned = self.resolution_planned;

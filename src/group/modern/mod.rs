@@ -11,6 +11,8 @@
 //! What a heartbeat decides is each kind's own.
 
 pub(super) mod draft;
+#[cfg(test)]
+pub(super) mod invariants;
 pub mod record;
 pub(super) mod requests;
 
@@ -126,6 +128,49 @@ pub trait ModernGroup: Clone + Debug + Eq + Into<Group> + 'static {
         self.members_mut().insert(member_id.clone(), Arc::new(after));
     }
 }
+
+/// Those parts of a [`ModernGroup`] that differ between kinds only in how the kind is called among groups, records and
+/// events.
+macro_rules! called {
+    ($kind:ident) => {
+        fn of(group: &$crate::group::kind::Group) -> Option<&Self> {
+            if let $crate::group::kind::Group::$kind(group) = group { Some(group) } else { None }
+        }
+
+        fn of_mut(group: &mut $crate::group::kind::Group) -> Option<&mut Self> {
+            if let $crate::group::kind::Group::$kind(group) = group { Some(group) } else { None }
+        }
+
+        fn record(record: $crate::group::modern::record::GroupRecord<Self>) -> $crate::group::record::Record {
+            $crate::group::record::Record::$kind(record)
+        }
+
+        fn event(group_id: std::sync::Arc<str>, change: Self::Change) -> $crate::group::core::Event {
+            $crate::group::core::Event::$kind { group_id, change }
+        }
+
+        fn group_id(&self) -> &std::sync::Arc<str> {
+            &self.group_id
+        }
+
+        fn members(&self) -> &$crate::group::modern::Members<Self> {
+            &self.members
+        }
+
+        fn members_mut(&mut self) -> &mut $crate::group::modern::Members<Self> {
+            &mut self.members
+        }
+
+        fn target(&self) -> &$crate::group::modern::TargetAssignment<Self::Target> {
+            &self.target
+        }
+
+        fn target_mut(&mut self) -> &mut $crate::group::modern::TargetAssignment<Self::Target> {
+            &mut self.target
+        }
+    };
+}
+pub(super) use called;
 
 /// What a member has, and in which epoch it is.
 pub trait Current: Default {

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::record::{CurrentAssignment, MemberMetadata, Own, ShareRecord, StatePartitions, TYPES};
+use super::record::{CurrentAssignment, MemberMetadata, Own, StatePartitions, TYPES};
 use crate::group::assignor::Partitions;
 use crate::group::cluster::ClusterView;
-use crate::group::core::Event;
-use crate::group::kind::Group;
 use crate::group::modern::record::{GroupEpoch, RecordTypes};
-use crate::group::modern::{Member, Members, ModernGroup, TargetAssignment};
-use crate::group::record::Record;
+use crate::group::modern::{Member, Members, ModernGroup, TargetAssignment, called};
 use crate::types::TimestampMs;
 
 /// Where a share group stands (`ShareGroupState`).
@@ -98,6 +95,8 @@ impl ModernGroup for ShareGroup {
     type Own = Own;
     type Change = ShareChange;
 
+    called!(Share);
+
     fn new(group_id: Arc<str>) -> Self {
         Self {
             group_id,
@@ -112,44 +111,8 @@ impl ModernGroup for ShareGroup {
         }
     }
 
-    fn of(group: &Group) -> Option<&Self> {
-        if let Group::Share(group) = group { Some(group) } else { None }
-    }
-
-    fn of_mut(group: &mut Group) -> Option<&mut Self> {
-        if let Group::Share(group) = group { Some(group) } else { None }
-    }
-
-    fn record(record: ShareRecord) -> Record {
-        Record::Share(record)
-    }
-
-    fn event(group_id: Arc<str>, change: ShareChange) -> Event {
-        Event::Share { group_id, change }
-    }
-
-    fn group_id(&self) -> &Arc<str> {
-        &self.group_id
-    }
-
     fn session_timeout_ms(&self, cluster: &ClusterView) -> i32 {
         cluster.share_times_of(&self.group_id).session_timeout_ms
-    }
-
-    fn members(&self) -> &Members<Self> {
-        &self.members
-    }
-
-    fn members_mut(&mut self) -> &mut Members<Self> {
-        &mut self.members
-    }
-
-    fn target(&self) -> &TargetAssignment<Partitions> {
-        &self.target
-    }
-
-    fn target_mut(&mut self) -> &mut TargetAssignment<Partitions> {
-        &mut self.target
     }
 
     fn begin_epoch(&mut self, epoch: &GroupEpoch) {

@@ -7,17 +7,14 @@ use imbl::{OrdMap, OrdSet};
 
 use super::configured::ConfiguredTopology;
 use super::member::StreamsMember;
-use super::record::{CurrentAssignment, GroupEpoch, MemberMetadata, Own, StreamsRecord, TYPES};
+use super::record::{CurrentAssignment, GroupEpoch, MemberMetadata, Own, TYPES};
 use super::tasks::{AssignedTasks, Tasks, each};
 use super::topology::Topology;
 use crate::error::ErrorCode;
 use crate::group::cluster::ClusterView;
 use crate::group::command::CommitOffsets;
-use crate::group::core::Event;
-use crate::group::kind::Group;
 use crate::group::modern::record::RecordTypes;
-use crate::group::modern::{Members, ModernGroup, TargetAssignment};
-use crate::group::record::Record;
+use crate::group::modern::{Members, ModernGroup, TargetAssignment, called};
 
 /// Where a streams group stands (`StreamsGroupState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,6 +203,8 @@ impl ModernGroup for StreamsGroup {
     type Own = Own;
     type Change = StreamsChange;
 
+    called!(Streams);
+
     fn new(group_id: Arc<str>) -> Self {
         Self {
             group_id,
@@ -227,44 +226,8 @@ impl ModernGroup for StreamsGroup {
         }
     }
 
-    fn of(group: &Group) -> Option<&Self> {
-        if let Group::Streams(group) = group { Some(group) } else { None }
-    }
-
-    fn of_mut(group: &mut Group) -> Option<&mut Self> {
-        if let Group::Streams(group) = group { Some(group) } else { None }
-    }
-
-    fn record(record: StreamsRecord) -> Record {
-        Record::Streams(record)
-    }
-
-    fn event(group_id: Arc<str>, change: StreamsChange) -> Event {
-        Event::Streams { group_id, change }
-    }
-
-    fn group_id(&self) -> &Arc<str> {
-        &self.group_id
-    }
-
     fn session_timeout_ms(&self, cluster: &ClusterView) -> i32 {
         cluster.streams_times_of(&self.group_id).session_timeout_ms
-    }
-
-    fn members(&self) -> &Members<Self> {
-        &self.members
-    }
-
-    fn members_mut(&mut self) -> &mut Members<Self> {
-        &mut self.members
-    }
-
-    fn target(&self) -> &TargetAssignment<Tasks> {
-        &self.target
-    }
-
-    fn target_mut(&mut self) -> &mut TargetAssignment<Tasks> {
-        &mut self.target
     }
 
     fn begin_epoch(&mut self, epoch: &GroupEpoch) {

@@ -1,13 +1,12 @@
 //! What can not be in a streams group, whatever happens. For tests.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::group::{StreamsGroup, active_tasks};
 use super::record::{Body, GroupEpoch, Own};
 use super::tasks::each;
 use crate::group::modern::ModernGroup as _;
-use crate::group::modern::record::TargetEpoch;
+use crate::group::modern::invariants::{check_target, rebuilt};
 
 impl StreamsGroup {
     /// Panics where the group contradicts itself.
@@ -30,30 +29,19 @@ impl StreamsGroup {
                 }
             }
         }
-        assert!(self.target.epoch <= self.epoch, "the target is ahead of the group");
-        assert!(self.target.members.keys().all(|id| self.members.contains_key(id)), "a target of nobody");
+        check_target(self, self.epoch);
         assert_eq!(*self, self.rebuilt(), "what is counted is not what is there");
     }
 
     /// The group from what stands in its records, with what was never written.
     fn rebuilt(&self) -> Self {
-        let mut group = Self::new(self.group_id.clone());
-        for (member_id, member) in &self.members {
-            let member_id = || member_id.clone();
-            group.replay(&Body::Member { member_id: member_id(), value: Some(member.metadata.clone()) });
-            group.replay(&Body::Current { member_id: member_id(), value: Some(member.current.clone()) });
-        }
-        for (member_id, tasks) in &self.target.members {
-            group.replay(&Body::Target { member_id: member_id.clone(), value: Some(Arc::clone(tasks)) });
-        }
+        let mut group = rebuilt(self);
         group.replay(&Body::Epoch(Some(GroupEpoch {
             epoch: self.epoch,
             metadata_hash: self.metadata_hash,
             validated_topology_epoch: self.validated_topology_epoch,
             assignment_configs: (*self.assignment_configs).clone(),
         })));
-        let (epoch, assigned_at_ms) = (self.target.epoch, self.target.assigned_at_ms);
-        group.replay(&Body::TargetEpoch(Some(TargetEpoch { epoch, assigned_at_ms })));
         group.replay(&Body::Own(Own::Topology(self.topology.clone())));
         group.configured.clone_from(&self.configured);
         group.topics_seen = self.topics_seen;
