@@ -131,6 +131,7 @@ impl SharePartitionManager {
     /// Forgets share partitions that this broker does not lead any more, or whose group has left it.
     pub fn forget_others(&self) {
         if self.partitions.lock().is_empty() {
+            self.shared.metrics.keep_groups(|_| false);
             return;
         }
         let groups = self.sessions.groups();
