@@ -8,6 +8,7 @@ use kafka_protocol::messages::begin_quorum_epoch_request as begin;
 use kafka_protocol::messages::end_quorum_epoch_request as end;
 use kafka_protocol::messages::fetch_request as fetch;
 use kafka_protocol::messages::fetch_snapshot_request as fetch_snapshot;
+use kafka_protocol::messages::fetch_snapshot_response::{LeaderIdAndEpoch, PartitionSnapshot};
 use kafka_protocol::messages::update_raft_voter_request as update;
 use kafka_protocol::messages::vote_request as vote;
 use kafka_protocol::protocol::StrBytes;
@@ -237,8 +238,8 @@ impl Call {
             .with_topics(vec![topic]);
         let response = self.call(peer, request, 1..=1).await?;
         let endpoints = response.node_endpoints.iter().map(|node| (node.node_id.0, &node.host, node.port));
-        let empty = kafka_protocol::messages::fetch_snapshot_response::PartitionSnapshot::default()
-            .with_error_code(response.error_code);
+        let nobody = LeaderIdAndEpoch::default().with_leader_id((-1).into()).with_leader_epoch(-1);
+        let empty = PartitionSnapshot::default().with_current_leader(nobody);
         let partition = response.topics.first().and_then(|topic| topic.partitions.first()).unwrap_or(&empty);
         let leader = &partition.current_leader;
         let header = self.header(

@@ -294,6 +294,10 @@ impl QuorumCore {
     /// more; then whether the node can be asked again at once.
     pub(super) fn common(&mut self, header: &Header) -> Option<bool> {
         let Header { error, epoch, leader, endpoints } = header;
+        if *epoch < 0 {
+            // An answer that says nothing but what is wrong: at once it would say that again.
+            return Some(false);
+        }
         if *epoch < self.epoch || *error == Some(ErrorCode::UnknownLeaderEpoch) {
             return Some(true);
         }

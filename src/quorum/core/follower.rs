@@ -57,6 +57,9 @@ impl QuorumCore {
 
     /// Asks the leader for more, or anyone for the leader where that one does not answer; gives when to look again.
     pub(super) fn fetch_from_best(&mut self) -> i64 {
+        if self.installing {
+            return i64::MAX;
+        }
         let Some(leader) = self.leader_destination() else { return self.fetch_from_bootstrap() };
         if self.connections.timed_out(leader.id, self.now_ms)
             || self.connections.backing_off(leader.id, self.now_ms).is_some()
@@ -77,6 +80,9 @@ impl QuorumCore {
 
     /// Asks one of the bootstrap servers, each as likely as the others; gives when to look again.
     pub(super) fn fetch_from_bootstrap(&mut self) -> i64 {
+        if self.installing {
+            return i64::MAX;
+        }
         if let Some(until_ms) = self.connections.any_waiting(self.now_ms) {
             return until_ms;
         }
@@ -208,25 +214,23 @@ impl QuorumCore {
     }
 
     pub(super) fn fetch_snapshot_answered(&mut self, header: &Header, piece: FetchedSnapshot) -> bool {
+        // Which snapshot the leader has now is what it says next to a fetch. Nothing can be concluded from the error:
+        // answers of Apache Kafka 4.3.1 that refuse a partition fail while they are written, as they have no records,
+        // and arrive as UNKNOWN_SERVER_ERROR.
+        if header.error.is_some()
+            && let Role::Follower(role) = &mut self.role
+        {
+            role.snapshot = None;
+        }
         if let Some(handled) = self.common(header) {
             return handled;
         }
         let Role::Follower(role) = &mut self.role else { return false };
-        let Some(download) = &mut role.snapshot else { return false };
-        match header.error {
-            Some(ErrorCode::SnapshotNotFound) => {
-                // The leader has a newer one by now.
-                role.snapshot = None;
-                self.fetched_from_leader();
-                return true;
-            }
-            Some(ErrorCode::PositionOutOfRange) => {
-                download.position = 0;
-                return false;
-            }
-            Some(_) => return false,
-            None => {}
+        if header.error == Some(ErrorCode::SnapshotNotFound) {
+            self.fetched_from_leader();
+            return true;
         }
+        let Some(download) = &mut role.snapshot else { return false };
         let FetchedSnapshot { id, size, position, bytes, .. } = piece;
         let written = position.saturating_add(bytes.len() as u64);
         if id != download.id || position != download.position || bytes.is_empty() || written > size {
@@ -236,6 +240,7 @@ impl QuorumCore {
         download.position = written;
         self.actions.push(Action::WriteSnapshot { id, position, bytes });
         if written == size {
+            self.installing = true;
             self.actions.push(Action::InstallSnapshot(id));
         }
         self.fetched_from_leader();
@@ -244,6 +249,7 @@ impl QuorumCore {
 
     /// The downloaded snapshot stands in the place of the log, or it was broken and is fetched again.
     pub(super) fn snapshot_installed(&mut self, id: SnapshotId, contents: Option<SnapshotContents>) {
+        self.installing = false;
         if let Role::Follower(role) = &mut self.role
             && role.snapshot.is_some_and(|download| download.id == id)
         {

@@ -280,7 +280,7 @@ pub enum Response {
 pub struct Header {
     /// Why the request was refused, if it was.
     pub error: Option<ErrorCode>,
-    /// The epoch of the answering node.
+    /// The epoch of the answering node; -1 where the answer has no more than an error.
     pub epoch: LeaderEpoch,
     /// The leader of that epoch, if it is known.
     pub leader: Option<NodeId>,

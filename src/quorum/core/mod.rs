@@ -136,6 +136,9 @@ pub struct QuorumCore {
     high_watermark: Option<Offset>,
     connections: Connections,
     waiting: Vec<WaitingFetch>,
+    /// A snapshot takes the place of the log on the disk: until that is done, nothing is fetched, neither what would be
+    /// behind the old end nor what is beyond the snapshot's.
+    installing: bool,
     stopping: bool,
     told: Option<Leadership>,
     wake_at_ms: Option<i64>,
@@ -192,6 +195,7 @@ impl QuorumCore {
             high_watermark: None,
             connections,
             waiting: Vec::new(),
+            installing: false,
             stopping: false,
             told: None,
             wake_at_ms: None,

@@ -222,6 +222,35 @@ fn who_is_far_behind_takes_the_snapshot() {
 }
 
 #[test]
+fn a_leader_that_can_not_give_its_snapshot_is_asked_what_else_it_has() {
+    let (mut world, leader) = settled(3);
+    let behind = other(&world, leader);
+    world.kill(behind);
+    for value in ["a", "b"] {
+        world.append(leader, value);
+        world.run(100);
+        world.snapshot(leader);
+    }
+    assert!(world.core(leader).log().start > 0, "the log of the older snapshot is gone");
+    world.nodes.get_mut(&behind).unwrap().disk = super::world::Disk::default();
+    world.nodes.get_mut(&behind).unwrap().committed = 0;
+    world.snapshots_fail = true;
+    world.start(behind);
+    let asked = |world: &World, what: &str| {
+        let line = format!("{behind}: send {what}");
+        world.trace.iter().filter(|one| one.starts_with(&line)).count()
+    };
+    world.run(2_000);
+    let (snapshots, fetches) = (asked(&world, "fetch snapshot"), asked(&world, "fetch epoch"));
+    assert!((2..=2_000 / 20).contains(&snapshots), "asked {snapshots} times in 2 s");
+    assert!(fetches >= snapshots, "{fetches} fetches, {snapshots} for snapshots");
+    world.snapshots_fail = false;
+    assert!(world.run_until(20_000, World::agrees), "{}", world.trace.join("\n"));
+    let node = &world.nodes[&behind];
+    assert_eq!(node.disk.values(node.committed), ["a", "b"]);
+}
+
+#[test]
 fn an_uncommitted_voter_is_forgotten_with_the_records_that_are_cut() {
     let (mut world, leader) = settled(3);
     world.add(4, InitialVoters::Unknown);

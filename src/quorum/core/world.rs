@@ -10,10 +10,11 @@ use super::super::election::{ElectionState, ReplicaKey};
 use super::super::voters::{VersionRange, Voter, VoterEndpoint, Voters};
 use super::history::LogView;
 use super::message::{
-    Action, Batch, Destination, Event, NewRecords, Progress, Request, Response, RoleName, SnapshotContents,
-    SnapshotId, Token, Unreachable,
+    Action, Batch, Destination, Event, Header, NewRecords, Progress, Request, Response, RoleName,
+    SnapshotContents, SnapshotId, Token, Unreachable,
 };
 use super::{Config, InitialVoters, QuorumCore, Remembered, Timing};
+use crate::error::ErrorCode;
 use crate::types::{LeaderEpoch, NodeId, Offset};
 
 /// How long a message takes.
@@ -107,6 +108,8 @@ pub(super) struct World {
     pub(super) trace: Vec<String>,
     /// Requests of these kinds are not known to the node.
     pub(super) no_pre_vote: Vec<NodeId>,
+    /// Whether who is asked for a snapshot only says that something is wrong.
+    pub(super) snapshots_fail: bool,
 }
 
 impl World {
@@ -324,6 +327,13 @@ impl World {
                     fetched.progress = Progress::Records(wanted.cloned().collect());
                 }
                 Response::Fetch(header, fetched)
+            }
+            Response::FetchSnapshot(_, piece) if self.snapshots_fail => {
+                let error = Some(ErrorCode::UnknownServerError);
+                Response::FetchSnapshot(
+                    Header { error, epoch: -1, leader: None, endpoints: Vec::new() },
+                    piece,
+                )
             }
             Response::FetchSnapshot(header, mut piece) => {
                 if let Some((_, values)) = disk.snapshots.get(&piece.id) {
