@@ -1,13 +1,15 @@
 //! Nodes of klamm and of Apache Kafka in one cluster: each may follow, lead, vote and be the controller of the other, and
 //! a cluster of the one becomes a cluster of the other while clients work.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use integration::cluster::client::Routes;
 use integration::cluster::work::{Load, Progress, under_load};
-use integration::cluster::{Cluster, Kind, Layout, Voters};
+use integration::cluster::{Cluster, Kind, Layout, Node, Voters};
 use integration::load::Shape;
 
 const TOPIC: &str = "orders";
@@ -118,6 +120,183 @@ fn klamm_and_kafka_vote_together() {
     });
     assert_eq!(led, [true; 2], "klamm and Kafka were controllers in turn");
     say(&format!("voters of both, {changes} controllers killed: {summary:?}"));
+}
+
+/// The end offsets of the snapshots of the metadata log that a node has, or the first offsets of its segments.
+fn offsets_of(node: &Node, suffix: &str) -> Vec<u64> {
+    let files = fs::read_dir(node.data().join("__cluster_metadata-0")).into_iter().flatten().flatten();
+    let mut offsets: Vec<u64> = files
+        .filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            name.strip_suffix(suffix)?.split('-').next()?.parse().ok()
+        })
+        .collect();
+    offsets.sort_unstable();
+    offsets
+}
+
+/// Makes the second node the only voter in the place of the first one.
+fn hand_over(cluster: &mut Cluster, from: i32, to: i32) {
+    let properties = cluster.node(to).properties();
+    let add = format!("kafka-metadata-quorum --command-config {} add-controller", properties.display());
+    let directory_id = cluster.node(from).chosen_directory_id();
+    let remove = format!(
+        "kafka-metadata-quorum remove-controller --controller-id {from} --controller-directory-id {directory_id}"
+    );
+    // A change that is made may be refused when it is asked for again, as a leader that leaves may take its answer along.
+    for (change, voters) in [(add, BTreeSet::from([from, to])), (remove, BTreeSet::from([to]))] {
+        cluster.until(&format!("the voters {voters:?}"), |cluster| {
+            drop(cluster.tools().run(&change));
+            let found: BTreeSet<i32> = cluster.routes().voters()?.into_iter().collect();
+            (found == voters).then_some(())
+        });
+    }
+    cluster.until(&format!("node {to} to lead"), |cluster| (cluster.controller() == to).then_some(()));
+}
+
+/// Has each node tell topics, their partitions and their configuration.
+fn all_know(cluster: &mut Cluster, topics: &[String]) {
+    let nodes: Vec<String> = cluster.nodes.iter().filter(|node| node.is_up()).map(Node::address).collect();
+    for address in nodes {
+        let alone = Routes::new(vec![address.clone()]);
+        for topic in topics {
+            let known = format!("{topic} at {address}");
+            cluster.until(&known, |_| alone.partitions(topic).filter(|all| all.len() == 5).map(drop));
+        }
+    }
+    let output = cluster.tools().run("kafka-configs --describe --entity-type topics").success();
+    assert_eq!(output.stdout.matches("retention.ms=7654321 ").count(), topics.len(), "{output:?}");
+}
+
+#[test]
+fn snapshots_of_the_metadata_are_fetched_from_one_another() {
+    let layout = Layout::three(Kind::under_test(), Voters::Initial).quick().with_kind(1, Kind::Kafka);
+    let mut layout = layout.with("metadata.log.max.record.bytes.between.snapshots", "1500");
+    layout.voters_at_first = 1;
+    let mut cluster = Cluster::prepare(layout);
+    cluster.launch_all(1);
+    let mut topics = Vec::new();
+    // The log of node 1 begins behind the older of two snapshots.
+    while offsets_of(cluster.node(1), ".checkpoint").len() < 2 || topics.len() < 5 {
+        let topic = format!("early-{}", topics.len());
+        cluster.routes().create_topic(&topic, 5, 1, &[("retention.ms", "7654321")]);
+        topics.push(topic);
+    }
+    cluster.launch(2);
+    cluster.await_brokers();
+    let begins = offsets_of(cluster.node(2), ".log")[0];
+    assert!(begins > 0, "the log of Kafka begins behind a snapshot of klamm");
+    all_know(&mut cluster, &topics);
+    let checkpoint = fs::read_dir(cluster.node(2).data().join("__cluster_metadata-0")).expect("a log");
+    let checkpoint = checkpoint.flatten().map(|file| file.path());
+    let checkpoint = checkpoint.filter(|path| path.extension().is_some_and(|suffix| suffix == "checkpoint"));
+    let checkpoint = checkpoint.min().expect("the snapshot that was fetched");
+    let dump = format!("kafka-dump-log --cluster-metadata-decoder --files {}", checkpoint.display());
+    cluster.tools().run(&dump).success().contains("SnapshotHeader").contains("TOPIC_RECORD");
+
+    hand_over(&mut cluster, 1, 2);
+    let late = format!("late-{}", topics.len());
+    cluster.routes().create_topic(&late, 5, 2, &[("retention.ms", "7654321")]);
+    topics.push(late);
+    cluster.launch(3);
+    cluster.await_brokers();
+    assert!(cluster.node(3).words().contains("snapshot fetched"), "klamm fetched a snapshot of Kafka");
+    all_know(&mut cluster, &topics);
+
+    hand_over(&mut cluster, 2, 3);
+    cluster.routes().create_topic("last", 5, 3, &[("retention.ms", "7654321")]);
+    topics.push("last".to_owned());
+    all_know(&mut cluster, &topics);
+    say(&format!("Kafka's log begins at {begins}, behind a snapshot of klamm; {} topics", topics.len()));
+}
+
+/// Moves a topic of one partition to this node alone.
+fn move_to(cluster: &mut Cluster, topic: &str, to: i32) {
+    let plan = cluster.scratch().join("move.json");
+    let text =
+        format!(r#"{{"version":1,"partitions":[{{"topic":"{topic}","partition":0,"replicas":[{to}]}}]}}"#);
+    fs::write(&plan, text).expect("a file for the plan");
+    let execute = format!("kafka-reassign-partitions --reassignment-json-file {} --execute", plan.display());
+    let _ = cluster.tools().run(&execute).success();
+    cluster.until(&format!("{topic} on node {to}"), |cluster| {
+        let partitions = cluster.routes().partitions(topic)?;
+        (partitions[0].leader == to && partitions[0].replicas == [to]).then_some(())
+    });
+}
+
+/// Produces to both partitions of the topic and has the share group consume just that.
+fn share(cluster: &mut Cluster, round: &str) {
+    const RECORDS: usize = 40;
+    let mut sent: Vec<String> = (0..RECORDS).map(|number| format!("{round}-{number}")).collect();
+    let lines: String =
+        sent.iter().fold(String::new(), |lines, record| lines + &format!("{record}:{record}\n"));
+    let produce = "kafka-console-producer --topic jobs --message-send-max-retries 1000 --reader-property parse.key=true --reader-property key.separator=:";
+    let _ = cluster.tools().run_with_input(produce, &lines).success();
+    let consume = "kafka-console-share-consumer --topic jobs --group crew --timeout-ms 30000 --max-messages";
+    let consumed = cluster.tools().run(&format!("{consume} {RECORDS}")).success();
+    let mut received: Vec<&str> = consumed.stdout.lines().collect();
+    sent.sort_unstable();
+    received.sort_unstable();
+    assert_eq!(received, sent, "round {round}");
+    let described = cluster.tools().run("kafka-share-groups --describe --group crew").success();
+    let lags: Vec<&str> =
+        described.stdout.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
+    assert_eq!(lags, ["LAG", "0", "0"], "{}", described.stdout);
+}
+
+#[test]
+fn klamm_and_kafka_keep_the_state_of_share_groups_for_one_another() {
+    const KLAMM: i32 = 1;
+    const KAFKA: i32 = 2;
+    let mut layout = Layout::three(Kind::under_test(), Voters::Initial).quick();
+    layout.kinds = vec![Kind::under_test(), Kind::Kafka];
+    layout.roles = vec![BOTH, "broker"];
+    layout.voters_at_first = 1;
+    for (name, value) in [
+        ("share.coordinator.state.topic.num.partitions", "1"),
+        ("share.coordinator.state.topic.replication.factor", "1"),
+        ("share.coordinator.state.topic.min.isr", "1"),
+        ("offsets.topic.num.partitions", "1"),
+        ("offsets.topic.replication.factor", "1"),
+        ("min.insync.replicas", "1"),
+    ] {
+        layout = layout.with(name, value);
+    }
+    let mut cluster = Cluster::start(layout);
+    let create = |topic: &str, nodes: &str| {
+        format!("kafka-topics --create --topic {topic} --replica-assignment {nodes}")
+    };
+    // Each leads a partition; the state of both, and the group's coordinator, are with klamm.
+    for (topic, nodes) in [
+        ("jobs", "1,2"),
+        ("__share_group_state", "1"),
+        ("__consumer_offsets", "1 --config cleanup.policy=compact"),
+    ] {
+        let _ = cluster.tools().run(&create(topic, nodes)).success();
+    }
+    let configure = "kafka-configs --alter --entity-type groups --entity-name crew --add-config";
+    let _ = cluster.tools().run(&format!("{configure} share.auto.offset.reset=earliest")).success();
+    share(&mut cluster, "with-klamm");
+    move_to(&mut cluster, "__share_group_state", KAFKA);
+    share(&mut cluster, "with-kafka");
+    // What is acknowledged stays: klamm reads from Kafka what it had written there.
+    cluster.kill9(KLAMM);
+    cluster.launch(KLAMM);
+    cluster.await_brokers();
+    share(&mut cluster, "killed");
+    move_to(&mut cluster, "__share_group_state", KLAMM);
+    move_to(&mut cluster, "__consumer_offsets", KAFKA);
+    let all = "kafka-share-groups --reset-offsets --to-earliest --topic jobs --group crew --execute";
+    let _ = cluster.tools().run(all).success();
+    let described = cluster.tools().run("kafka-share-groups --describe --group crew").success();
+    let lags =
+        described.stdout.lines().filter_map(|line| line.split_whitespace().nth(4)?.parse::<u32>().ok());
+    assert_eq!(lags.sum::<u32>(), 120, "{}", described.stdout);
+    let delete = "kafka-share-groups --delete-offsets --topic jobs --group crew";
+    cluster.tools().run(delete).success().contains("Successful");
+    let described = cluster.tools().run("kafka-share-groups --describe --group crew").success();
+    described.contains("has no offset information");
+    let _ = cluster.tools().run("kafka-share-groups --delete --group crew").success();
 }
 
 /// What an administrator types and sees.

@@ -74,6 +74,8 @@ pub struct Layout {
     pub voters: Voters,
     /// Further keys of every node.
     pub config: Vec<(String, String)>,
+    /// Keys of single nodes, by their ids.
+    pub of_nodes: Vec<(i32, String)>,
     /// Whether each node has a network namespace of its own.
     pub isolated: bool,
 }
@@ -97,6 +99,7 @@ impl Layout {
             voters_at_first: 1,
             voters: Voters::Fixed,
             config,
+            of_nodes: Vec::new(),
             isolated: false,
         }
     }
@@ -123,6 +126,7 @@ impl Layout {
             voters_at_first: 3,
             voters,
             config,
+            of_nodes: Vec::new(),
             isolated: false,
         }
     }
@@ -158,6 +162,13 @@ impl Layout {
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.config.retain(|(other, _)| other != key);
         self.config.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with this key set in one node.
+    #[must_use]
+    pub fn with_of(mut self, id: i32, key: &str, value: &str) -> Self {
+        self.of_nodes.push((id, format!("{key}={value}")));
         self
     }
 }
@@ -231,14 +242,31 @@ impl Node {
         self.directory.join("data")
     }
 
+    /// The directory id that is in use, which nodes that vote from the beginning are given and others choose.
+    ///
+    /// # Panics
+    /// When the directory is not formatted.
+    #[must_use]
+    pub fn chosen_directory_id(&self) -> String {
+        let text = fs::read_to_string(self.data().join("meta.properties")).expect("a formatted directory");
+        let id = text.lines().find_map(|line| line.strip_prefix("directory.id="));
+        id.expect("a directory id").to_owned()
+    }
+
     fn log(&self) -> PathBuf {
         self.directory.join("log")
+    }
+
+    /// All that it wrote.
+    #[must_use]
+    pub fn words(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// The last lines of what it wrote.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let text = self.words();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
@@ -271,6 +299,9 @@ impl Node {
         }
         for (name, value) in &layout.config {
             let _ = writeln!(text, "{name}={value}");
+        }
+        for (_, line) in layout.of_nodes.iter().filter(|(id, _)| *id == self.id) {
+            let _ = writeln!(text, "{line}");
         }
         fs::create_dir_all(&self.directory).expect("a directory for the node");
         fs::write(self.properties(), text).expect("a file for its configuration");
