@@ -4,10 +4,15 @@
 
 use std::fs;
 
-use integration::Output;
 use integration::cluster::{Cluster, Kind, Layout, Voters};
+use integration::wire::Connection;
+use integration::{Output, http};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 
 const TOPIC: &str = "seen";
+const NEAR: &str = "near";
 
 /// Runs a tool until what it says is as it should be.
 fn awaited(cluster: &mut Cluster, line: &str, holds: impl Fn(&Output) -> bool) -> Output {
@@ -103,7 +108,7 @@ fn partitions_are_reassigned(cluster: &mut Cluster) {
 fn voters_leave_and_come(cluster: &mut Cluster) {
     let leader = cluster.controller();
     let other = leader % 3 + 1;
-    let directory = cluster.node(other).directory_id().to_owned();
+    let directory = cluster.node(other).chosen_directory_id();
     let remove = "kafka-metadata-quorum remove-controller --controller-id";
     let wrong = cluster.tools().run(&format!("{remove} 9 --controller-directory-id {directory}"));
     assert_ne!(wrong.code, 0, "{wrong:?}");
@@ -158,6 +163,115 @@ fn features_are_described_and_changed(cluster: &mut Cluster) {
     cluster.tools().run(&change("upgrade", 1)).success().contains("was upgraded to 1");
     let refused = cluster.tools().run(&change("upgrade", 99));
     assert_ne!(refused.code, 0, "{refused:?}");
+}
+
+/// The answer to a consumer in a rack that fetches at a node: its error, which replica it is sent to, and whether it was
+/// given records.
+fn fetched(cluster: &Cluster, node: i32, rack: &str, offset: i64, version: i16) -> (i16, i32, bool) {
+    let partition = FetchPartition::default()
+        .with_partition(0)
+        .with_fetch_offset(offset)
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(1 << 20);
+    let topic = TopicName(StrBytes::from_static_str(NEAR));
+    let request = FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(0)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_rack_id(StrBytes::from_string(rack.to_owned()))
+        .with_topics(vec![FetchTopic::default().with_topic(topic).with_partitions(vec![partition])]);
+    let mut connection = Connection::open(&cluster.node(node).address()).expect("the node serves");
+    let mut answer = connection.call(version, &request).expect("the node answers");
+    let partition = answer.responses.remove(0).partitions.remove(0);
+    let has_records = partition.records.is_some_and(|records| !records.is_empty());
+    (partition.error_code, partition.preferred_read_replica.0, has_records)
+}
+
+/// How many bytes of the topic a node of klamm has given to consumers; `None` for one of Kafka.
+fn given(cluster: &Cluster, node: i32) -> Option<u64> {
+    if Kind::under_test() == Kind::Kafka {
+        return None;
+    }
+    let metrics = http::get(&format!("{}/metrics", cluster.node(node).admin_url())).expect("metrics");
+    let name = format!("kafka_server_brokertopicmetrics_bytesout_total{{topic=\"{NEAR}\"}} ");
+    let value = metrics.body.lines().find_map(|line| line.strip_prefix(&name));
+    Some(value.map_or(0, |value| value.parse().expect("a number")))
+}
+
+#[test]
+fn fixed_voters_may_change_after_the_upgrade() {
+    let mut cluster = Cluster::start(Layout::three(Kind::under_test(), Voters::Fixed).quick());
+    let leader = cluster.controller();
+    let directory = cluster.node(leader).chosen_directory_id();
+    let remove = format!(
+        "kafka-metadata-quorum remove-controller --controller-id {leader} --controller-directory-id {directory}"
+    );
+    let refused = cluster.tools().run(&remove);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    refused.contains("UnsupportedVersionException");
+    // Voters tell the leader first who they are.
+    awaited(&mut cluster, "kafka-features upgrade --feature kraft.version=1", |_| true)
+        .contains("kraft.version was upgraded to 1.");
+    let back = cluster.tools().run("kafka-features downgrade --feature kraft.version=0");
+    assert_ne!(back.code, 0, "{back:?}");
+    let too_high = cluster.tools().run("kafka-features upgrade --feature kraft.version=2");
+    assert_ne!(too_high.code, 0, "{too_high:?}");
+    voters_leave_and_come(&mut cluster);
+}
+
+#[test]
+fn consumers_read_from_the_replica_in_their_rack() {
+    const FOLLOWER: i32 = 2;
+    const CONSUME: &str = "kafka-console-consumer --topic near --from-beginning --max-messages 100 --command-property client.rack=b";
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let layout = Layout::three(Kind::under_test(), Voters::Initial).quick();
+    let layout = layout.with("replica.selector.class", selector);
+    let layout = layout.with_of(1, "broker.rack", "a").with_of(FOLLOWER, "broker.rack", "b").with_of(
+        3,
+        "broker.rack",
+        "c",
+    );
+    let mut cluster = Cluster::start(layout);
+    let create = format!("kafka-topics --create --topic {NEAR} --replica-assignment 1:2:3");
+    let _ = cluster.tools().run(&create).success();
+    let lines: String = (0..100).fold(String::new(), |lines, number| lines + &format!("line {number}\n"));
+    let _ =
+        cluster.tools().run_with_input(&format!("kafka-console-producer --topic {NEAR}"), &lines).success();
+    // A follower may give what it knows to be committed.
+    cluster.until("the follower to have all", |cluster| {
+        (fetched(cluster, FOLLOWER, "b", 99, 12) == (0, -1, true)).then_some(())
+    });
+    let (none, sent, records) = ((0, -1, false), (0, FOLLOWER, false), (0, -1, true));
+    let (out_of_range, not_leader) = ((1, -1, false), (6, -1, false));
+    let expected = [
+        (1, "b", 0, 12, sent),
+        (1, "b", 100, 12, sent),
+        (1, "b", 101, 12, out_of_range),
+        (1, "a", 0, 12, records),
+        (1, "elsewhere", 0, 12, records),
+        (1, "", 0, 12, records),
+        (FOLLOWER, "b", 0, 12, records),
+        (FOLLOWER, "c", 0, 12, records),
+        (FOLLOWER, "b", 100, 12, none),
+        (FOLLOWER, "b", 101, 12, out_of_range),
+        // Who can not name a rack reads from the leader.
+        (FOLLOWER, "", 0, 10, not_leader),
+    ];
+    for (node, rack, offset, version, expected) in expected {
+        let found = fetched(&cluster, node, rack, offset, version);
+        assert_eq!(found, expected, "node {node}, rack {rack}, offset {offset}, version {version}");
+    }
+    let before = [given(&cluster, 1), given(&cluster, FOLLOWER)];
+    let read = cluster.tools().run(CONSUME).success();
+    assert_eq!(read.stdout, lines);
+    let after = [given(&cluster, 1), given(&cluster, FOLLOWER)];
+    assert_eq!(after[0], before[0], "the leader gave nothing");
+    assert!(after[1] > before[1] || before[1].is_none(), "the follower gave all");
+    // The leader sends consumers to a follower that is gone until that one is missed; they come back.
+    cluster.kill9(FOLLOWER);
+    let read = cluster.tools().run(CONSUME).success();
+    assert_eq!(read.stdout, lines);
 }
 
 #[test]
