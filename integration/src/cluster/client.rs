@@ -283,6 +283,9 @@ pub struct Writer {
     partition: i32,
     shape: Shape,
     identity: Option<(i64, i16)>,
+    /// Whether a batch of it was stored. A leader takes any sequence number of a producer that it does not know, as
+    /// Kafka's does: the first batch goes alone, so that none behind it is stored after it was refused.
+    is_known: bool,
     count: i32,
     in_flight: VecDeque<ProducedBatch>,
 }
@@ -291,7 +294,15 @@ impl Writer {
     /// The writer of this number, which is its own in the whole test.
     #[must_use]
     pub fn new(number: u16, partition: i32, shape: Shape) -> Self {
-        Self { number, partition, shape, identity: None, count: 0, in_flight: VecDeque::new() }
+        Self {
+            number,
+            partition,
+            shape,
+            identity: None,
+            is_known: false,
+            count: 0,
+            in_flight: VecDeque::new(),
+        }
     }
 
     /// How many records were handed out so far.
@@ -345,7 +356,8 @@ impl Writer {
             batch.send(&mut connection, &self.shape)?;
         }
         loop {
-            while self.in_flight.len() < IN_FLIGHT && !stop() {
+            let in_flight_max = if self.is_known { IN_FLIGHT } else { 1 };
+            while self.in_flight.len() < in_flight_max && !stop() {
                 let first = Identity { producer: self.number, count: self.count };
                 let batch = ProducedBatch::new(first, self.partition, &self.shape, self.identity);
                 self.count += self.shape.batch_records;
@@ -363,6 +375,7 @@ impl Writer {
                 Verdict::StoredBefore => -1,
                 Verdict::Again(code) => return Err(io::Error::other(format!("Produce answers {code}"))),
             };
+            self.is_known = true;
             if let Some(batch) = self.in_flight.pop_front() {
                 acknowledged(batch.acknowledged(base_offset));
             }
