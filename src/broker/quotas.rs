@@ -1,6 +1,5 @@
 //! The quotas of this node, which follow the metadata (`ClientQuotaMetadataManager`).
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -82,9 +81,9 @@ fn follow(quotas: &Arc<Quotas>, image: &ClientQuotas) {
         quotas.clients.set_limits(kind, limits(image, kind));
     }
     let (rates, names) = address_rates(image);
-    quotas.set_addresses(rates.clone());
+    let version = quotas.set_addresses(rates.clone());
     if !names.is_empty() {
-        tokio::spawn(look_up(Arc::clone(quotas), rates, names));
+        tokio::spawn(look_up(Arc::clone(quotas), version, rates, names));
     }
 }
 
@@ -126,16 +125,16 @@ fn address_rates(image: &ClientQuotas) -> (AddressRates, Vec<(String, u32)>) {
 }
 
 /// Adds the addresses of hosts, unless other quotas hold meanwhile.
-async fn look_up(quotas: Arc<Quotas>, before: AddressRates, names: Vec<(String, u32)>) {
-    let mut found = HashMap::new();
+async fn look_up(quotas: Arc<Quotas>, version: u64, mut rates: AddressRates, names: Vec<(String, u32)>) {
     for (name, rate) in names {
         match tokio::net::lookup_host((name.as_str(), 0)).await {
-            Ok(mut addresses) => found.extend(addresses.next().map(|address| (address.ip(), rate))),
+            // What is set for an address holds for it, whatever its names are.
+            Ok(mut addresses) => {
+                let address = addresses.next().map(|address| address.ip().to_canonical());
+                address.map(|address| *rates.of.entry(address).or_insert(rate));
+            }
             Err(error) => tracing::warn!(host = name, %error, "the host of a quota has no address"),
         }
     }
-    if *quotas.addresses() == before {
-        found.extend(before.of.iter().map(|(address, rate)| (*address, *rate)));
-        quotas.set_addresses(AddressRates { of: found, ..before });
-    }
+    quotas.complete_addresses(version, rates);
 }

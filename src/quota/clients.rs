@@ -1,6 +1,6 @@
 //! The quotas of users and client ids, and what they have used of them.
 
-use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -9,21 +9,22 @@ use parking_lot::{Mutex, RwLock};
 use super::bucket::TokenBucket;
 use super::limits::{Client, Limits, QuotaKind, Share};
 use super::rate::{Samples, Windows};
+use super::recent::Recent;
 use super::throttle;
 
 /// What nobody used for this long is forgotten (`INACTIVE_SENSOR_EXPIRATION_TIME_SECONDS`).
 const UNUSED_MS_MAX: i64 = 3_600_000;
 
-/// How many clients are measured at a time, for each kind of quota. Client ids are whatever clients say, so that there
-/// has to be a bound; whoever was silent for longest is forgotten.
+/// How many clients are measured at a time, for each kind of quota. Client ids are whatever clients say, and as long as
+/// they like, so that there has to be a bound; whoever was silent for longest is forgotten.
 const MEASURED_MAX: usize = 10_000;
 
 /// What is as good as no limit (`Long.MAX_VALUE`).
 #[expect(clippy::cast_precision_loss, reason = "any number this large will do")]
 const UNLIMITED: f64 = i64::MAX as f64;
 
-/// Which kind of quota each place stands for, and who shares it.
-type Measured = HashMap<(Box<str>, Box<str>), Arc<Sensor>>;
+/// Who shares a quota, and what they used of it.
+type Measured = Recent<(Box<str>, Box<str>), Arc<Sensor>>;
 
 /// The quotas of a node, and what clients have used.
 #[derive(Debug)]
@@ -37,10 +38,16 @@ pub struct ClientQuotas {
     exempt: Mutex<Samples>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kind {
     limits: RwLock<Limits>,
     measured: Mutex<Measured>,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self { limits: RwLock::default(), measured: Mutex::new(Recent::new(MEASURED_MAX)) }
+    }
 }
 
 /// What those who share a quota have used of it.
@@ -58,7 +65,6 @@ struct State {
     bucket: TokenBucket,
     /// For how long they were held back.
     throttled: Samples,
-    used_ms: i64,
 }
 
 /// What was used of a quota, for whoever watches.
@@ -66,7 +72,7 @@ struct State {
 pub struct Use {
     /// What is limited.
     pub kind: QuotaKind,
-    /// The user; empty for any.
+    /// The user as metrics name it (`Sanitizer.sanitize`); empty for any.
     pub user: String,
     /// The client id; empty for any.
     pub client_id: String,
@@ -82,8 +88,7 @@ impl Sensor {
     /// Takes in what was used. How long to hold back whoever did, in milliseconds.
     fn record(&self, value: f64, now_ms: i64) -> i32 {
         let mut state = self.state.lock();
-        let State { limit, samples, bucket, used_ms, .. } = &mut *state;
-        *used_ms = now_ms;
+        let State { limit, samples, bucket, .. } = &mut *state;
         match self.kind {
             QuotaKind::ControllerMutation => {
                 samples.record(Windows::DEFAULT, value, now_ms);
@@ -105,8 +110,7 @@ impl Sensor {
     /// Takes tokens if none is missing. Otherwise how long until that is so, in milliseconds.
     fn try_take(&self, tokens: f64, now_ms: i64) -> i32 {
         let mut state = self.state.lock();
-        let State { limit, samples, bucket, used_ms, .. } = &mut *state;
-        *used_ms = now_ms;
+        let State { limit, samples, bucket, .. } = &mut *state;
         let throttle_ms = throttle::of_bucket(bucket, *limit, self.windows, now_ms);
         if throttle_ms == 0 {
             samples.record(Windows::DEFAULT, tokens, now_ms);
@@ -122,7 +126,7 @@ impl Sensor {
         let windows = if has_bucket { Windows::DEFAULT } else { self.windows };
         Use {
             kind: self.kind,
-            user: user.to_string(),
+            user: sanitized(user),
             client_id: client_id.to_string(),
             rate: samples.rate(windows, now_ms),
             tokens: has_bucket.then(|| bucket.tokens(*limit, self.windows, now_ms)),
@@ -168,7 +172,7 @@ impl ClientQuotas {
             self.enabled.fetch_or(bit, Ordering::Relaxed);
         }
         *current = limits;
-        for ((user, client_id), sensor) in &*place.measured.lock() {
+        for ((user, client_id), sensor) in place.measured.lock().iter() {
             sensor.state.lock().limit = current.limit(Share { user, client_id }).unwrap_or(UNLIMITED);
         }
     }
@@ -230,7 +234,7 @@ impl ClientQuotas {
         let mut uses = Vec::new();
         for kind in &self.kinds {
             let mut measured = kind.measured.lock();
-            drop_unused(&mut measured, now_ms);
+            measured.forget_unused_since(now_ms - UNUSED_MS_MAX);
             uses.extend(measured.iter().map(|(who, sensor)| sensor.usage(who, now_ms)));
         }
         uses
@@ -257,11 +261,8 @@ impl ClientQuotas {
         let share = limits.share(client);
         let mut measured = place.measured.lock();
         let key = (Box::from(share.user), Box::from(share.client_id));
-        if let Some(sensor) = measured.get(&key) {
+        if let Some(sensor) = measured.used(&key, now_ms) {
             return Arc::clone(sensor);
-        }
-        if measured.len() >= MEASURED_MAX {
-            make_room(&mut measured, now_ms);
         }
         let windows =
             if kind == QuotaKind::ControllerMutation { self.mutation_windows } else { self.windows };
@@ -270,26 +271,25 @@ impl ClientQuotas {
             samples: Samples::default(),
             bucket: TokenBucket::default(),
             throttled: Samples::default(),
-            used_ms: now_ms,
         };
         let sensor = Arc::new(Sensor { kind, windows, state: Mutex::new(state) });
-        measured.insert(key, Arc::clone(&sensor));
+        let text_bytes = key.0.len() + key.1.len();
+        measured.insert(key, Arc::clone(&sensor), 2 * text_bytes, now_ms);
         sensor
     }
 }
 
-fn drop_unused(measured: &mut Measured, now_ms: i64) {
-    measured.retain(|_, sensor| now_ms - sensor.state.lock().used_ms < UNUSED_MS_MAX);
-}
-
-fn make_room(measured: &mut Measured, now_ms: i64) {
-    drop_unused(measured, now_ms);
-    if measured.len() >= MEASURED_MAX {
-        let silent = measured.iter().min_by_key(|(_, sensor)| sensor.state.lock().used_ms);
-        if let Some(who) = silent.map(|(who, _)| who.clone()) {
-            measured.remove(&who);
+/// A user with everything URL-encoded that could mean something in a name of JMX (`Sanitizer.sanitize`).
+fn sanitized(user: &str) -> String {
+    let mut text = String::with_capacity(user.len());
+    for byte in user.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => text.push(char::from(byte)),
+            // Writing to a text does not fail.
+            other => drop(write!(text, "%{other:02X}")),
         }
     }
+    text
 }
 
 /// What one request may change in the metadata (`ControllerMutationQuota`).
@@ -403,5 +403,37 @@ mod tests {
         assert_eq!((uses.len(), uses[0].rate, uses[0].throttle_ms), (1, 50.0, Some(40.0)));
         assert_eq!((uses[0].user.as_str(), uses[0].client_id.as_str()), ("", "c"));
         assert!(quotas.uses(UNUSED_MS_MAX).is_empty());
+    }
+
+    /// What `Sanitizer.sanitize` of Kafka 4.3.1 makes of them.
+    #[test]
+    fn metrics_name_users_as_kafka_does() {
+        for (user, name) in [
+            ("ANONYMOUS", "ANONYMOUS"),
+            ("CN=a b,O=\u{e9}", "CN%3Da%20b%2CO%3D%C3%A9"),
+            ("a.b-c_d*e~+", "a.b-c_d%2Ae%7E%2B"),
+        ] {
+            let mut limits = Limits::default();
+            limits.insert(Entity { user: Some(Name::Default), client_id: None }, 1.0);
+            let quotas = ClientQuotas::new(WINDOWS, WINDOWS);
+            quotas.set_limits(QuotaKind::Produce, limits);
+            quotas.record(QuotaKind::Produce, Client { user, client_id: "c=d" }, 1.0, 0);
+            assert_eq!(quotas.uses(0)[0].user, name);
+        }
+    }
+
+    #[test]
+    fn ten_thousand_clients_are_measured_and_then_the_most_silent_one_is_forgotten() {
+        let quotas = quotas(QuotaKind::Produce, 1_000.0);
+        let use_once =
+            |client_id: &str| quotas.record(QuotaKind::Produce, Client { user: "u", client_id }, 20_000.0, 0);
+        for number in 0..MEASURED_MAX {
+            use_once(&number.to_string());
+        }
+        assert_eq!(use_once("0"), 30_000, "what it used before is known");
+        use_once("new");
+        assert_eq!(use_once("0"), 50_000);
+        assert_eq!(use_once("1"), 10_000, "it is new again");
+        assert_eq!(quotas.uses(0).len(), MEASURED_MAX);
     }
 }

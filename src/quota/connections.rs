@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::rate::{Samples, Windows};
+use super::recent::Recent;
 use super::throttle;
 
 /// An address that made no connection for this long is forgotten (`ConnectionQuotaEntity.ipQuotaEntity`).
@@ -43,13 +44,14 @@ pub struct ConnectionRates {
     windows: Windows,
     broker: Samples,
     listeners: HashMap<String, Samples>,
-    addresses: HashMap<IpAddr, (Samples, i64)>,
+    addresses: Recent<IpAddr, Samples>,
 }
 
 impl ConnectionRates {
     /// Without any connection.
     pub fn new(windows: Windows) -> Self {
-        Self { windows, broker: Samples::default(), listeners: HashMap::new(), addresses: HashMap::new() }
+        let addresses = Recent::new(ADDRESSES_MAX);
+        Self { windows, broker: Samples::default(), listeners: HashMap::new(), addresses }
     }
 
     /// Takes in that a connection was made to this listener; for how many milliseconds it has to wait.
@@ -74,12 +76,11 @@ impl ConnectionRates {
         now_ms: i64,
     ) -> i32 {
         let Some(rate) = allowed.rate(address) else { return 0 };
-        if !self.addresses.contains_key(&address) && self.addresses.len() >= ADDRESSES_MAX {
-            self.make_room(now_ms);
+        self.addresses.forget_unused_since(now_ms - UNUSED_MS_MAX);
+        if self.addresses.used(&address, now_ms).is_none() {
+            self.addresses.insert(address, Samples::default(), size_of::<IpAddr>(), now_ms);
         }
-        let (samples, used_ms) =
-            self.addresses.entry(address).or_insert_with(|| (Samples::default(), now_ms));
-        *used_ms = now_ms;
+        let Some(samples) = self.addresses.used(&address, now_ms) else { return 0 };
         let throttle_ms = record(samples, rate, self.windows, now_ms);
         if throttle_ms > 0 {
             samples.record(self.windows, -1.0, now_ms);
@@ -91,16 +92,6 @@ impl ConnectionRates {
             }
         }
         throttle_ms
-    }
-
-    fn make_room(&mut self, now_ms: i64) {
-        self.addresses.retain(|_, (_, used_ms)| now_ms - *used_ms < UNUSED_MS_MAX);
-        if self.addresses.len() >= ADDRESSES_MAX
-            && let Some(silent) =
-                self.addresses.iter().min_by_key(|(_, (_, used_ms))| *used_ms).map(|(address, _)| *address)
-        {
-            self.addresses.remove(&silent);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! | file | Kafka's class |
 //! |---|---|
+//! | `recent` | the expiry of `Sensor` in `Metrics` |
 //! | [`rate`] | `SampledStat`, `Rate`, `Avg` |
 //! | [`bucket`] | `TokenBucket` |
 //! | [`throttle`] | `QuotaUtils` |
@@ -20,6 +21,7 @@ pub mod clients;
 pub mod connections;
 pub mod limits;
 pub mod rate;
+mod recent;
 pub mod throttle;
 
 #[cfg(test)]
@@ -39,7 +41,14 @@ pub use rate::Windows;
 pub struct Quotas {
     /// Those of users and client ids.
     pub clients: ClientQuotas,
-    addresses: RwLock<Arc<AddressRates>>,
+    addresses: RwLock<Addresses>,
+}
+
+#[derive(Debug, Default)]
+struct Addresses {
+    /// Rises with every change.
+    version: u64,
+    rates: Arc<AddressRates>,
 }
 
 impl Quotas {
@@ -51,11 +60,39 @@ impl Quotas {
 
     /// How fast addresses may make connections.
     pub fn addresses(&self) -> Arc<AddressRates> {
-        Arc::clone(&self.addresses.read())
+        Arc::clone(&self.addresses.read().rates)
     }
 
-    /// Replaces that.
-    pub fn set_addresses(&self, rates: AddressRates) {
-        *self.addresses.write() = Arc::new(rates);
+    /// Replaces that. The number stands for what holds from now on.
+    pub fn set_addresses(&self, rates: AddressRates) -> u64 {
+        let mut addresses = self.addresses.write();
+        addresses.version += 1;
+        addresses.rates = Arc::new(rates);
+        addresses.version
+    }
+
+    /// Replaces what [`Quotas::set_addresses`] returned this number for, unless something else holds meanwhile.
+    pub fn complete_addresses(&self, version: u64, rates: AddressRates) {
+        let mut addresses = self.addresses.write();
+        if addresses.version == version {
+            addresses.rates = Arc::new(rates);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_found_late_do_not_replace_newer_quotas() {
+        let quotas = Quotas::new(Windows::DEFAULT, Windows::DEFAULT);
+        let rates = |rate| AddressRates { default: Some(rate), ..AddressRates::default() };
+        let slow = quotas.set_addresses(rates(1));
+        let second = quotas.set_addresses(rates(1));
+        quotas.complete_addresses(slow, rates(7));
+        assert_eq!(*quotas.addresses(), rates(1), "the same values, but set anew");
+        quotas.complete_addresses(second, rates(2));
+        assert_eq!(*quotas.addresses(), rates(2));
     }
 }
