@@ -616,15 +616,18 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
     }
 }
 
-/// Recorded times would pile up where nobody scrapes, and share partitions that are led elsewhere.
+/// Recorded times would pile up where nobody scrapes, and what clients pushed, and share partitions that are led
+/// elsewhere.
 fn run_metrics_upkeep(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
     let (metrics, stopping) = (Arc::clone(&handles.metrics), handles.stopping.clone());
-    let shares = Arc::clone(&handles.shares);
+    let (shares, telemetry) = (Arc::clone(&handles.shares), Arc::clone(&handles.telemetry));
+    let clock = handles.clock.clone();
     tasks.spawn(async move {
         let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         while stopping.run_until_cancelled(interval.tick()).await.is_some() {
             metrics.run_upkeep();
             shares.forget_others();
+            telemetry.expire(clock.steady_ms());
         }
     });
 }

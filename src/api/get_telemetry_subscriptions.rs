@@ -59,7 +59,7 @@ pub(super) fn identity(context: &Context) -> Identity {
     let connection = &context.connection;
     let unknown = || ("unknown".to_owned(), "unknown".to_owned());
     Identity {
-        client_id: context.client_id().to_owned(),
+        client_id: context.client_id.as_deref().map(str::to_owned),
         software: connection.software.get().cloned().unwrap_or_else(unknown),
         peer: connection.peer,
         connection: Arc::downgrade(&connection.alive),

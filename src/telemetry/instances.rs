@@ -22,8 +22,8 @@ const NEVER_MS: i64 = i64::MIN / 2;
 /// What is known of a client by its connection.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The client id of its requests.
-    pub client_id: String,
+    /// The client id of its requests, where they have one.
+    pub client_id: Option<String>,
     /// Its library and the library's version.
     pub software: (String, String),
     /// Where it connects from.
@@ -37,7 +37,7 @@ impl Identity {
     pub(super) fn attribute(&self, id: Uuid, selector: &str) -> Option<String> {
         match selector {
             "client_instance_id" => Some(kafka_id(id)),
-            "client_id" => Some(self.client_id.clone()),
+            "client_id" => self.client_id.clone(),
             "client_software_name" => Some(self.software.0.clone()),
             "client_software_version" => Some(self.software.1.clone()),
             "client_source_address" => Some(self.peer.ip().to_canonical().to_string()),

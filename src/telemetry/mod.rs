@@ -4,13 +4,14 @@
 //! one broker for those that match it, and pushes OTLP there until its connection ends. What arrives is shown to
 //! Prometheus with the broker's own metrics.
 
+mod distribution;
 mod instances;
 mod otlp;
 mod received;
 mod subscriptions;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -75,12 +76,23 @@ pub struct Telemetry {
     instances: Mutex<Instances>,
     received: Mutex<Received>,
     counts: Counts,
+    /// When it was last looked for what is to be forgotten.
+    expired_ms: AtomicI64,
 }
+
+/// How often it is looked for what is to be forgotten, in milliseconds: it lives for a minute at least.
+const EXPIRY_INTERVAL_MS: i64 = 10_000;
 
 impl Telemetry {
     /// Takes pushes of up to this many bytes, compressed and decompressed.
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, instances: Mutex::default(), received: Mutex::default(), counts: Counts::default() }
+        Self {
+            max_bytes,
+            instances: Mutex::default(),
+            received: Mutex::default(),
+            counts: Counts::default(),
+            expired_ms: AtomicI64::new(0),
+        }
     }
 
     /// How many bytes a push may have.
@@ -200,7 +212,7 @@ impl Telemetry {
         };
         let mut received = self.received.lock();
         let taken = plain.and_then(|plain| {
-            otlp::read(&plain, &mut |point| received.take(&point, labels, expires_ms))
+            otlp::read(&plain, &mut |point| received.take(point, labels, expires_ms))
                 .map_err(|error| error.to_string())
         });
         drop(received);
@@ -210,6 +222,16 @@ impl Telemetry {
             tracing::warn!(error, "the metrics that a client pushed can not be read");
             ApiError::from(ErrorCode::InvalidRecord)
         })
+    }
+
+    /// Forgets clients that are gone, and what they pushed, also where nobody looks at it.
+    pub fn expire(&self, now_ms: i64) {
+        let expired_ms = self.expired_ms.load(Ordering::Relaxed);
+        if now_ms - expired_ms >= EXPIRY_INTERVAL_MS {
+            self.expired_ms.store(now_ms, Ordering::Relaxed);
+            self.instances.lock().expire(now_ms);
+            self.received.lock().expire(now_ms);
+        }
     }
 
     /// Puts what happened on the sheet of a scrape, and tells what clients pushed in Prometheus' text format.

@@ -1,10 +1,12 @@
 //! Reads the numbers out of OTLP's MetricsData, a message of Protocol Buffers, without building the message: what is
 //! pushed takes no more memory than its bytes.
 //!
-//! Clients push gauges and sums (KIP-714); other kinds of metrics are passed over.
+//! Java's client and librdkafka push gauges and sums (KIP-714); other clients may push histograms and summaries.
 
 use std::borrow::Cow;
 use std::fmt;
+
+use super::distribution::{BUCKETS_READ_MAX, Buckets, Explicit, Exponential, QUANTILES_MAX, Summary};
 
 /// The bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,34 +18,35 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// How a number is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+/// What a metric tells.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
     /// What something was at a moment.
-    Gauge,
-    /// What came to a sum since the last push.
-    Delta { is_monotonic: bool },
-    /// A sum since its start.
-    Cumulative { is_monotonic: bool },
+    Gauge(f64),
+    /// A sum since its start, or what came to it since the last push.
+    Sum { value: f64, is_delta: bool, is_monotonic: bool },
+    /// How values are distributed since the start, or those since the last push.
+    Histogram { buckets: Buckets, is_delta: bool },
+    /// Quantiles.
+    Summary(Summary),
 }
 
 /// A name with its value.
 pub(super) type Attribute<'a> = (&'a str, Cow<'a, str>);
 
-/// One number of a metric.
+/// One data point of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Point<'a> {
     pub(super) name: &'a str,
-    pub(super) meaning: Meaning,
-    /// Those of the client before those of the number.
+    /// Those of the client before those of the data point.
     pub(super) attributes: Vec<Attribute<'a>>,
-    pub(super) value: f64,
+    pub(super) value: Value,
 }
 
 /// How many attributes of a number count; clients have a handful.
 const ATTRIBUTES_MAX: usize = 32;
 
-/// How many numbers of one push count; a client has some hundred.
+/// How many data points of one push count; a client has some hundred.
 const POINTS_MAX: usize = 20_000;
 
 /// `AggregationTemporality.DELTA`.
@@ -76,6 +79,17 @@ impl<'a> Field<'a> {
             Field::Number(number) => Ok(*number),
             Field::Fixed(_) | Field::Bytes(_) | Field::Short => Err(Malformed),
         }
+    }
+
+    fn double(&self) -> Result<f64, Malformed> {
+        self.fixed().map(f64::from_bits)
+    }
+
+    /// A `sint32`.
+    fn zigzag(&self) -> Result<i32, Malformed> {
+        let number = self.number()?;
+        let number = (number >> 1).cast_signed() ^ -(number & 1).cast_signed();
+        i32::try_from(number).map_err(|_| Malformed)
     }
 
     fn fixed(&self) -> Result<u64, Malformed> {
@@ -170,26 +184,33 @@ fn resource_metrics(message: &[u8], tell: &mut dyn FnMut(Point<'_>)) -> Result<(
     })
 }
 
+/// The kinds of metrics, by their fields in Metric.
+const GAUGE: u64 = 5;
+const SUM: u64 = 7;
+const HISTOGRAM: u64 = 9;
+const EXPONENTIAL_HISTOGRAM: u64 = 10;
+const SUMMARY: u64 = 11;
+
 fn metric<'a>(
     message: &'a [u8],
     of_client: &[Attribute<'a>],
     tell: &mut dyn FnMut(Point<'_>),
 ) -> Result<(), Malformed> {
-    const GAUGE: u64 = 5;
-    const SUM: u64 = 7;
-    let (mut name, mut numbers, mut is_sum) = ("", None, false);
+    let (mut name, mut found) = ("", None);
     fields(message, |number, field| {
         match number {
             1 => name = field.text()?,
-            GAUGE | SUM => (numbers, is_sum) = (Some(field.bytes()?), number == SUM),
+            GAUGE | SUM | HISTOGRAM | EXPONENTIAL_HISTOGRAM | SUMMARY => {
+                found = Some((number, field.bytes()?));
+            }
             _ => {}
         }
         Ok(())
     })?;
-    let Some(numbers) = numbers else { return Ok(()) };
+    let Some((kind, points)) = found else { return Ok(()) };
     let (mut temporality, mut is_monotonic) = (0, false);
-    if is_sum {
-        fields(numbers, |number, field| {
+    if kind != GAUGE && kind != SUMMARY {
+        fields(points, |number, field| {
             match number {
                 2 => temporality = field.number()?,
                 3 => is_monotonic = field.number()? != 0,
@@ -198,18 +219,27 @@ fn metric<'a>(
             Ok(())
         })?;
     }
-    let meaning = match (is_sum, temporality == DELTA) {
-        (false, _) => Meaning::Gauge,
-        (true, true) => Meaning::Delta { is_monotonic },
-        (true, false) => Meaning::Cumulative { is_monotonic },
-    };
-    fields(numbers, |number, field| {
+    let is_delta = temporality == DELTA;
+    fields(points, |number, field| {
         if number != 1 {
             return Ok(());
         }
-        let mut attributes = of_client.to_vec();
-        if let Some(value) = data_point(field.bytes()?, &mut attributes)? {
-            tell(Point { name, meaning, attributes, value });
+        let (message, mut attributes) = (field.bytes()?, of_client.to_vec());
+        let value = match kind {
+            GAUGE => data_point(message, &mut attributes)?.map(Value::Gauge),
+            SUM => data_point(message, &mut attributes)?.map(|value| Value::Sum {
+                value,
+                is_delta,
+                is_monotonic,
+            }),
+            HISTOGRAM => Some(Value::Histogram { buckets: histogram(message, &mut attributes)?, is_delta }),
+            EXPONENTIAL_HISTOGRAM => {
+                Some(Value::Histogram { buckets: exponential(message, &mut attributes)?, is_delta })
+            }
+            _ => Some(Value::Summary(summary(message, &mut attributes)?)),
+        };
+        if let Some(value) = value {
+            tell(Point { name, attributes, value });
         }
         Ok(())
     })
@@ -220,7 +250,7 @@ fn data_point<'a>(message: &'a [u8], attributes: &mut Vec<Attribute<'a>>) -> Res
     let mut value = None;
     fields(message, |number, field| {
         match number {
-            4 => value = Some(f64::from_bits(field.fixed()?)),
+            4 => value = Some(field.double()?),
             #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but floats")]
             6 => value = Some(field.fixed()?.cast_signed() as f64),
             7 => attribute(field.bytes()?, attributes)?,
@@ -229,6 +259,117 @@ fn data_point<'a>(message: &'a [u8], attributes: &mut Vec<Attribute<'a>>) -> Res
         Ok(())
     })?;
     Ok(value)
+}
+
+/// A HistogramDataPoint.
+fn histogram<'a>(message: &'a [u8], attributes: &mut Vec<Attribute<'a>>) -> Result<Buckets, Malformed> {
+    let (mut count, mut sum, mut counts, mut bounds) = (0, None, Vec::new(), Vec::new());
+    fields(message, |number, field| {
+        match number {
+            4 => count = field.fixed()?,
+            5 => sum = Some(field.double()?),
+            6 => repeated_fixed(&field, &mut counts)?,
+            7 => repeated_fixed(&field, &mut bounds)?,
+            9 => attribute(field.bytes()?, attributes)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let bounds = bounds.into_iter().map(f64::from_bits).collect();
+    let explicit = Explicit::new(bounds, counts, count).ok_or(Malformed)?;
+    Ok(Buckets::Explicit { explicit, sum })
+}
+
+/// An ExponentialHistogramDataPoint.
+fn exponential<'a>(message: &'a [u8], attributes: &mut Vec<Attribute<'a>>) -> Result<Buckets, Malformed> {
+    let (mut sum, mut scale, mut zeros, mut threshold) = (None, 0, 0, 0.0);
+    let (mut positive, mut negative) = ((0, Vec::new()), (0, Vec::new()));
+    fields(message, |number, field| {
+        match number {
+            1 => attribute(field.bytes()?, attributes)?,
+            5 => sum = Some(field.double()?),
+            6 => scale = field.zigzag()?,
+            7 => zeros = field.fixed()?,
+            8 => positive = exponential_buckets(field.bytes()?)?,
+            9 => negative = exponential_buckets(field.bytes()?)?,
+            14 => threshold = field.double()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let exponential =
+        Exponential::new(scale, (zeros, threshold), (positive.0, &positive.1), (negative.0, &negative.1))
+            .ok_or(Malformed)?;
+    Ok(Buckets::Exponential { exponential, sum })
+}
+
+/// The Buckets of an ExponentialHistogramDataPoint: the index of the first one, and how many values are in each.
+fn exponential_buckets(message: &[u8]) -> Result<(i32, Vec<u64>), Malformed> {
+    let (mut offset, mut counts) = (0, Vec::new());
+    fields(message, |number, field| {
+        match (number, field) {
+            (1, field) => offset = field.zigzag()?,
+            (2, Field::Bytes(packed)) => {
+                let mut rest = packed;
+                while !rest.is_empty() {
+                    push(&mut counts, varint(&mut rest)?)?;
+                }
+            }
+            (2, field) => push(&mut counts, field.number()?)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((offset, counts))
+}
+
+/// A SummaryDataPoint.
+fn summary<'a>(message: &'a [u8], attributes: &mut Vec<Attribute<'a>>) -> Result<Summary, Malformed> {
+    let mut summary = Summary::default();
+    fields(message, |number, field| {
+        match number {
+            4 => summary.count = field.fixed()?,
+            5 => summary.sum = field.double()?,
+            6 => {
+                let (mut quantile, mut value) = (0.0, 0.0);
+                fields(field.bytes()?, |number, field| {
+                    match number {
+                        1 => quantile = field.double()?,
+                        2 => value = field.double()?,
+                        _ => {}
+                    }
+                    Ok(())
+                })?;
+                if summary.quantiles.len() < QUANTILES_MAX {
+                    summary.quantiles.push((quantile, value));
+                }
+            }
+            7 => attribute(field.bytes()?, attributes)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if !summary.quantiles.iter().all(|(quantile, _)| (0.0..=1.0).contains(quantile)) {
+        return Err(Malformed);
+    }
+    summary.quantiles.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    summary.quantiles.dedup_by(|(a, _), (b, _)| a == b);
+    Ok(summary)
+}
+
+/// Adds repeated numbers of eight bytes, together in one field or one in each.
+fn repeated_fixed(field: &Field<'_>, numbers: &mut Vec<u64>) -> Result<(), Malformed> {
+    let Field::Bytes(packed) = field else { return push(numbers, field.fixed()?) };
+    let (all, []) = packed.as_chunks::<8>() else { return Err(Malformed) };
+    all.iter().try_for_each(|bytes| push(numbers, u64::from_le_bytes(*bytes)))
+}
+
+fn push(numbers: &mut Vec<u64>, number: u64) -> Result<(), Malformed> {
+    if numbers.len() >= BUCKETS_READ_MAX {
+        return Err(Malformed);
+    }
+    numbers.push(number);
+    Ok(())
 }
 
 /// Adds a KeyValue whose value is text, a number or a truth value.

@@ -1,5 +1,7 @@
 //! Which metrics are wanted of which clients.
 
+use std::collections::BTreeMap;
+
 use regex::Regex;
 use uuid::Uuid;
 
@@ -20,15 +22,16 @@ pub struct Subscription {
     /// Prefixes of the names of metrics.
     metrics: Vec<String>,
     interval_ms: i32,
-    /// What attributes of a client have to look like, all of them.
-    patterns: Vec<(String, Regex)>,
+    /// What attributes of a client have to look like, all of them. Of several patterns for one the last counts
+    /// (`ClientMetricsConfigs.parseMatchingPatterns`).
+    patterns: BTreeMap<String, Regex>,
 }
 
 impl Subscription {
     /// A subscription with this configuration. Patterns that are not valid were refused when they were set; where one
     /// stands all the same, the subscription is for nobody.
     pub fn new(name: &str, config: &ClientMetricsConfig) -> Option<Self> {
-        let patterns = config.matching.iter().map(|text| client_pattern(text)).collect::<Option<Vec<_>>>()?;
+        let patterns = config.matching.iter().map(|text| client_pattern(text)).collect::<Option<_>>()?;
         Some(Self {
             name: name.to_owned(),
             metrics: config.metrics.clone(),

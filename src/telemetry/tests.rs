@@ -14,7 +14,7 @@ const THROTTLED: ErrorCode = ErrorCode::ThrottlingQuotaExceeded;
 fn client(id: &str) -> (Identity, Arc<()>) {
     let alive = Arc::new(());
     let identity = Identity {
-        client_id: id.to_owned(),
+        client_id: Some(id.to_owned()),
         software: ("apache-kafka-java".to_owned(), "4.3.1".to_owned()),
         peer: SocketAddr::from(([10, 0, 0, 7], 4_711)),
         connection: Arc::downgrade(&alive),
@@ -69,6 +69,56 @@ fn gauge(name: &str, value: f64, attributes: &[(&str, &str)]) -> Vec<u8> {
     let attributes = attributes.iter().flat_map(|(key, value)| field(7, &key_value(key, value)));
     let point: Vec<u8> = double(4, value).into_iter().chain(attributes).collect();
     field(2, &[field(1, name.as_bytes()), field(5, &field(1, &point))].concat())
+}
+
+fn fixed(number: u8, value: u64) -> Vec<u8> {
+    [vec![number << 3 | 1], value.to_le_bytes().to_vec()].concat()
+}
+
+fn histogram(name: &str, temporality: u8, bounds: &[f64], counts: &[u64]) -> Vec<u8> {
+    let packed_counts: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+    let packed_bounds: Vec<u8> = bounds.iter().flat_map(|bound| bound.to_le_bytes()).collect();
+    let point = [
+        fixed(4, counts.iter().sum()),
+        double(5, 2.5),
+        field(6, &packed_counts),
+        field(7, &packed_bounds),
+        field(9, &key_value("le", "mine")),
+    ];
+    let temporality = vec![2 << 3, temporality];
+    field(
+        2,
+        &[field(1, name.as_bytes()), field(9, &[field(1, &point.concat()), temporality].concat())].concat(),
+    )
+}
+
+fn zigzag(number: i8) -> u8 {
+    ((number << 1) ^ (number >> 7)).cast_unsigned()
+}
+
+/// With the same buckets for negative values.
+fn exponential(
+    name: &str,
+    temporality: u8,
+    (scale, offset, counts): (i8, i8, &[u8]),
+    (zeros, threshold): (u64, f64),
+) -> Vec<u8> {
+    let buckets = [vec![1 << 3, zigzag(offset)], field(2, counts)].concat();
+    let scale = vec![6 << 3, zigzag(scale)];
+    let point = [scale, fixed(7, zeros), field(8, &buckets), field(9, &buckets), double(14, threshold)];
+    let temporality = vec![2 << 3, temporality];
+    field(
+        2,
+        &[field(1, name.as_bytes()), field(10, &[field(1, &point.concat()), temporality].concat())].concat(),
+    )
+}
+
+fn summary(name: &str, quantiles: &[(f64, f64)]) -> Vec<u8> {
+    let quantiles = quantiles
+        .iter()
+        .map(|(quantile, value)| field(6, &[double(1, *quantile), double(2, *value)].concat()));
+    let point = [fixed(4, 7), double(5, 70.0)].into_iter().chain(quantiles).collect::<Vec<_>>().concat();
+    field(2, &[field(1, name.as_bytes()), field(11, &field(1, &point))].concat())
 }
 
 /// MetricsData of a client with a group.
@@ -188,10 +238,111 @@ fn what_was_pushed_is_shown_until_nothing_follows() {
     assert_eq!(telemetry.render(&Sheet::new(), 65_000), "", "a minute after the last push");
 }
 
+#[test]
+fn distributions_are_shown_as_histograms_and_summaries() {
+    let telemetry = Telemetry::new(10_000);
+    telemetry.subscribe(1, || vec![subscription("s", &[("metrics", "*"), ("interval.ms", "1000")])]);
+    let (mut identity, _alive) = client("app");
+    identity.client_id = None;
+    let wanted = telemetry.wanted(Uuid::from_u128(7), Uuid::nil(), &identity, 0).unwrap();
+    let metrics = metrics_data(&[
+        histogram("org.apache.kafka.h.delta", 1, &[1.0, 2.5], &[1, 0, 3]),
+        histogram("org.apache.kafka.h.whole", 2, &[], &[5]),
+        exponential("org.apache.kafka.e", 1, (0, 1, &[1, 2]), (4, 0.5)),
+        summary("org.apache.kafka.s", &[(0.99, 20.0), (0.5, 10.0)]),
+        gauge("org.apache.kafka.s.count", 9.0, &[]),
+    ]);
+    for now_ms in [0, 1_000] {
+        telemetry.push(&push(&wanted, metrics.clone()), &identity, now_ms).unwrap();
+    }
+    let text = telemetry.render(&Sheet::new(), 1_000);
+    let labels = "client_instance_id=\"AAAAAAAAAAAAAAAAAAAABw\",client_software_name=\"apache-kafka-java\",\
+                  client_software_version=\"4.3.1\",client_source_address=\"10.0.0.7\",group_id=\"g\"";
+    let expected = [
+        ("# TYPE org_apache_kafka_e histogram", ""),
+        // Buckets of (2, 4] and (4, 8], and the same below zero.
+        ("org_apache_kafka_e_bucket{L,le=\"-8\"}", "0"),
+        ("org_apache_kafka_e_bucket{L,le=\"-4\"}", "4"),
+        ("org_apache_kafka_e_bucket{L,le=\"-2\"}", "6"),
+        ("org_apache_kafka_e_bucket{L,le=\"0.5\"}", "14"),
+        ("org_apache_kafka_e_bucket{L,le=\"2\"}", "14"),
+        ("org_apache_kafka_e_bucket{L,le=\"4\"}", "16"),
+        ("org_apache_kafka_e_bucket{L,le=\"8\"}", "20"),
+        ("org_apache_kafka_e_bucket{L,le=\"+Inf\"}", "20"),
+        ("org_apache_kafka_e_count{L}", "20"),
+        ("# TYPE org_apache_kafka_h_delta histogram", ""),
+        ("org_apache_kafka_h_delta_bucket{M,le=\"1\"}", "2"),
+        ("org_apache_kafka_h_delta_bucket{M,le=\"2.5\"}", "2"),
+        ("org_apache_kafka_h_delta_bucket{M,le=\"+Inf\"}", "8"),
+        ("org_apache_kafka_h_delta_sum{M}", "5"),
+        ("org_apache_kafka_h_delta_count{M}", "8"),
+        ("# TYPE org_apache_kafka_h_whole histogram", ""),
+        ("org_apache_kafka_h_whole_bucket{M,le=\"+Inf\"}", "5"),
+        ("org_apache_kafka_h_whole_sum{M}", "2.5"),
+        ("org_apache_kafka_h_whole_count{M}", "5"),
+        ("# TYPE org_apache_kafka_s summary", ""),
+        ("org_apache_kafka_s{L,quantile=\"0.5\"}", "10"),
+        ("org_apache_kafka_s{L,quantile=\"0.99\"}", "20"),
+        ("org_apache_kafka_s_sum{L}", "70"),
+        ("org_apache_kafka_s_count{L}", "7"),
+    ];
+    let (id, rest) = labels.split_once(',').unwrap();
+    let with_le = format!("{id},client_le=\"mine\",{rest}");
+    let line = |(line, value): &(&str, &str)| {
+        let line = line.replace("{L", &format!("{{{labels}")).replace("{M", &format!("{{{with_le}"));
+        format!("{line} {value}").trim_end().to_owned() + "\n"
+    };
+    assert_eq!(text, expected.iter().map(line).collect::<String>());
+}
+
+#[test]
+fn what_nobody_looks_at_is_forgotten_too() {
+    let telemetry = Telemetry::new(10_000);
+    telemetry.subscribe(1, || vec![subscription("s", &[("metrics", "*"), ("interval.ms", "1000")])]);
+    let (identity, _alive) = client("app");
+    let wanted = telemetry.wanted(Uuid::from_u128(7), Uuid::nil(), &identity, 0).unwrap();
+    telemetry.push(&push(&wanted, metrics_data(&[gauge("g", 1.0, &[])])), &identity, 0).unwrap();
+    telemetry.expire(60_000);
+    assert_ne!(telemetry.received.lock().render(), "");
+    telemetry.expire(60_001);
+    assert_ne!(telemetry.received.lock().render(), "", "it is not looked for all the time");
+    telemetry.expire(70_000);
+    assert_eq!(telemetry.received.lock().render(), "");
+    assert_eq!(telemetry.instances.lock().len(), 0);
+}
+
+#[test]
+fn of_several_patterns_for_one_attribute_the_last_counts() {
+    let telemetry = Telemetry::new(1_000);
+    let (mut identity, _alive) = client("app");
+    telemetry.subscribe(1, || {
+        vec![
+            subscription("last", &[("metrics", "a"), ("match", "client_id=other,client_id=app")]),
+            subscription("first", &[("metrics", "b"), ("match", "client_id=app,client_id=other")]),
+            subscription("any", &[("metrics", "c"), ("match", "client_id=.*")]),
+        ]
+    });
+    let wanted = |identity: &Identity, id| {
+        let wanted = telemetry.wanted(Uuid::from_u128(id), Uuid::nil(), identity, 0).unwrap();
+        let mut metrics = wanted.metrics.to_vec();
+        metrics.sort();
+        metrics
+    };
+    assert_eq!(wanted(&identity, 7), ["a", "c"]);
+    identity.client_id = None;
+    assert!(wanted(&identity, 8).is_empty(), "what a client does not say matches nothing");
+}
+
 /// Every prefix and every flipped bit of a message is read or refused, and nothing else.
 #[test]
 fn damaged_messages_are_refused_or_read() {
-    let metrics = metrics_data(&[gauge("g", 1.0, &[("k", "v")]), sum("s", 1, true, 1)]);
+    let metrics = metrics_data(&[
+        gauge("g", 1.0, &[("k", "v")]),
+        sum("s", 1, true, 1),
+        histogram("h", 1, &[1.0, 2.0], &[1, 2, 3]),
+        exponential("e", 2, (1, -2, &[1, 2]), (3, 0.5)),
+        summary("q", &[(0.5, 1.0)]),
+    ]);
     let read = |bytes: &[u8]| otlp::read(bytes, &mut |_| ());
     assert_eq!(read(&metrics), Ok(()));
     for end in 1..metrics.len() {
@@ -212,8 +363,7 @@ fn what_has_no_room_is_dropped_and_counted() {
     for number in 0..100_000 {
         let name = format!("org.apache.kafka.{number}");
         let attributes = vec![("k", value.as_str().into())];
-        let point = otlp::Point { name: &name, meaning: otlp::Meaning::Gauge, attributes, value: 1.0 };
-        received.take(&point, &[], 10);
+        received.take(otlp::Point { name: &name, attributes, value: otlp::Value::Gauge(1.0) }, &[], 10);
     }
     assert!(received.dropped() > 0);
     assert!(received.render().len() < 64 << 20);
