@@ -96,7 +96,7 @@ pub struct Options {
     #[arg(long = "topic", value_name = "NAME[:PARTITIONS[:KEY=VALUE…]]", global = true)]
     pub topics: Vec<String>,
     /// A Kafka server.properties
-    #[arg(long, value_name = "FILE", env = "KLAMM_CONFIG", global = true)]
+    #[arg(short, long, value_name = "FILE", env = "KLAMM_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// One key of the configuration; repeatable (variable: KLAMM_OVERRIDE, separated by semicolons)
     #[arg(long = "override", value_name = "KEY=VALUE", global = true)]
@@ -133,20 +133,34 @@ pub enum Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct FormatOptions {
     /// The id of the cluster, the same for all of its nodes [default with --standalone: a random one]
-    #[arg(long, value_name = "ID")]
+    #[arg(short = 't', long, value_name = "ID")]
     pub cluster_id: Option<String>,
     /// This node is the only controller in the beginning
-    #[arg(long, conflicts_with_all = ["initial_controllers", "no_initial_controllers"])]
+    #[arg(short, long, conflicts_with_all = ["initial_controllers", "no_initial_controllers"])]
     pub standalone: bool,
     /// The controllers in the beginning, this one among them, separated by commas
-    #[arg(long, value_name = "ID@HOST:PORT:DIRECTORY_ID", conflicts_with = "no_initial_controllers")]
+    #[arg(
+        short = 'I',
+        long,
+        value_name = "ID@HOST:PORT:DIRECTORY_ID",
+        conflicts_with = "no_initial_controllers"
+    )]
     pub initial_controllers: Option<String>,
     /// The cluster is there, or is brought about by others
-    #[arg(long)]
+    #[arg(short = 'N', long)]
     pub no_initial_controllers: bool,
+    /// The release whose features the cluster begins with, for example 4.0 or 4.0-IV3 [default: 4.3]
+    #[arg(short, long, value_name = "VERSION")]
+    pub release_version: Option<String>,
+    /// The level at which the cluster begins with a feature, for example group.version=0; repeatable
+    #[arg(short, long = "feature", value_name = "NAME=LEVEL")]
+    pub features: Vec<String>,
     /// Leave a directory alone that was formatted before
-    #[arg(long)]
+    #[arg(short = 'g', long)]
     pub ignore_formatted: bool,
+    /// Not supported, as there is no access control
+    #[arg(short = 'S', long, value_name = "CREDENTIAL", hide = true)]
+    pub add_scram: Vec<String>,
 }
 
 /// What `klamm cluster` runs.

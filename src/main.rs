@@ -12,7 +12,7 @@ use klamm::clock::Clock;
 use klamm::levels::Levels;
 use klamm::metadata::command::NewTopic;
 use klamm::quorum::export::export_directory;
-use klamm::storage::{MetaProperties, Store};
+use klamm::storage::{MetaProperties, Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -68,18 +68,32 @@ fn export_metadata(settings: &cli::Settings, to: &Path) -> ExitCode {
 fn format(settings: &cli::Settings, how: &FormatOptions) -> ExitCode {
     let directory = &settings.data_dir;
     let formatted = || -> Result<(), Box<dyn std::error::Error>> {
-        if how.ignore_formatted && Store::owner(directory)?.is_some() {
+        let Formatting { cluster_id, node_id, directory_id, initial_controllers, features } =
+            settings.formatting(how)?;
+        let shown = directory.display();
+        if let Some(owner) = Store::owner(directory)? {
+            owner.check(directory, &StoreOptions { node_id, cluster_id: how.cluster_id.clone() })?;
+            if !how.ignore_formatted {
+                return Err(
+                    format!("{shown} was formatted before: --ignore-formatted leaves it as it is").into()
+                );
+            }
+            // Where standard output is closed, nobody waits for the line.
+            let _ = writeln!(io::stdout(), "{shown} was formatted before and is left as it is");
             return Ok(());
         }
-        let Formatting { cluster_id, node_id, directory_id, initial_controllers } =
-            settings.formatting(how)?;
-        let initial_controllers = Some(initial_controllers);
-        let properties = MetaProperties { cluster_id, node_id, directory_id, initial_controllers };
+        let levels: Vec<String> = features.iter().map(|(name, level)| format!("{name}={level}")).collect();
+        let properties = MetaProperties {
+            cluster_id,
+            node_id,
+            directory_id,
+            initial_controllers: Some(initial_controllers),
+            features: Some(features),
+        };
         Store::format(directory, &properties)?;
-        let MetaProperties { cluster_id, .. } = properties;
-        // Where standard output is closed, nobody waits for the line.
+        let (cluster_id, levels) = (properties.cluster_id, levels.join(", "));
         let _ =
-            writeln!(io::stdout(), "{} is formatted for node {node_id} of {cluster_id}", directory.display());
+            writeln!(io::stdout(), "{shown} is formatted for node {node_id} of {cluster_id}, with {levels}");
         Ok(())
     };
     match formatted() {

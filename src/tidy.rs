@@ -117,8 +117,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     // The simulation: the real cores in a world that is made up.
     ("sim", &["config", "error", "log", "metadata", "quorum", "replication", "types"]),
-    // `klamm cluster` creates topics once its nodes serve.
-    ("cli", &["client", "clock", "config", "error", "types"]),
+    // `klamm cluster` creates topics once its nodes serve; `klamm format` says with which features a cluster begins.
+    ("cli", &["client", "clock", "config", "error", "metadata", "types"]),
 ];
 
 fn root() -> PathBuf {

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{FormatOptions, Settings};
 use crate::config::cluster::{InitialController, VoterAddress, initial_controllers};
 use crate::config::key::ConfigError;
+use crate::metadata::controller::bootstrap::{self, FeatureLevels, Wishes};
 use crate::types::{kafka_id, random_kafka_id};
 
 /// What a directory is formatted with.
@@ -15,6 +16,8 @@ pub struct Formatting {
     pub directory_id: Uuid,
     /// None where others bring the cluster about.
     pub initial_controllers: Vec<InitialController>,
+    /// The features that the cluster begins with.
+    pub features: FeatureLevels,
 }
 
 impl Settings {
@@ -24,6 +27,11 @@ impl Settings {
     /// One sentence that says what does not fit together.
     pub fn formatting(&self, options: &FormatOptions) -> Result<Formatting, ConfigError> {
         let refuse = |text: String| Err(ConfigError(text));
+        if !options.add_scram.is_empty() {
+            return refuse(
+                "--add-scram: this klamm has no access control, and so no SCRAM credentials".to_owned(),
+            );
+        }
         let node_id = self.broker.node_id;
         let is_controller = self.broker.roles().controller;
         let starts = options.standalone || options.initial_controllers.is_some();
@@ -67,7 +75,13 @@ impl Settings {
             }
             None => Vec::new(),
         };
-        Ok(Formatting { cluster_id, node_id, directory_id, initial_controllers })
+        let features = bootstrap::levels(Wishes {
+            release: options.release_version.as_deref(),
+            features: &options.features,
+            has_dynamic_quorum: self.broker.controller_quorum_voters.is_empty(),
+        })
+        .map_err(ConfigError)?;
+        Ok(Formatting { cluster_id, node_id, directory_id, initial_controllers, features })
     }
 
     /// Where this node's controller is reached, as far as the configuration says it.

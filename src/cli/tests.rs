@@ -287,6 +287,8 @@ fn a_directory_is_formatted_by_the_rules_of_kafkas_tool() {
     assert_eq!(several.initial_controllers.len(), 2);
     let joining = formatting(&["format", "--cluster-id", "x", "--no-initial-controllers"]).unwrap();
     assert!(joining.initial_controllers.is_empty());
+    let older = ["format", "-s", "-r", "3.9", "-f", "group.version=0"];
+    assert_eq!(formatting(&older).unwrap().features["metadata.version"], 21);
     let fixed = ["--override", "controller.quorum.voters=1@h:1"];
     assert!(formatting(&[&["format", "--cluster-id", "x"], &fixed[..]].concat()).is_ok());
     let refused: &[(&[&str], &str)] = &[
@@ -295,6 +297,12 @@ fn a_directory_is_formatted_by_the_rules_of_kafkas_tool() {
             "say --standalone, --initial-controllers or --no-initial-controllers",
         ),
         (&["format", "--no-initial-controllers"], "--cluster-id is needed"),
+        (&["format", "--standalone", "-S", "SCRAM-SHA-256=[name=a,password=b]"], "no SCRAM credentials"),
+        (&["format", "--standalone", "--feature", "kraft.version=0"], "needs controller.quorum.voters"),
+        (
+            &["format", "-t", "x", "-f", "kraft.version=1", fixed[0], fixed[1]],
+            "remove controller.quorum.voters",
+        ),
         (
             &["format", "--cluster-id", "x", "--initial-controllers", "2@h:1:AAAAAAAAAAAAAAAAAAAAAQ"],
             "does not name this node, 1",

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::active::Active;
 use super::command::Registration;
-use super::controller::{Context, Settings, SoftState, brokers, features};
+use super::controller::{Context, Settings, SoftState, bootstrap, brokers, features};
 use super::follow::Lead;
 use super::handle::MetadataOptions;
 use super::image::{Endpoint, Image};
@@ -197,13 +197,15 @@ pub(super) fn activate(
     soft: &mut SoftState,
     broker: Option<&Registration>,
 ) -> Result<Vec<Record>, ApiError> {
-    let Active { settings, random, node, clock, .. } = active;
+    let Active { settings, random, node, clock, store, .. } = active;
+    let levels = store.properties().features.clone().unwrap_or_else(bootstrap::latest);
     let (settings, now_ms) = (&*settings, clock.steady_ms());
     let mut joining =
         Joining { image: lead.image.clone(), next_offset: lead.next_offset, records: Vec::new() };
     joining.take(features::activate(
         &lead.image,
         lead.in_transaction,
+        &levels,
         settings.config.min_insync_replicas,
     ))?;
     let registered = lead.image.controllers.get(&settings.node_id);

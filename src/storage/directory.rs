@@ -5,6 +5,7 @@
 //! the store is created, so a directory that is not empty and has no such file is not ours, and
 //! is left alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,8 +22,9 @@ const FORMAT: u32 = 1;
 /// The version of `meta.properties` that Kafka writes since KRaft.
 const VERSION: &str = "1";
 const FILE: &str = "meta.properties";
-/// The line that a formatted directory has.
+/// The lines that a formatted directory has.
 const CONTROLLERS: &str = "klamm.initial.controllers";
+const FEATURES: &str = "klamm.bootstrap.features";
 const STORE: &str = "store";
 /// What helps against damage.
 pub(super) const RESTORE: &str =
@@ -42,21 +44,51 @@ pub struct MetaProperties {
     /// The controllers that the directory was formatted with: none where others bring the cluster about, and `None`
     /// where it was not formatted.
     pub initial_controllers: Option<Vec<InitialController>>,
+    /// The features that the cluster begins with, by their names; `None` where the directory was not formatted.
+    pub features: Option<BTreeMap<String, i16>>,
 }
 
 impl MetaProperties {
     /// The file's text.
     pub(super) fn render(&self) -> String {
-        let Self { cluster_id, node_id, directory_id, initial_controllers } = self;
+        let Self { cluster_id, node_id, directory_id, initial_controllers, features } = self;
         let directory_id = kafka_id(*directory_id);
         let controllers = initial_controllers.as_ref().map_or_else(String::new, |controllers| {
             let controllers: Vec<String> = controllers.iter().map(ToString::to_string).collect();
             format!("{CONTROLLERS}={}\n", controllers.join(","))
         });
+        let features = features.as_ref().map_or_else(String::new, |features| {
+            let features: Vec<String> =
+                features.iter().map(|(name, level)| format!("{name}:{level}")).collect();
+            format!("{FEATURES}={}\n", features.join(","))
+        });
         format!(
-            "cluster.id={cluster_id}\ndirectory.id={directory_id}\nklamm.format={FORMAT}\n{controllers}\
+            "cluster.id={cluster_id}\ndirectory.id={directory_id}\n{features}klamm.format={FORMAT}\n{controllers}\
              node.id={node_id}\nversion={VERSION}\n"
         )
+    }
+
+    /// Whether a directory that says this is the one that is meant.
+    ///
+    /// # Errors
+    /// One sentence that says whose it is, where it is not.
+    pub fn check(&self, directory: &Path, options: &StoreOptions) -> Result<(), StorageError> {
+        let mismatch = |problem| Err(StorageError::Mismatch { directory: directory.to_owned(), problem });
+        if let Some(expected) = &options.cluster_id
+            && *expected != self.cluster_id
+        {
+            return mismatch(format!(
+                "belongs to cluster {}, not to {expected}: set CLUSTER_ID to the former, or name another directory",
+                self.cluster_id
+            ));
+        }
+        if self.node_id != options.node_id {
+            return mismatch(format!(
+                "belongs to node {0}, not to {1}: set node.id={0}, or name another directory",
+                self.node_id, options.node_id
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -78,7 +110,7 @@ pub(super) fn claim(directory: &Path, options: &StoreOptions) -> Result<MetaProp
         }
     };
     let properties = parse(directory, &text)?;
-    check(directory, &properties, options)?;
+    properties.check(directory, options)?;
     check_store(directory).map_err(unreadable)??;
     Ok(properties)
 }
@@ -123,7 +155,9 @@ fn create(directory: &Path, options: &StoreOptions) -> Result<String, StorageErr
     let cluster_id = options.cluster_id.clone().unwrap_or_else(|| kafka_id(random_kafka_id(random)));
     let directory_id = random_kafka_id(random);
     let node_id = options.node_id;
-    write_new(directory, &MetaProperties { cluster_id, node_id, directory_id, initial_controllers: None })
+    let properties =
+        MetaProperties { cluster_id, node_id, directory_id, initial_controllers: None, features: None };
+    write_new(directory, &properties)
 }
 
 /// Makes an empty or missing directory ours, for the node and the cluster that are given.
@@ -177,7 +211,10 @@ fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
     let directory_id = value("directory.id").as_deref().and_then(parse_kafka_id);
     let node_id = value("node.id").and_then(|id| id.parse().ok());
     let initial_controllers = value(CONTROLLERS).map(|text| initial_controllers(&text)).transpose();
+    let features =
+        value(FEATURES).map(|text| features(&text).ok_or_else(|| damaged(FEATURES))).transpose()?;
     Ok(MetaProperties {
+        features,
         initial_controllers: initial_controllers.map_err(|_| damaged(CONTROLLERS))?,
         cluster_id: value("cluster.id").filter(|id| !id.is_empty()).ok_or_else(|| damaged("cluster.id"))?,
         node_id: node_id.ok_or_else(|| damaged("node.id"))?,
@@ -185,23 +222,14 @@ fn parse(directory: &Path, text: &str) -> Result<MetaProperties, StorageError> {
     })
 }
 
-fn check(directory: &Path, found: &MetaProperties, options: &StoreOptions) -> Result<(), StorageError> {
-    let mismatch = |problem| Err(StorageError::Mismatch { directory: directory.to_owned(), problem });
-    if let Some(expected) = &options.cluster_id
-        && *expected != found.cluster_id
-    {
-        return mismatch(format!(
-            "belongs to cluster {}, not to {expected}: set CLUSTER_ID to the former, or name another directory",
-            found.cluster_id
-        ));
-    }
-    if found.node_id != options.node_id {
-        return mismatch(format!(
-            "belongs to node {0}, not to {1}: set node.id={0}, or name another directory",
-            found.node_id, options.node_id
-        ));
-    }
-    Ok(())
+/// Reads `name:level,…`.
+fn features(text: &str) -> Option<BTreeMap<String, i16>> {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            pair.split_once(':').and_then(|(name, level)| Some((name.to_owned(), level.parse().ok()?)))
+        })
+        .collect()
 }
 
 /// RocksDB would start anew where its `CURRENT` file is missing, and remove what it does not know.

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -374,7 +375,10 @@ fn a_formatted_directory_keeps_what_it_was_formatted_with() {
     let text = "1@h:1:AAAAAAAAAAAAAAAAAAAAZQ";
     let initial_controllers = Some(crate::config::cluster::initial_controllers(text).unwrap());
     let directory_id = uuid::Uuid::from_u128(0x65);
-    let properties = MetaProperties { cluster_id: "x".into(), node_id: 1, directory_id, initial_controllers };
+    let features =
+        Some(BTreeMap::from([("group.version".to_owned(), 0), ("metadata.version".to_owned(), 25)]));
+    let properties =
+        MetaProperties { cluster_id: "x".into(), node_id: 1, directory_id, initial_controllers, features };
     Store::format(&directory, &properties).unwrap();
     assert_eq!(Store::owner(&directory).unwrap().as_ref(), Some(&properties));
     let again = Store::format(&directory, &properties).unwrap_err().to_string();

@@ -1,13 +1,12 @@
 //! Features: at which level the whole cluster works.
 
-use super::configs::{self, min_isr_of_cluster};
+use super::bootstrap::{self, FeatureLevels};
+use super::configs;
 use super::{Context, Decision, Settings};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::command::{FeatureUpdate, UpgradeType};
 use crate::metadata::image::{FeatureRange, Image, KRAFT_VERSION, METADATA_VERSION, TRANSACTION_VERSION};
-use crate::metadata::record::{
-    AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, Record,
-};
+use crate::metadata::record::{AbortTransactionRecord, FeatureLevelRecord, Record};
 
 /// The lowest `metadata.version` that there still is: 3.3-IV3.
 pub const METADATA_VERSION_MIN: i16 = 7;
@@ -59,26 +58,17 @@ pub fn supported() -> Vec<FeatureRange> {
     ]
 }
 
-/// The records with which a controller begins to lead: on an empty log those that make the cluster, with its
-/// `min.insync.replicas`, without which there are no eligible leader replicas; after a crash in
-/// the middle of a transaction its end, otherwise none (`ActivationRecordsGenerator`).
-pub fn activate(image: &Image, in_transaction: bool, min_isr: i32) -> Vec<Record> {
+/// The records with which a controller begins to lead: on an empty log those that make the cluster, with these features
+/// and its `min.insync.replicas`; after a crash in the middle of a transaction its end, otherwise none
+/// (`ActivationRecordsGenerator`).
+pub fn activate(image: &Image, in_transaction: bool, levels: &FeatureLevels, min_isr: i32) -> Vec<Record> {
     let mut records = Vec::new();
     if in_transaction {
         let reason = Some("Controller failover".to_owned());
         records.push(AbortTransactionRecord { reason, ..AbortTransactionRecord::default() }.into());
     }
     if image.metadata_version().is_none() {
-        let name = Some("Bootstrap records".to_owned());
-        records.push(BeginTransactionRecord { name, ..BeginTransactionRecord::default() }.into());
-        records.push(level_record(METADATA_VERSION, METADATA_VERSION_LATEST));
-        records.push(level_record(ELR_VERSION, ELR_VERSION_LATEST));
-        records.push(level_record(GROUP_VERSION, GROUP_VERSION_LATEST));
-        records.push(level_record(SHARE_VERSION, SHARE_VERSION_LATEST));
-        records.push(level_record(STREAMS_VERSION, STREAMS_VERSION_LATEST));
-        records.push(level_record(TRANSACTION_VERSION, TRANSACTION_VERSION_LATEST));
-        records.push(min_isr_of_cluster(min_isr).into());
-        records.push(EndTransactionRecord::default().into());
+        records.extend(bootstrap::records(levels, min_isr));
     }
     records
 }
@@ -194,6 +184,6 @@ fn reason(node: &str, features: &[FeatureRange], name: &str, level: i16) -> Opti
     }
 }
 
-fn level_record(name: &str, feature_level: i16) -> Record {
+pub(super) fn level_record(name: &str, feature_level: i16) -> Record {
     FeatureLevelRecord { name: name.to_owned(), feature_level, ..FeatureLevelRecord::default() }.into()
 }

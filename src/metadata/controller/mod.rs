@@ -15,10 +15,12 @@
 //! | `partition_change` | `PartitionChangeBuilder` |
 //! | [`configs`] | `ConfigurationControlManager` |
 //! | [`features`] | `FeatureControlManager`, `ActivationRecordsGenerator` |
+//! | [`bootstrap`] | `BootstrapMetadata`, `Formatter`, `MetadataVersion` |
 //! | [`quotas`] | `ClientQuotaControlManager` |
 //! | [`producer_ids`] | `ProducerIdControlManager` |
 //! | [`placement`] | `StripedReplicaPlacer` |
 
+pub mod bootstrap;
 pub mod brokers;
 pub mod configs;
 pub mod elections;

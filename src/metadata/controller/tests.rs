@@ -46,7 +46,7 @@ impl Model {
             now_ms: 0,
             log: Vec::new(),
         };
-        let bootstrap = features::activate(&model.image, false, 1);
+        let bootstrap = features::activate(&model.image, false, &bootstrap::latest(), 1);
         model.replay(bootstrap);
         if metadata_version < features::METADATA_VERSION_LATEST {
             model.feature(METADATA_VERSION, metadata_version);
@@ -452,10 +452,14 @@ fn producer_ids_come_in_blocks_and_only_once() {
 
 #[test]
 fn a_controller_begins_with_what_is_missing() {
-    let empty: Vec<u32> = features::activate(&Image::empty(), false, 1).iter().map(Record::kind).collect();
+    let empty: Vec<u32> = features::activate(&Image::empty(), false, &bootstrap::latest(), 1)
+        .iter()
+        .map(Record::kind)
+        .collect();
     assert_eq!(empty, [23, 12, 12, 12, 12, 12, 12, 4, 24]);
-    let crashed: Vec<u32> = features::activate(&Image::empty(), true, 1).iter().map(Record::kind).collect();
+    let crashed: Vec<u32> =
+        features::activate(&Image::empty(), true, &bootstrap::latest(), 1).iter().map(Record::kind).collect();
     assert_eq!(crashed, [25, 23, 12, 12, 12, 12, 12, 12, 4, 24]);
     let model = Model::with_brokers(&[1]);
-    assert_eq!(features::activate(&model.image, false, 1), []);
+    assert_eq!(features::activate(&model.image, false, &bootstrap::latest(), 1), []);
 }

@@ -11,7 +11,8 @@ use crate::metadata::command::{
     AlteredPartition, Heartbeat, IsrChange, NewTopic, PartitionQuota, Registration,
 };
 use crate::metadata::controller::{
-    Context, Decision, Settings, SoftState, brokers, features, next_deadline_ms, partitions, tick, topics,
+    Context, Decision, Settings, SoftState, bootstrap, brokers, features, next_deadline_ms, partitions, tick,
+    topics,
 };
 use crate::metadata::image::{Endpoint, Image};
 use crate::metadata::record::Record;
@@ -74,7 +75,7 @@ impl<T> Controller<T> {
             random,
             pending: Vec::new(),
         };
-        let bootstrap = features::activate(&controller.head, false, min_isr);
+        let bootstrap = features::activate(&controller.head, false, &bootstrap::latest(), min_isr);
         controller.write(bootstrap);
         // A topic is made of registered brokers.
         for (_, replicas) in assignments {
