@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod cluster_tests;
 mod controllers;
+#[cfg(test)]
+mod directory_tests;
 mod groups;
 mod join;
 mod lifecycle;
@@ -28,7 +30,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Elections};
+use crate::admin::{self, Admin, Elections, Progress};
 use crate::api::auto_create;
 use crate::api::broker_heartbeat::look_after_brokers;
 use crate::api::fetch_session::FetchSessions;
@@ -137,7 +139,8 @@ pub enum StartError {
     },
 }
 
-/// A running broker.
+/// A running broker. It runs until [`Broker::shutdown`], also where this value is dropped; then its data directory is free
+/// for another one.
 pub struct Broker {
     handles: Arc<BrokerHandles>,
     kafka: Vec<SocketAddr>,
@@ -199,8 +202,9 @@ impl Broker {
         let tasks = TaskTracker::new();
         run_isr_changes(&handles, &own_controller, &tasks);
         let kafka = serve(listeners, &handles, &config, &tasks);
+        let progress = Arc::new(Progress::default());
         let admin = admin.map(|(socket, local)| {
-            tasks.spawn(admin::run(socket, observed(&handles)));
+            tasks.spawn(admin::run(socket, observed(&handles, &progress)));
             local
         });
         run_retention(&handles, &config, &tasks);
@@ -217,6 +221,7 @@ impl Broker {
             let channel = controller_channel(&handles, &own_controller);
             lifecycle::start(&handles, channel, &tasks)
         });
+        progress.joins(lifecycle.clone());
         let mut broker = Self {
             handles,
             kafka,
@@ -232,6 +237,7 @@ impl Broker {
             broker.shutdown().await;
             return Err(error);
         }
+        progress.started();
         broker.started_in = began.elapsed();
         Ok(broker)
     }
@@ -598,7 +604,7 @@ fn run_cleaner(handles: &Arc<BrokerHandles>, tasks: &TaskTracker) {
     });
 }
 
-fn observed(handles: &Arc<BrokerHandles>) -> Admin {
+fn observed(handles: &Arc<BrokerHandles>, progress: &Arc<Progress>) -> Admin {
     Admin {
         metrics: Arc::clone(&handles.metrics),
         metadata: Arc::clone(&handles.metadata),
@@ -612,6 +618,7 @@ fn observed(handles: &Arc<BrokerHandles>) -> Admin {
         clock: handles.clock.clone(),
         shares: Arc::clone(&handles.shares),
         share_state: Arc::clone(&handles.share_state),
+        progress: Arc::clone(progress),
         stopping: handles.stopping.clone(),
     }
 }

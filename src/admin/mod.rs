@@ -2,6 +2,7 @@
 
 mod coordinators;
 mod elections;
+mod readiness;
 mod scrape;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::telemetry::Telemetry;
 use crate::transaction::coordinator::TransactionCoordinator;
 
 pub use elections::Elections;
+pub use readiness::Progress;
 use scrape::Idleness;
 
 /// What Prometheus' text format calls itself.
@@ -50,14 +52,10 @@ pub struct Admin {
     pub clock: Clock,
     pub shares: Arc<SharePartitionManager>,
     pub share_state: Arc<ShareCoordinator>,
+    /// How far the start has come.
+    pub progress: Arc<Progress>,
     /// Cancelled when the broker stops: it is not ready from then on.
     pub stopping: CancellationToken,
-}
-
-impl Admin {
-    fn is_ready(&self) -> bool {
-        !self.stopping.is_cancelled()
-    }
 }
 
 struct Shared {
@@ -65,7 +63,7 @@ struct Shared {
     idleness: Mutex<Idleness>,
 }
 
-/// Serves until the broker stops. The broker serves clients from before the first answer on.
+/// Serves until the broker stops, also before it is ready.
 pub async fn run(listener: TcpListener, admin: Admin) {
     let stopped = admin.stopping.clone().cancelled_owned();
     let shared = Arc::new(Shared { admin, idleness: Mutex::new(Idleness::now()) });
@@ -90,10 +88,9 @@ async fn index() -> Html<&'static str> {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.admin.is_ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not serving\n").into_response()
+    match shared.admin.why_not_ready() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 

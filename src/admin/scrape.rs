@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -18,10 +19,6 @@ use crate::quorum::RoleName;
 use crate::quota::{QuotaKind, Quotas};
 use crate::replication::manager::FollowerState;
 use crate::types::{NodeId, Offset};
-
-/// Kafka's `BrokerState` of a broker that serves, and of one that stops.
-const STATE_RUNNING: i64 = 3;
-const STATE_SHUTTING_DOWN: i64 = 6;
 
 /// Remembers how busy the worker threads were, to tell what has changed since.
 pub(super) struct Idleness {
@@ -55,7 +52,7 @@ pub(super) async fn scrape(admin: &Admin, idle: f64) -> String {
     let image = admin.metadata.image();
     let partitions = admin.logs.all();
     put_process(&sheet);
-    put_broker(&sheet, idle, admin.is_ready());
+    put_broker(&sheet, idle, admin.broker_state());
     put_cluster(&sheet, &image);
     put_quorum(&sheet, &admin.metadata);
     put_metadata(&sheet, &admin.metadata.status());
@@ -114,10 +111,10 @@ fn disk_bytes(name: &str) -> Option<i64> {
     line.parse().ok()
 }
 
-fn put_broker(sheet: &Sheet, idle: f64, ready: bool) {
+fn put_broker(sheet: &Sheet, idle: f64, state: i64) {
     sheet.put_f64(&table::NETWORK_PROCESSOR_IDLE, &[], idle);
     sheet.put_f64(&table::REQUEST_HANDLER_IDLE, &[], idle);
-    sheet.put(&table::BROKER_STATE, &[], if ready { STATE_RUNNING } else { STATE_SHUTTING_DOWN });
+    sheet.put(&table::BROKER_STATE, &[], state);
     // A directory that can not be written makes the broker answer with errors, but it is still the one there is.
     sheet.put(&table::OFFLINE_LOG_DIRECTORY_COUNT, &[], 0);
 }
@@ -186,12 +183,28 @@ fn put_quorum(sheet: &Sheet, metadata: &Metadata) {
     let rates = metadata.quorum().rates();
     sheet.put_f64(&table::RAFT_APPEND_RECORDS_RATE, &[], rates.appended_per_second);
     sheet.put_f64(&table::RAFT_FETCH_RECORDS_RATE, &[], rates.fetched_per_second);
-    let averages = [
-        (&table::RAFT_COMMIT_LATENCY_AVG, rates.commit_ms),
-        (&table::RAFT_ELECTION_LATENCY_AVG, rates.election_ms),
+    let latencies = [
+        (&table::RAFT_COMMIT_LATENCY_AVG, &table::RAFT_COMMIT_LATENCY_MAX, rates.commit),
+        (&table::RAFT_ELECTION_LATENCY_AVG, &table::RAFT_ELECTION_LATENCY_MAX, rates.election),
     ];
-    for (metric, average) in averages {
-        average.into_iter().for_each(|milliseconds| sheet.put_f64(metric, &[], milliseconds));
+    for (average, max, latency) in latencies {
+        let Some(latency) = latency else { continue };
+        sheet.put_f64(average, &[], latency.average_ms);
+        sheet.put_f64(max, &[], latency.max_ms);
+    }
+    sheet.put(&table::RAFT_LOG_END_EPOCH, &[], quorum.log_end_epoch.into());
+    if let Some(observers) = quorum.observers {
+        sheet.put(&table::RAFT_NUMBER_OF_OBSERVERS, &[], count(observers));
+        sheet.put(&table::RAFT_UNCOMMITTED_VOTER_CHANGE, &[], quorum.is_voter_change_uncommitted.into());
+    }
+    let traffic = metadata.quorum().traffic();
+    for (metric, total) in [
+        (&table::RAFT_CHANNEL_INCOMING_BYTES, &traffic.bytes_in),
+        (&table::RAFT_CHANNEL_OUTGOING_BYTES, &traffic.bytes_out),
+        (&table::RAFT_CHANNEL_REQUESTS, &traffic.requests),
+        (&table::RAFT_CHANNEL_RESPONSES, &traffic.responses),
+    ] {
+        sheet.put(metric, &[], i64::try_from(total.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
     }
 }
 

@@ -37,7 +37,13 @@ pub(super) struct Cluster {
     config: Vec<(&'static str, String)>,
 }
 
-fn settings(node_id: NodeId, port: u16, data: PathBuf, known: &[u16], config: &[(&str, String)]) -> Settings {
+pub(super) fn settings(
+    node_id: NodeId,
+    port: u16,
+    data: PathBuf,
+    known: &[u16],
+    config: &[(&str, String)],
+) -> Settings {
     let mut values: BTreeMap<String, String> =
         config.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     values.insert("node.id".to_owned(), node_id.to_string());

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::peer::PeerOptions;
+use super::peer::{PeerOptions, Traffic};
 use super::versions::{self, Reply, Versions};
 use super::{Address, ClientError};
 use crate::protocol::header::{API_VERSIONS, decode_response_header, encode_request_header};
@@ -180,10 +181,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         match happened {
             Happened::Called(Some(call)) => self.send(call),
             Happened::Called(None) => return Ok(false),
-            Happened::Written(written) => drop(written.map_err(|error| error.to_string())?),
+            Happened::Written(written) => {
+                let bytes = written.map_err(|error| error.to_string())?;
+                self.count(|traffic| &traffic.bytes_out, bytes);
+            }
             Happened::Read(read) => match read.map_err(|error| error.to_string())? {
                 0 => return Err("by the other side".to_owned()),
-                _ => self.answer()?,
+                bytes => {
+                    self.count(|traffic| &traffic.bytes_in, bytes);
+                    self.answer()?;
+                }
             },
             Happened::TooLate => {
                 self.give_up();
@@ -191,6 +198,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             }
         }
         Ok(true)
+    }
+
+    fn count(&self, of: fn(&Traffic) -> &AtomicU64, number: usize) {
+        if let Some(traffic) = &self.options.traffic {
+            of(traffic).fetch_add(u64::try_from(number).unwrap_or(0), Ordering::Relaxed);
+        }
     }
 
     /// Puts a request into the queue of what is to be written.
@@ -213,6 +226,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let start = self.unwritten.len();
         match self.frame(api_key, version, correlation_id, encode) {
             Ok(()) => {
+                self.count(|traffic| &traffic.requests, 1);
                 self.in_flight.push_back(InFlight { api_key, version, correlation_id, deadline_ms, answer });
             }
             Err(reason) => {
@@ -245,6 +259,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             let Some(call) = self.in_flight.pop_front() else {
                 return Err("by this node, which was sent something that it did not ask for".to_owned());
             };
+            self.count(|traffic| &traffic.responses, 1);
             let correlation_id = decode_response_header(&mut frame, call.api_key, call.version);
             match correlation_id {
                 Ok(id) if id == call.correlation_id => {

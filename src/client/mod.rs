@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use connection::is_refused;
 pub use controller::{ActiveController, ControllerAnswer, ControllerChannel, LocalController};
 pub use outbox::Outbox;
-pub use peer::{Answered, Peer, PeerOptions};
+pub use peer::{Answered, Peer, PeerOptions, Traffic};
 
 /// Where a node listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

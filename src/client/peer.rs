@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rand::Rng as _;
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +36,21 @@ pub struct PeerOptions {
     pub frame_bytes_max: usize,
     /// Whether the other side is asked for its versions first. Otherwise the caller knows what it serves.
     pub negotiate: bool,
+    /// Where what goes over the connection is counted.
+    pub traffic: Option<Arc<Traffic>>,
+}
+
+/// What went over connections since the start.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Requests that were sent.
+    pub requests: AtomicU64,
+    /// Responses that came.
+    pub responses: AtomicU64,
+    /// Bytes that were sent.
+    pub bytes_out: AtomicU64,
+    /// Bytes that came.
+    pub bytes_in: AtomicU64,
 }
 
 impl PeerOptions {
@@ -50,6 +66,7 @@ impl PeerOptions {
             reconnect_backoff_max_ms: 1_000,
             frame_bytes_max: 256 << 20,
             negotiate: true,
+            traffic: None,
         }
     }
 

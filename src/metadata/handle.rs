@@ -505,6 +505,9 @@ impl Metadata {
         self.quorum.shutdown().await;
         // It ends when nothing more is published.
         let _ = self.shared.settled(Offset::MAX).await;
+        // Some of them hold on to this, and everything would to the store and its directory.
+        let listeners = std::mem::take(&mut *self.shared.listeners.lock());
+        drop(listeners);
     }
 
     async fn ask_each<T: Send + 'static>(

@@ -75,7 +75,7 @@ metrics! {
     Gauge NETWORK_PROCESSOR_IDLE = "kafka_network_socketserver_networkprocessoravgidle_percent" [], "Share of time, 0 to 1, that the worker threads had nothing to do since the last scrape.";
     Gauge REQUEST_HANDLER_IDLE = "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent" [], "The same: one set of worker threads does the work of both of Kafka's pools.";
 
-    Gauge BROKER_STATE = "kafka_server_kafkaserver_brokerstate" [], "Kafka's BrokerState: 1 starting, 2 recovering, 3 running, 6 shutting down.";
+    Gauge BROKER_STATE = "kafka_server_kafkaserver_brokerstate" [], "Kafka's BrokerState: 1 starting, 2 waiting to be unfenced, 3 running, 6 handing leaderships over, 7 stopping.";
     Counter DISK_READ_BYTES = "kafka_server_kafkaserver_linux_disk_read_bytes" [], "Bytes that this process made the disks read.";
     Counter DISK_WRITE_BYTES = "kafka_server_kafkaserver_linux_disk_write_bytes" [], "Bytes that this process made the disks write.";
     Gauge PARTITION_COUNT = "kafka_server_replicamanager_partitioncount" [], "Partitions on this broker.";
@@ -185,9 +185,18 @@ metrics! {
     Gauge RAFT_APPEND_RECORDS_RATE = "kafka_server_raftmetrics_append_records_rate" [], "Metadata records per second that this node wrote as the leader, over the last minute.";
     Gauge RAFT_FETCH_RECORDS_RATE = "kafka_server_raftmetrics_fetch_records_rate" [], "Metadata records per second that this node fetched, over the last minute.";
     Gauge RAFT_COMMIT_LATENCY_AVG = "kafka_server_raftmetrics_commit_latency_avg" [], "Milliseconds from a metadata record's append to its commit, on average; absent where there was none in the last minute.";
+    Gauge RAFT_COMMIT_LATENCY_MAX = "kafka_server_raftmetrics_commit_latency_max" [], "The longest of these times in the last minute.";
     Gauge RAFT_ELECTION_LATENCY_AVG = "kafka_server_raftmetrics_election_latency_avg" [], "Milliseconds without a known leader, on average; absent where there was no election in the last minute.";
+    Gauge RAFT_ELECTION_LATENCY_MAX = "kafka_server_raftmetrics_election_latency_max" [], "The longest of these times in the last minute.";
     Gauge RAFT_NUMBER_OF_VOTERS = "kafka_server_raftmetrics_number_of_voters" [], "Voters of the metadata quorum.";
     Gauge RAFT_LOG_END_OFFSET = "kafka_server_raftmetrics_log_end_offset" [], "The offset that the next metadata record gets.";
+    Gauge RAFT_LOG_END_EPOCH = "kafka_server_raftmetrics_log_end_epoch" [], "The epoch of the last metadata record.";
+    Gauge RAFT_NUMBER_OF_OBSERVERS = "kafka_server_raftmetrics_number_of_observers" [], "Nodes that fetch the metadata log and do not vote; only where the quorum's leader is.";
+    Gauge RAFT_UNCOMMITTED_VOTER_CHANGE = "kafka_server_raftmetrics_uncommitted_voter_change" [], "1 while a change of the voters is not committed; only where the quorum's leader is.";
+    Counter RAFT_CHANNEL_INCOMING_BYTES = "kafka_server_raftchannelmetrics_incoming_byte_total" [], "Bytes that came from other nodes in answer to requests of the quorum.";
+    Counter RAFT_CHANNEL_OUTGOING_BYTES = "kafka_server_raftchannelmetrics_outgoing_byte_total" [], "Bytes of requests of the quorum to other nodes.";
+    Counter RAFT_CHANNEL_REQUESTS = "kafka_server_raftchannelmetrics_request_total" [], "Requests of the quorum to other nodes.";
+    Counter RAFT_CHANNEL_RESPONSES = "kafka_server_raftchannelmetrics_response_total" [], "Responses to them.";
 
     Gauge BROKERS = "kafka_brokers" [], "Brokers of the cluster.";
     Gauge BROKER_INFO = "kafka_broker_info" ["id", "address"], "1 for every broker of the cluster.";

@@ -231,11 +231,12 @@ impl Executor {
         if self.peers.len() >= PEERS_MAX {
             self.peers.clear();
         }
-        let clock = &self.disk.clock;
+        let (clock, traffic) = (&self.disk.clock, &self.shared.traffic);
         let peer = self.peers.entry((address.clone(), waits)).or_insert_with(|| {
             let mut options = PeerOptions::new("raft-client", clock.clone());
             options.reconnect_backoff_ms = self.config.timing.retry_backoff_ms;
             options.reconnect_backoff_max_ms = RECONNECT_BACKOFF_MAX_MS;
+            options.traffic = Some(Arc::clone(traffic));
             Peer::new(address, options)
         });
         let (peer, shared, generation) = (Arc::clone(peer), Arc::clone(&self.shared), self.generation);

@@ -17,6 +17,7 @@ use super::driver::{self, Executor};
 use super::feed::{self, Progress};
 use super::files::{SnapshotFiles, SnapshotReader};
 use super::meters::{Meters, QuorumRates};
+use crate::client::Traffic;
 use crate::clock::Clock;
 use crate::error::{ApiError, ErrorCode, StorageError};
 use crate::log::Partition;
@@ -107,8 +108,14 @@ pub struct QuorumStatus {
     pub high_watermark: Option<Offset>,
     /// Where its log ends.
     pub log_end: Offset,
+    /// The epoch of the last record there.
+    pub log_end_epoch: LeaderEpoch,
     /// How many voters there are.
     pub voters: usize,
+    /// How many others fetch from it, if it leads.
+    pub observers: Option<usize>,
+    /// Whether the log names voters in a record that is not committed yet.
+    pub is_voter_change_uncommitted: bool,
 }
 
 /// The answer to a request: for a fetch, with the batches that it reads.
@@ -149,6 +156,8 @@ pub(super) struct Shared {
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) meters: Mutex<Meters>,
+    /// Over the connections to other nodes.
+    pub(super) traffic: Arc<Traffic>,
 }
 
 impl Shared {
@@ -253,6 +262,7 @@ impl Quorum {
             leadership: watch::Sender::new(Leadership::unknown()),
             progress: watch::Sender::new(Progress::default()),
             meters: Mutex::default(),
+            traffic: Arc::default(),
         });
         shared.replace(Some((core, actions)));
         tokio::spawn(feed::run(Arc::clone(&shared), disk.clone(), log_start, events));
@@ -352,13 +362,24 @@ impl Quorum {
             voted: core.voted().map(|key| key.id),
             high_watermark: core.high_watermark(),
             log_end: core.log().end,
+            log_end_epoch: core.log().last_epoch(),
             voters: core.membership().voters().0.len(),
+            observers: core.observers(),
+            is_voter_change_uncommitted: core
+                .membership()
+                .voters_offset()
+                .is_some_and(|offset| offset >= core.high_watermark().unwrap_or(0)),
         })
     }
 
     /// How fast the quorum works, for metrics.
     pub fn rates(&self) -> QuorumRates {
         self.shared.meters.lock().rates(self.shared.clock.steady_ms())
+    }
+
+    /// What went over the connections to other nodes of the quorum since the start, for metrics.
+    pub fn traffic(&self) -> &Traffic {
+        &self.shared.traffic
     }
 
     /// Whether nobody else votes.

@@ -12,6 +12,7 @@ const TIMED_APPENDS_MAX: usize = 64;
 struct Window {
     began_ms: i64,
     sum: f64,
+    max: f64,
     count: u32,
 }
 
@@ -26,6 +27,7 @@ impl Meter {
     fn record(&mut self, now_ms: i64, value: f64) {
         *self = self.at(now_ms);
         self.current.sum += value;
+        self.current.max = self.current.max.max(value);
         self.current.count += 1;
     }
 
@@ -50,11 +52,23 @@ impl Meter {
         (meter.before.sum + meter.current.sum) / seconds
     }
 
-    fn average(&self, now_ms: i64) -> Option<f64> {
-        let meter = self.at(now_ms);
-        let count = meter.before.count + meter.current.count;
-        (count > 0).then(|| (meter.before.sum + meter.current.sum) / f64::from(count))
+    fn latency(&self, now_ms: i64) -> Option<Latency> {
+        let Self { before, current } = self.at(now_ms);
+        let count = before.count + current.count;
+        (count > 0).then(|| Latency {
+            average_ms: (before.sum + current.sum) / f64::from(count),
+            max_ms: before.max.max(current.max),
+        })
     }
+}
+
+/// A kind of waiting, over the last windows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Latency {
+    /// In milliseconds.
+    pub average_ms: f64,
+    /// The longest, in milliseconds.
+    pub max_ms: f64,
 }
 
 /// What is measured of one node's part in the quorum. Times are of the steady clock.
@@ -76,10 +90,10 @@ pub struct QuorumRates {
     pub appended_per_second: f64,
     /// Records per second that it fetched.
     pub fetched_per_second: f64,
-    /// Milliseconds from an append to its commit, on average; `None` where nothing was committed lately.
-    pub commit_ms: Option<f64>,
-    /// Milliseconds from the loss of a leader to the next one, on average; `None` where there was no election lately.
-    pub election_ms: Option<f64>,
+    /// From an append to its commit; `None` where nothing was committed lately.
+    pub commit: Option<Latency>,
+    /// From the loss of a leader to the next one; `None` where there was no election lately.
+    pub election: Option<Latency>,
 }
 
 impl Meters {
@@ -118,8 +132,8 @@ impl Meters {
         QuorumRates {
             appended_per_second: self.appended.per_second(now_ms),
             fetched_per_second: self.fetched.per_second(now_ms),
-            commit_ms: self.commits.average(now_ms),
-            election_ms: self.elections.average(now_ms),
+            commit: self.commits.latency(now_ms),
+            election: self.elections.latency(now_ms),
         }
     }
 }
@@ -138,10 +152,11 @@ mod tests {
         meters.committed(102_004, 10);
         meters.committed(102_010, 37);
         let rates = meters.rates(102_010);
-        assert_eq!((rates.commit_ms, rates.election_ms), (Some(7.0), Some(1_500.0)));
+        assert_eq!(rates.commit, Some(Latency { average_ms: 7.0, max_ms: 10.0 }));
+        assert_eq!(rates.election, Some(Latency { average_ms: 1_500.0, max_ms: 1_500.0 }));
         assert!((rates.appended_per_second - 30.0 / 32.01).abs() < 0.2, "{rates:?}");
         let later = meters.rates(102_010 + 2 * WINDOW_MS);
-        assert_eq!((later.commit_ms, later.election_ms), (None, None));
+        assert_eq!((later.commit, later.election), (None, None));
         assert!(later.appended_per_second.abs() < f64::EPSILON);
     }
 
@@ -151,6 +166,6 @@ mod tests {
         meters.appended(1_000, 4, 5);
         meters.leader_is_known(2_000, true, false);
         meters.committed(3_000, 5);
-        assert_eq!(meters.rates(3_000).commit_ms, None);
+        assert_eq!(meters.rates(3_000).commit, None);
     }
 }

@@ -32,5 +32,5 @@ pub use disk::{BATCH_BYTES_MAX, local_key};
 pub use election::{ElectionState, ReplicaKey};
 pub use files::{SnapshotFiles, SnapshotReader};
 pub use handle::{Answer, Committed, LogRecord, Quorum, QuorumEvent, QuorumOptions, QuorumStatus};
-pub use meters::QuorumRates;
+pub use meters::{Latency, QuorumRates};
 pub use voters::{VersionRange, Voter, VoterEndpoint, Voters};

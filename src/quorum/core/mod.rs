@@ -438,6 +438,18 @@ impl QuorumCore {
         }
     }
 
+    /// How many observers fetch from this node, if it leads.
+    pub fn observers(&self) -> Option<usize> {
+        match &self.role {
+            Role::Leader(role) => Some(role.observers.len()),
+            Role::Candidate(_)
+            | Role::Prospective(_)
+            | Role::Resigned(_)
+            | Role::Follower(_)
+            | Role::Unattached(_) => None,
+        }
+    }
+
     /// Whom this node voted for in the epoch.
     pub fn voted(&self) -> Option<ReplicaKey> {
         match &self.role {
