@@ -100,11 +100,18 @@ SEEDS ?= 2000
 SEED ?=
 WORLD ?=
 # Optimised, but without the slow linking of what is released.
+sim properties: export CARGO_PROFILE_RELEASE_LTO := off
+sim properties: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
 .PHONY: sim
 sim: setup rocksdb ## The cluster in a world of its own, from SEEDS=2000 seeds, every schedule of small quorums, and mutants. WORLD=quorum SEED=7 repeats one, with its trace
-	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	KLAMM_SIM_SEEDS=$(SEEDS) $(if $(SEED),KLAMM_SIM_SEED=$(SEED)) \
 	  cargo test --release --locked --lib sim::$(if $(SEED),tests::$(WORLD)_survives) -- --nocapture --test-threads 1
+
+# What is played is chosen by a seed: in `make test` always the same one.
+TIMES ?= 100
+.PHONY: properties
+properties: setup rocksdb ## The unit tests that play random cases, with TIMES=100 times as many, of a new seed. SEED=7 repeats one
+	KLAMM_PROPERTY_TIMES=$(TIMES) $(if $(SEED),KLAMM_SEED=$(SEED)) cargo test --release --locked --lib -- --skip sim::
 
 .PHONY: torture-kill
 torture-kill: test-build ## Kill the broker under load again and again and look for every acknowledged record. KILLS=2000

@@ -93,4 +93,6 @@ mod docs;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tidy;

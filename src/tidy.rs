@@ -190,7 +190,7 @@ fn every_module_has_its_edges_listed() {
     let present: BTreeSet<String> = sources(&root().join("src")).iter().map(|path| module_of(path)).collect();
     let unlisted: Vec<_> = present
         .difference(&listed)
-        .filter(|name| !["docs", "lib", "main", "tidy"].contains(&name.as_str()))
+        .filter(|name| !["docs", "lib", "main", "testing", "tidy"].contains(&name.as_str()))
         .collect();
     assert!(unlisted.is_empty(), "modules without edges in src/tidy.rs: {unlisted:?}");
 }
@@ -250,6 +250,25 @@ fn cores_know_no_runtime_and_no_clock() {
         }
     }
     assert!(broken.is_empty(), "cores that are not blind:\n{}", broken.join("\n"));
+}
+
+/// A property test of its own making plays other cases in each run, and fails when it likes.
+#[test]
+fn property_tests_play_what_the_shared_configuration_says() {
+    let mut broken = Vec::new();
+    for path in sources(&root().join("src")) {
+        if ["testing", "tidy"].contains(&module_of(&path).as_str()) {
+            continue;
+        }
+        let source = fs::read_to_string(&path).expect("a source can be read");
+        let count = |word: &str| source.matches(word).count();
+        let own = count("ProptestConfig") + count("TestRunner::default") + count("with_cases(");
+        let shared = count("proptest_config(properties(") + count("TestRunner::new(properties(");
+        if own > 0 || shared != count("proptest! {") + count("TestRunner::new(") {
+            broken.push(path.display().to_string());
+        }
+    }
+    assert!(broken.is_empty(), "not by crate::testing::properties:\n{}", broken.join("\n"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Helpers of the integration tests: a klamm process of one's own, and real clients and tools to point at it.
 
+pub mod chance;
 mod clients;
 pub mod cluster;
 pub mod committed;

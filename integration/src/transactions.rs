@@ -23,6 +23,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Request, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
+use crate::chance::{self, Random};
 use crate::cluster::client::Routes;
 use crate::committed;
 use crate::until;
@@ -52,24 +53,6 @@ fn text(text: &str) -> StrBytes {
 
 fn topic() -> TopicName {
     TopicName(StrBytes::from_static_str(TOPIC))
-}
-
-/// A xorshift generator.
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.max(1))
-    }
-
-    /// A number below this one.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// A record: of which transaction of which writer, and the how-manieth of it.
@@ -703,7 +686,7 @@ pub fn under_transactions(work: Work, harm: impl FnOnce(&Progress<'_>, &mut Rand
         let finish = Finish { finished: &world.finished, alarm: false };
         let writers: Vec<_> = (0..WRITERS)
             .map(|number| {
-                let random = Random::new((seed + u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                let random = Random::new(seed.wrapping_add(u64::from(number)));
                 let is_newer = number % 2 == 0;
                 scope.spawn(move || {
                     let _alarm = Finish { finished: &world.finished, alarm: true };
@@ -715,7 +698,7 @@ pub fn under_transactions(work: Work, harm: impl FnOnce(&Progress<'_>, &mut Rand
             let _alarm = Finish { finished: &world.finished, alarm: true };
             readers(world)
         });
-        harm(&Progress(world), &mut Random::new(seed.wrapping_mul(0xD1B5_4A32_D192_ED03)));
+        harm(&Progress(world), &mut Random::new(!seed));
         drop(finish);
         for writer in writers {
             assert!(writer.join().is_ok(), "a writer failed; see above");
@@ -725,19 +708,17 @@ pub fn under_transactions(work: Work, harm: impl FnOnce(&Progress<'_>, &mut Rand
     check(world, &readers)
 }
 
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+/// Says how long the tests of transactions go on.
+const LENGTH: &str = "KLAMM_TRANSACTION_SECONDS";
 
-/// `KLAMM_SEED`, or one that no run before had.
+/// What chance begins with, see [`chance::seed`].
 #[must_use]
 pub fn seed() -> u64 {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
-    variable("KLAMM_SEED").unwrap_or(clock).max(1)
+    chance::seed(LENGTH)
 }
 
 /// `KLAMM_TRANSACTION_SECONDS`, or as long as usual.
 #[must_use]
 pub fn seconds(usual: u64) -> Duration {
-    Duration::from_secs(variable("KLAMM_TRANSACTION_SECONDS").unwrap_or(usual))
+    Duration::from_secs(chance::variable(LENGTH).unwrap_or(usual))
 }

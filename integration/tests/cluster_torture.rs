@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use integration::chance::{self, Random};
 use integration::cluster::work::{Load, Progress, under_load};
 use integration::cluster::{Cluster, Kind, Layout, Voters, network};
 use integration::load::Shape;
@@ -25,29 +26,13 @@ fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+fn node(random: &mut Random) -> i32 {
+    i32::try_from(random.below(3)).unwrap_or(0) + 1
 }
 
-/// A xorshift generator: which fault comes when.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn node(&mut self) -> i32 {
-        i32::try_from(self.below(3)).unwrap_or(0) + 1
-    }
-
-    /// One of the other two nodes.
-    fn beside(&mut self, id: i32) -> i32 {
-        (id + i32::try_from(self.below(2)).unwrap_or(0)) % 3 + 1
-    }
+/// One of the other two nodes.
+fn beside(random: &mut Random, id: i32) -> i32 {
+    (id + i32::try_from(random.below(2)).unwrap_or(0)) % 3 + 1
 }
 
 /// What is done to a node, and undone after a while.
@@ -71,13 +56,13 @@ enum Fault {
 
 impl Fault {
     fn random(random: &mut Random) -> Self {
-        let id = random.node();
+        let id = node(random);
         match random.below(9) {
             0 | 1 => Self::Killed(id),
             2 => Self::Stopped(id),
             3 => Self::Frozen(id),
-            4 => Self::OneWay(id, random.beside(id)),
-            5 => Self::TwoWay(id, random.beside(id)),
+            4 => Self::OneWay(id, beside(random, id)),
+            5 => Self::TwoWay(id, beside(random, id)),
             6 => Self::Mute(id),
             7 => Self::Deaf(id),
             _ => Self::Alone(id),
@@ -191,11 +176,10 @@ fn nothing_acknowledged_is_lost_whatever_one_suffers() {
     if !network::run_isolated("nothing_acknowledged_is_lost_whatever_one_suffers") {
         return;
     }
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
-    let seed = variable("KLAMM_SEED").unwrap_or(clock).max(1);
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).max(1));
-    let seconds = variable("KLAMM_TORTURE_MINUTES").map_or(SECONDS, |minutes| minutes * 60);
-    say(&format!("torture for {seconds} s, KLAMM_SEED={seed}"));
+    let seed = chance::seed("KLAMM_TORTURE_MINUTES");
+    let mut random = Random::new(seed);
+    let seconds = chance::variable("KLAMM_TORTURE_MINUTES").map_or(SECONDS, |minutes| minutes * 60);
+    say(&format!("torture for {seconds} s"));
     let layout = Layout { isolated: true, ..Layout::three(Kind::under_test(), Voters::Fixed).quick() };
     let mut cluster = Cluster::start(layout);
     cluster.routes().create_topic(TOPIC, 3, 3, &[]);

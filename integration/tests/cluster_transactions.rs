@@ -8,9 +8,10 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+use integration::chance::Random;
 use integration::cluster::{Cluster, Kind, Layout, Voters};
 use integration::transactions::{
-    PARTITIONS, Progress, Random, TOPIC, WRITERS, Work, seconds, seed, under_transactions,
+    PARTITIONS, Progress, TOPIC, WRITERS, Work, seconds, seed, under_transactions,
 };
 
 /// How long an answer may take before the request is sent again, perhaps to another broker.

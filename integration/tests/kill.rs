@@ -7,8 +7,9 @@ use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use integration::chance::{self, Random};
 use integration::load::{Acknowledged, Identity, Producer, Shape, fetch};
 use integration::wire::Connection;
 use integration::{Klamm, until};
@@ -39,18 +40,6 @@ fn say(line: &str) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A xorshift generator: the moments of the kills.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// What the broker is doing, as its clients must know: nobody connects to a port while nobody listens there.
@@ -312,10 +301,6 @@ impl Shared {
     }
 }
 
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 fn shared(bootstrap: &str) -> Shared {
     let seen = (0..PARTITIONS).map(|_| Vec::new()).collect();
     Shared {
@@ -342,10 +327,9 @@ fn find_coordinator(bootstrap: &str) {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_killed() {
-    let kills = variable("KLAMM_KILLS").unwrap_or(KILLS);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
-    let seed = variable("KLAMM_SEED").unwrap_or(clock).max(1);
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).max(1));
+    let kills = chance::variable("KLAMM_KILLS").unwrap_or(KILLS);
+    let seed = chance::seed("KLAMM_KILLS");
+    let mut random = Random::new(seed);
     let mut broker = Klamm::spawn(&["--topic", &format!("{TOPIC}:{PARTITIONS}")]);
     find_coordinator(broker.bootstrap());
     let shared = shared(broker.bootstrap());

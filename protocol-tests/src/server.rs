@@ -22,8 +22,10 @@ use klamm::protocol::messages::{CreateTopicsRequest, ListOffsetsRequest, Produce
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Long enough for anything that happens; only a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for anything that happens on a machine that has much else to do; only a test that fails waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// The same for requests that say themselves how long they may take.
+pub const PATIENCE_MS: i32 = 120_000;
 
 /// A broker to test: one in this process, or the one at `KLAMM_TEST_BOOTSTRAP`, so that the same test can be held
 /// against Apache Kafka.
@@ -213,7 +215,7 @@ impl Client {
             .with_num_partitions(partitions)
             .with_replication_factor(1)
             .with_configs(configs.iter().map(config).collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(PATIENCE_MS);
         let answer = self.call(7, &request).await;
         let created = answer.topics.into_iter().next().unwrap();
         assert_eq!(created.error_code, 0, "{:?}", created.error_message);
@@ -253,7 +255,7 @@ pub fn produce_request(
     let named = TopicProduceData::default().with_partition_data(vec![data]);
     let named =
         if version >= 13 { named.with_topic_id(topic.id) } else { named.with_name(topic.wire_name()) };
-    ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![named])
+    ProduceRequest::default().with_acks(-1).with_timeout_ms(PATIENCE_MS).with_topic_data(vec![named])
 }
 
 /// A batch with one record for each of these values, without keys.

@@ -1,13 +1,11 @@
 //! Frames, headers and versions: what a connection answers, and when it is closed.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::time::{Duration, Instant};
-
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, FetchRequest};
 use kafka_protocol::protocol::StrBytes;
 use klamm::clock::Clock;
-use protocol_tests::server::{Server, batch, produce_request, request_frame};
+use protocol_tests::server::{PATIENCE_MS, Server, batch, produce_request, request_frame};
 
 fn software(name: &'static str) -> ApiVersionsRequest {
     ApiVersionsRequest::default()
@@ -191,9 +189,8 @@ async fn a_broker_that_stops_answers_what_it_has_taken() {
         .with_session_epoch(-1)
         .with_min_bytes(1)
         .with_max_bytes(1000)
-        .with_max_wait_ms(60_000)
+        .with_max_wait_ms(2 * PATIENCE_MS)
         .with_topics(vec![wanted]);
-    let began = Instant::now();
     let _: ApiVersionsResponse = consumer.call(0, &ApiVersionsRequest::default()).await;
     consumer.send(12, 5, &wait).await;
     let waiting = async {
@@ -212,5 +209,4 @@ async fn a_broker_that_stops_answers_what_it_has_taken() {
     };
     let (last, (), ()) = tokio::join!(acknowledged, waiting, server.stop());
     assert!(last > 0);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

@@ -18,10 +18,9 @@ use klamm::protocol::messages::offset_commit::{OffsetCommitRequestPartition, Off
 use klamm::protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use klamm::protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use protocol_tests::groups::{coordinator, group, text};
-use protocol_tests::server::{Client, Server, Topic, unique};
+use protocol_tests::server::{Client, PATIENCE, Server, Topic, unique};
 
-/// Kafka assigns a group at most once in a second, and resolves expressions on the side.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a heartbeat is sent: Kafka assigns a group at most once in a second, and resolves expressions on the side.
 const STEP: Duration = Duration::from_millis(50);
 
 /// A member that does what it is told.

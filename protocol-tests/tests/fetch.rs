@@ -8,7 +8,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::messages::fetch_response::PartitionData;
 use klamm::log::batch::BatchView;
 use klamm::protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse};
-use protocol_tests::server::{Client, Server, Topic, batch, unique};
+use protocol_tests::server::{Client, PATIENCE_MS, Server, Topic, batch, unique};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -20,7 +20,7 @@ const UNKNOWN_TOPIC_ID: i16 = 100;
 const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
 
 /// Long enough that a test fails where it is waited for.
-const LONG_MS: i32 = 15_000;
+const LONG_MS: i32 = 2 * PATIENCE_MS;
 const UNLIMITED: i32 = 50_000_000;
 
 fn wanted(partition: i32, offset: i64) -> FetchPartition {
@@ -162,10 +162,8 @@ async fn what_is_not_there_is_told_at_once() {
         (12, &topic, wanted(0, 0).with_current_leader_epoch(9), UNKNOWN_LEADER_EPOCH),
     ] {
         let wait = request(version, topic, vec![partition]).with_max_wait_ms(LONG_MS);
-        let began = Instant::now();
         let answer = only(client.call(version, &wait).await);
         assert_eq!(answer.error_code, code, "version {version}");
-        assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     }
     server.stop().await;
 }
@@ -181,10 +179,8 @@ async fn a_fetch_at_the_end_waits_for_its_time() {
     assert_eq!((answer.error_code, answer.records), (0, Some(Bytes::new())));
     assert!(began.elapsed() >= Duration::from_millis(195), "{:?}", began.elapsed());
     // Who needs nothing waits for nothing.
-    let began = Instant::now();
     let nothing = request(12, &topic, vec![wanted(0, 1)]).with_max_wait_ms(LONG_MS).with_min_bytes(0);
     only(client.call(12, &nothing).await);
-    assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     server.stop().await;
 }
 
@@ -194,11 +190,9 @@ async fn a_waiting_fetch_is_answered_by_an_append() {
     let (mut consumer, mut producer) = (server.connect().await, server.connect().await);
     let topic = filled(&mut producer, &[]).await;
     let wait = request(12, &topic, vec![wanted(0, 0)]).with_max_wait_ms(LONG_MS);
-    let began = Instant::now();
     let (fetched, _) =
         tokio::join!(consumer.call(12, &wait), producer.produce(9, &topic, 0, Some(batch(&["a"]))));
     assert_eq!(base_offsets(&only(fetched)), [0]);
-    assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     server.stop().await;
 }
 
@@ -297,11 +291,9 @@ async fn a_waiting_session_is_answered_with_what_changed_meanwhile() {
     (wait.session_id, wait.session_epoch, wait.max_wait_ms) = (session, 5, LONG_MS);
     let delete =
         DeleteTopicsRequest::default().with_topic_names(vec![topic.wire_name()]).with_timeout_ms(LONG_MS);
-    let began = Instant::now();
     let (fetched, _) = tokio::join!(consumer.call(12, &wait), other.call(5, &delete));
     let codes = fetched.responses.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
     assert!(codes.clone().count() > 0 && codes.clone().all(|code| code == UNKNOWN_TOPIC_OR_PARTITION));
-    assert!(began.elapsed() < Duration::from_millis(LONG_MS as u64 / 2));
     server.stop().await;
 }
 

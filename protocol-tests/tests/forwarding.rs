@@ -1,6 +1,8 @@
 //! Requests for the active controller that go through another broker (KIP-590).
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::time::Instant;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{
@@ -11,7 +13,7 @@ use klamm::protocol::header::{decode_response_header, encode_request_header};
 use klamm::protocol::messages::{
     Body as _, CreateTopicsRequest, CreateTopicsResponse, MetadataRequest, Request,
 };
-use protocol_tests::server::{Client, Server, unique};
+use protocol_tests::server::{Client, PATIENCE, PATIENCE_MS, Server, unique};
 
 const UNSUPPORTED_VERSION: i16 = 35;
 const INVALID_REQUEST: i16 = 42;
@@ -24,7 +26,7 @@ fn create(name: &str) -> CreateTopicsRequest {
         .with_name(TopicName(StrBytes::from_string(name.to_owned())))
         .with_num_partitions(1)
         .with_replication_factor(1);
-    CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000)
+    CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(PATIENCE_MS)
 }
 
 fn envelope<R: Request>(request: &R, version: i16) -> EnvelopeRequest {
@@ -83,15 +85,10 @@ async fn a_broker_forwards_to_the_controller_and_knows_what_it_created() {
         .with_name(Some(TopicName(StrBytes::from_string(name.clone()))));
     let asked =
         MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(true);
-    let mut code = -1;
-    for _ in 0..50 {
-        code = client.call(12, &asked).await.topics[0].error_code;
-        if code == 0 {
-            break;
-        }
-        tokio::task::yield_now().await;
+    let end = Instant::now() + PATIENCE;
+    while client.call(12, &asked).await.topics[0].error_code != 0 {
+        assert!(Instant::now() < end, "it is not created");
     }
-    assert_eq!(code, 0);
 
     let described: DescribeClusterResponse = client.call(2, &DescribeClusterRequest::default()).await;
     let mut ids: Vec<i32> = described.brokers.iter().map(|broker| broker.broker_id.0).collect();

@@ -7,7 +7,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use klamm::clock::Clock;
 use klamm::log::batch::BatchBuilder;
 use klamm::protocol::messages::{DeleteRecordsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest};
-use protocol_tests::server::{Client, Server, Topic, batch, unique};
+use protocol_tests::server::{Client, PATIENCE_MS, Server, Topic, batch, unique};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -111,7 +111,7 @@ async fn duplicates_strangers_and_newer_epochs_are_errors() {
 async fn delete(client: &mut Client, topic: &Topic, offset: i64) -> (i16, i64) {
     let partition = DeleteRecordsPartition::default().with_offset(offset);
     let named = DeleteRecordsTopic::default().with_name(topic.wire_name()).with_partitions(vec![partition]);
-    let request = DeleteRecordsRequest::default().with_topics(vec![named]).with_timeout_ms(10_000);
+    let request = DeleteRecordsRequest::default().with_topics(vec![named]).with_timeout_ms(PATIENCE_MS);
     let answer = client.call(2, &request).await;
     let deleted = &answer.topics[0].partitions[0];
     (deleted.error_code, deleted.low_watermark)

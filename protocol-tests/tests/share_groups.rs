@@ -22,10 +22,9 @@ use klamm::protocol::messages::describe_share_group_offsets::{
 use klamm::protocol::messages::offset_fetch::OffsetFetchRequestGroup;
 use klamm::protocol::messages::{DescribeShareGroupOffsetsRequest, OffsetFetchRequest};
 use protocol_tests::groups::{coordinator, group, text};
-use protocol_tests::server::{Client, Server, Topic, batch, unique};
+use protocol_tests::server::{Client, PATIENCE, Server, Topic, batch, unique};
 
-/// Kafka assigns a group at most once in a second, and initialises partitions on the side.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a heartbeat is sent: Kafka assigns a group at most once in a second, and initialises partitions on the side.
 const STEP: Duration = Duration::from_millis(50);
 
 /// A member that does what it is told.

@@ -22,9 +22,8 @@ use klamm::protocol::messages::{
     StreamsGroupHeartbeatResponse,
 };
 use protocol_tests::groups::{coordinator, group, text};
-use protocol_tests::server::{Client, Server, Topic, unique};
+use protocol_tests::server::{Client, PATIENCE, Server, Topic, unique};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(50);
 /// `ConfigResource.Type.GROUP`
 const GROUP_RESOURCE: i8 = 32;

@@ -23,7 +23,7 @@ use klamm::log::batch::{BatchBuilder, BatchView, TRANSACTIONAL};
 use klamm::protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use klamm::protocol::messages::write_txn_markers::{WritableTxnMarker, WritableTxnMarkerTopic};
 use klamm::protocol::messages::{OffsetFetchRequest, WriteTxnMarkersRequest};
-use protocol_tests::server::{Client, Server, Topic, produce_request, unique};
+use protocol_tests::server::{Client, PATIENCE_MS, Server, Topic, produce_request, unique};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -605,7 +605,7 @@ async fn a_transaction_goes_on_where_a_topic_is_gone() {
     let name = TopicName(text(&gone.name));
     let request = kafka_protocol::messages::DeleteTopicsRequest::default()
         .with_topic_names(vec![name])
-        .with_timeout_ms(10_000);
+        .with_timeout_ms(PATIENCE_MS);
     assert_eq!(producer.client.call(5, &request).await.responses[0].error_code, NONE);
     producer.end_and_go_on(true).await;
     assert_eq!(producer.completed().await, "CompleteCommit");

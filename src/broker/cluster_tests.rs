@@ -21,6 +21,7 @@ use crate::log::{Partition, ReadUpTo};
 use crate::metadata::command::PartitionQuota;
 use crate::metadata::{Image, PartitionImage};
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::testing::PATIENCE;
 use crate::types::{NodeId, Offset};
 
 pub(super) const TOPIC: &str = "t";
@@ -94,14 +95,13 @@ impl Cluster {
         let settings = settings(id, *port, directory.path().to_owned(), &known, &self.config);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
-        let mut tries = 0;
+        let end = Instant::now() + PATIENCE;
         let broker = loop {
             let settings = settings.clone();
             match runtime.spawn(Broker::start(settings, Clock::system())).await.unwrap() {
                 Ok(broker) => break broker,
                 // What was killed lets go of its port in a moment.
-                Err(StartError::Bind { .. }) if tries < 250 => {
-                    tries += 1;
+                Err(StartError::Bind { .. }) if Instant::now() < end => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => panic!("node {id}: {error}"),
@@ -244,10 +244,7 @@ impl Producer {
     async fn progress(&mut self, more: u32) {
         let wanted = *self.acknowledged.borrow() + more;
         let waited = self.acknowledged.wait_for(|count| *count >= wanted);
-        tokio::time::timeout(Duration::from_secs(30), waited)
-            .await
-            .expect("records are acknowledged")
-            .unwrap();
+        tokio::time::timeout(PATIENCE, waited).await.expect("records are acknowledged").unwrap();
     }
 
     async fn stop(self) -> BTreeMap<u32, Offset> {
@@ -291,13 +288,11 @@ fn numbers(log: &Partition) -> BTreeMap<Offset, u32> {
 }
 
 pub(super) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..1_500 {
-        if is_so() {
-            return;
-        }
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it never is so: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("in 30 s not so: {what}");
 }
 
 /// All replicas have the same log, and everything that was acknowledged is in it where it was said to be.

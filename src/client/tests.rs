@@ -7,7 +7,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
@@ -209,16 +209,15 @@ async fn silence_is_waited_for_until_the_deadline_of_the_virtual_clock() {
 
 #[tokio::test]
 async fn nobody_there_is_told_at_once_and_tried_again_after_a_pause() {
-    let server = Server::bind().await;
-    let address = server.address();
-    drop(server);
+    // A port that nobody else gets meanwhile; nobody listens there yet.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = Address { host: "127.0.0.1".into(), port: socket.local_addr().unwrap().port() };
     let clock = Clock::virtual_at(0);
-    let peer = Peer::new(
-        address.clone(),
-        PeerOptions { clock: clock.clone(), reconnect_backoff_ms: 100, ..options() },
-    );
+    let peer =
+        Peer::new(address, PeerOptions { clock: clock.clone(), reconnect_backoff_ms: 100, ..options() });
     assert!(matches!(calling(&peer, 1, 60_000).await.unwrap(), Err(ClientError::Unreachable { .. })));
-    let listener = TcpListener::bind((&*address.host, address.port)).await.unwrap();
+    let listener = socket.listen(8).unwrap();
     let call = calling(&peer, 2, 60_000);
     let mut accepting = Box::pin(listener.accept());
     assert!(tokio::time::timeout(Duration::from_millis(30), &mut accepting).await.is_err());

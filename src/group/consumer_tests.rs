@@ -17,6 +17,7 @@ use super::settings::GroupSettings;
 use crate::error::ErrorCode;
 use crate::shard::timers::Timers;
 use crate::shard::{Core, Decision, Token};
+use crate::testing::properties;
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const SESSION_MS: i32 = 10_000;
@@ -376,7 +377,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties(64))]
 
     #[test]
     fn whatever_members_do(steps in prop::collection::vec(step(), 1..150)) {

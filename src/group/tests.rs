@@ -19,6 +19,7 @@ use super::settings::GroupSettings;
 use crate::error::ErrorCode;
 use crate::shard::timers::Timers;
 use crate::shard::{Core, Decision, Token};
+use crate::testing::properties;
 
 const GROUPS: [&str; 2] = ["g", "h"];
 
@@ -318,7 +319,7 @@ fn lasting(group: &ClassicGroup) -> impl PartialEq + std::fmt::Debug {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties(256))]
 
     #[test]
     fn whatever_clients_do(steps in prop::collection::vec(step(), 1..120), max_size in 1..6usize) {

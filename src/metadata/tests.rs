@@ -17,6 +17,7 @@ use crate::quorum::export::{export, export_directory};
 use crate::quorum::message::SnapshotContents;
 use crate::quorum::{SnapshotFiles, SnapshotId, VersionRange, Voter, Voters};
 use crate::storage::{Durability, Key, Ops, Store, StoreOptions};
+use crate::testing::PATIENCE;
 use crate::types::{CLUSTER_METADATA_TOPIC_ID, kafka_id};
 use std::sync::Arc;
 
@@ -281,7 +282,7 @@ async fn nobody_is_told_of_what_could_not_be_written() {
     }
     assert_eq!(node.metadata.image(), before);
     node.logs.store().fail_writes(false);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end = std::time::Instant::now() + PATIENCE;
     while node.logs.store().failure().is_some() || !node.metadata.is_active() {
         assert!(std::time::Instant::now() < end, "the store is not written to again");
         tokio::task::yield_now().await;
@@ -378,7 +379,7 @@ async fn a_snapshot_takes_the_place_of_the_log_before_it() {
     let often = [("metadata.log.max.record.bytes.between.snapshots", "2000")];
     let node = Node::start_with(directory.path(), &often).await;
     let snapshots = SnapshotFiles::of(directory.path());
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end = std::time::Instant::now() + PATIENCE;
     let mut topics = 0;
     while node.metadata.status().snapshot.is_none() {
         assert!(std::time::Instant::now() < end, "no snapshot is written");

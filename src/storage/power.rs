@@ -2,7 +2,7 @@
 //! is as new as the moment, as old as the last sync, or gone. Then the store is opened again.
 //!
 //! Tables, blob files and the manifest are taken as RocksDB leaves them: it syncs each before the next one names it.
-//! `KLAMM_POWER_LOSSES=N` plays more; `KLAMM_SEED=N` repeats a run.
+//! `make properties` plays more.
 #![expect(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -15,8 +15,10 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::Durability;
 use super::rocks::{Batch, Rocks};
+use crate::testing;
 
-const LOSSES: u64 = 24;
+/// How many stores lose their power, several times each.
+const RUNS: u64 = 8;
 const PAGE: usize = 4096;
 const KEYS: u32 = 200;
 /// Small, so that a few hundred rounds fill several memtables.
@@ -265,12 +267,9 @@ fn play(seed: u64, counts: &mut Counts) {
 
 #[test]
 fn what_was_synced_survives_the_loss_of_power_and_the_rest_is_a_beginning() {
-    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let losses = variable("KLAMM_POWER_LOSSES").unwrap_or(LOSSES);
-    let seed = variable("KLAMM_SEED").unwrap_or_else(|| rand::random::<u64>() >> 16);
-    eprintln!("the loss of power: KLAMM_SEED={seed}");
+    let seed = testing::seed();
     let mut counts = Counts::default();
-    for case in 0..losses.div_ceil(3) {
+    for case in 0..RUNS * u64::from(testing::times()) {
         play(seed.wrapping_add(case), &mut counts);
     }
     eprintln!("the loss of power: {counts:?}");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::properties;
 
 const LAG_MS: i64 = 30_000;
 const NOW_MS: i64 = 1_000_000;
@@ -418,7 +419,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties(2_000))]
 
     #[test]
     fn what_is_committed_is_on_all_whom_the_controller_holds_to_be_in_sync(

@@ -6,6 +6,7 @@ use crate::log::OffsetQuery;
 use crate::log::batch::{BatchError, batch_length};
 use crate::log::compression::{Compression, decompress};
 use crate::storage::{Durability, Key};
+use crate::testing::properties;
 use proptest::prelude::*;
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn a_flipped_byte_is_an_error_for_its_batches_and_no_others() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(properties(2_000))]
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

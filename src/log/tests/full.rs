@@ -1,14 +1,15 @@
 //! A disk that is full, and one that has room again.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 use crate::error::ErrorCode;
 use crate::storage::{KeyPrefix, Purpose};
+use crate::testing::PATIENCE;
 
 /// What the tests wait for comes from threads that look at the disk from time to time.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "{what} does not come");
         tokio::task::yield_now().await;
@@ -109,7 +110,7 @@ async fn a_topic_whose_deletion_failed_goes_when_the_store_can_be_written() {
     logs.store().fail_writes(false);
     let retention = tokio::spawn(Arc::clone(&logs).run_retention(0, 1_000));
     let count = |prefix: &KeyPrefix| logs.store().scan(prefix).count();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while count(&KeyPrefix::Partitions) > 0 || count(&KeyPrefix::PartitionStates) > 0 {
         assert!(Instant::now() < end, "it stays");
         world.clock.advance(1_000);

@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::log::OffsetQuery;
 use crate::storage::{Durability, KeyPrefix};
+use crate::testing::properties;
 
 const HOUR_MS: i64 = 3_600_000;
-/// How many cases are tried; `KLAMM_CASES=N` asks for more.
 const CASES: u32 = 40;
 
 #[derive(Clone, Debug)]
@@ -285,13 +285,11 @@ fn config(settings: Settings) -> Arc<TopicConfig> {
 
 #[test]
 fn the_log_holds_what_the_rules_leave() {
-    let cases = std::env::var("KLAMM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let counts: RefCell<BTreeMap<&str, usize>> = RefCell::default();
     let count = |what, by| *counts.borrow_mut().entry(what).or_default() += by;
     let strategy = (settings(), prop::collection::vec(step(), 1..60));
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&strategy, |(settings, steps)| {
+    let result = TestRunner::new(properties(CASES)).run(&strategy, |(settings, steps)| {
         let mut case = Case::new(settings);
         for step in &steps {
             let before = case.model.log_start;
@@ -306,5 +304,5 @@ fn the_log_holds_what_the_rules_leave() {
         Ok(())
     });
     result.unwrap();
-    eprintln!("retention against its model: {cases} cases, {:?}", counts.borrow());
+    eprintln!("retention against its model: {:?}", counts.borrow());
 }

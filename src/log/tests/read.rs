@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::ErrorCode;
 use crate::log::Watch;
+use crate::testing::properties;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -140,7 +141,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(properties(48))]
 
     #[test]
     fn reads_equal_those_of_a_model(steps in prop::collection::vec(step(), 1..60)) {

@@ -2,7 +2,7 @@
 //! was appended to, cut, restarted and cut again is held against that of a log that only ever saw what is left.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::error::ErrorCode;
@@ -11,10 +11,10 @@ use crate::log::{
     Acks, BrokerStanding, Brokers, Following, FromLeader, Leading, OffsetQuery, Offsets, ReplicaFetch,
 };
 use crate::storage::Durability;
+use crate::testing::properties;
 use crate::types::{LeaderEpoch, Offset};
 
 const HOUR_MS: i64 = 3_600_000;
-/// How many cases are tried; `KLAMM_CASES=N` asks for more.
 const CASES: u32 = 25;
 
 /// What the leader appends next.
@@ -286,11 +286,8 @@ impl Model {
 #[test]
 fn what_is_taken_back_leaves_no_trace() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let cases = std::env::var("KLAMM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
-    let mut runner = TestRunner::new(config);
     let steps = prop::collection::vec(step(), 1..25);
-    let result = runner.run(&steps, |steps| {
+    let result = TestRunner::new(properties(CASES)).run(&steps, |steps| {
         let mut model = Model::new();
         for step in steps {
             let checks = matches!(step, Step::Truncate(_) | Step::TruncateInVain(_) | Step::Restart);

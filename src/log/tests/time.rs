@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::{FoundOffset, Isolation, OffsetQuery};
+use crate::testing::properties;
 use proptest::prelude::*;
 
 fn found(offset: i64, timestamp: i64) -> Option<FoundOffset> {
@@ -39,7 +40,7 @@ async fn special_offsets() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(properties(24))]
 
     /// Whatever order times come in, and wherever the log starts: the answer is the first record.
     #[test]

@@ -9,6 +9,7 @@ use super::*;
 use crate::error::ErrorCode;
 use crate::log::batch::TRANSACTIONAL;
 use crate::log::{AbortedTransaction, Acks, Marker, OffsetQuery, TransactionalBatch, Verification};
+use crate::testing::properties;
 
 fn transactional(producer_id: i64, epoch: i16, sequence: i32, count: usize) -> Bytes {
     let builder = BatchBuilder::new().attributes(TRANSACTIONAL).producer(producer_id, epoch, sequence);
@@ -323,7 +324,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties(24))]
 
     #[test]
     fn readers_show_what_was_committed_and_nothing_else(steps in prop::collection::vec(step(), 1..40)) {

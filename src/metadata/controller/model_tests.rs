@@ -12,6 +12,7 @@ use crate::metadata::command::{
 };
 use crate::metadata::image::ConfigResource;
 use crate::metadata::loader::Loader;
+use crate::testing::properties;
 use crate::types::NodeId;
 
 /// The brokers of the model.
@@ -113,7 +114,7 @@ fn run(model: &mut Model, command: &Command) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(properties(200))]
 
     #[test]
     fn the_log_gives_the_image_again(commands in prop::collection::vec(command(), 0..60)) {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::world::{Fetch, LIMITS, World};
 use super::{Acknowledgement, AcquireMode, Acquired, FetchedBatch, Limits, RecordState, Write, WriteId};
 use crate::share::types::StateBatch;
+use crate::testing::properties;
 use crate::types::Offset;
 
 const MEMBERS: [&str; 3] = ["a", "b", "c"];
@@ -312,7 +313,7 @@ fn is_done(batch: &StateBatch) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(properties(200))]
     #[test]
     fn no_record_is_lost_or_has_two_owners(
         log in log(),

@@ -256,7 +256,7 @@ async fn the_cleaner_looks_for_work_by_itself() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), cleaned).await.unwrap();
+    tokio::time::timeout(crate::testing::PATIENCE, cleaned).await.unwrap();
     cleaner.abort();
     let read = partition.read(0, usize::MAX, true, ReadUpTo::HighWatermark).unwrap();
     assert!(!read.is_empty());
