@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use super::super::election::ReplicaKey;
 use super::message::{Correlation, Token};
 use super::role::{Replica, Role};
 use super::{QuorumCore, Random};
@@ -65,6 +66,11 @@ impl QuorumCore {
     pub(crate) fn has_tokens(&self) -> bool {
         let changes = |role: &Role| matches!(role, Role::Leader(role) if role.adding.is_some() || role.removing.is_some());
         !self.waiting.is_empty() || changes(&self.role)
+    }
+
+    /// Whether a leader is about to make this replica a voter.
+    pub(crate) fn is_adding(&self, key: ReplicaKey) -> bool {
+        matches!(&self.role, Role::Leader(role) if role.adding.as_ref().is_some_and(|adding| adding.voter.key == key))
     }
 
     /// Everything that tells this core from others of the same node.

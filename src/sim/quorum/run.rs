@@ -273,7 +273,11 @@ impl Run {
             !open(kept) && kept.voters().into_iter().chain(kept.voters_before(committed)).all(safe)
         });
         let known = disks().any(|kept| kept.voters().is_some());
-        if all_safe && known {
+        // Nor while it is becoming a voter, which may be written when its disk is gone.
+        let key = self.quorum.nodes.get(&id).map(|node| node.key());
+        let cores = || self.quorum.nodes.values().filter_map(|node| node.core.as_ref());
+        let joins = cores().any(|core| key.is_some_and(|key| core.is_adding(key)));
+        if all_safe && known && !joins {
             self.quorum.crash(id, trace);
             self.quorum.wipe(id, trace);
         }
