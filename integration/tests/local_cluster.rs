@@ -148,8 +148,11 @@ fn three_nodes_on_one_machine_start_stop_and_go_on() {
 fn a_node_that_joins_needs_no_more_than_an_address() {
     let mut first = Klamm::spawn(&[]);
     let join = ["--join", first.bootstrap()];
-    let second = Klamm::spawn(&join);
-    let third = Klamm::spawn(&join);
+    // At the same moment, and yet each with an id of its own.
+    let (second, third) = thread::scope(|scope| {
+        let [second, third] = [scope.spawn(|| Klamm::spawn(&join)), scope.spawn(|| Klamm::spawn(&join))];
+        (second.join().expect("the second node runs"), third.join().expect("the third node runs"))
+    });
     let routes = Routes::new([&first, &second, &third].map(|node| node.bootstrap().to_owned()).into());
     for node in routes.one_by_one() {
         until("three brokers at each node", PATIENCE, || {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_quorum_response::Node;
-use kafka_protocol::messages::{DescribeClusterRequest, DescribeQuorumRequest, TopicName};
+use kafka_protocol::messages::{
+    DescribeClusterRequest, DescribeQuorumRequest, InitProducerIdRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Settings, StartError};
@@ -16,11 +18,14 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::config::cluster::Controllers;
 use crate::config::key::ConfigError;
+use crate::error::ErrorCode;
 use crate::storage::MetaProperties;
 use crate::types::CLUSTER_METADATA_TOPIC;
 
 /// How long one node has for one answer.
 const ANSWER_MS: i64 = 3_000;
+/// How many nodes may choose an id at the same moment, without two that choose the same one.
+const AT_ONCE: i64 = 8;
 /// How long it takes from one round over all that may know to the next.
 const ROUND_MS: i64 = 250;
 /// `DescribeClusterRequest.EndpointType`: the request may go to a broker or to a controller, which ask for their own.
@@ -31,6 +36,19 @@ struct Cluster {
     id: String,
     controllers: Vec<(String, u16)>,
     node_ids: BTreeSet<i32>,
+    /// A number that the node that was asked gives to nobody else, if it has any to give.
+    ticket: Option<i64>,
+}
+
+impl Cluster {
+    /// A node id that is free. Who has another ticket chooses among others, so that nodes that join at the same moment
+    /// do not take each other's place: the registration of one is not there yet when the other one looks.
+    fn free_id(&self) -> Option<i32> {
+        let is_mine = |id: &i32| {
+            self.ticket.is_none_or(|ticket| (i64::from(*id) - ticket - 2).rem_euclid(AT_ONCE) == 0)
+        };
+        (1..i32::MAX).find(|id| is_mine(id) && !self.node_ids.contains(id))
+    }
 }
 
 /// The settings with what the directory says, and for an empty one what the cluster says.
@@ -52,9 +70,9 @@ pub(super) async fn resolve(
         let config = with_node_id(&settings.config, owner.node_id)?;
         return Ok(Settings { config: Arc::unwrap_or_clone(config), ..settings });
     }
-    let found = find(servers, &settings.config, clock).await?;
+    let found = find(servers, is_chosen, &settings.config, clock).await?;
     let config = if is_chosen {
-        let free = (1..i32::MAX).find(|id| !found.node_ids.contains(id)).unwrap_or(settings.config.node_id);
+        let free = found.free_id().unwrap_or(settings.config.node_id);
         Arc::unwrap_or_clone(with_node_id(&settings.config, free)?)
     } else {
         settings.config
@@ -78,6 +96,7 @@ fn with_node_id(config: &BrokerConfig, id: i32) -> Result<Arc<BrokerConfig>, Sta
 /// Asks one after the other until one answers.
 async fn find(
     servers: &[(String, u16)],
+    with_ticket: bool,
     config: &BrokerConfig,
     clock: &Clock,
 ) -> Result<Cluster, StartError> {
@@ -89,7 +108,11 @@ async fn find(
             let address = Address { host: host.as_str().into(), port: *port };
             let options =
                 PeerOptions { connect_timeout_ms: ANSWER_MS, ..PeerOptions::new("join", clock.clone()) };
-            match ask(&Peer::new(address.clone(), options)).await {
+            let peer = Peer::new(address.clone(), options);
+            match ask(&peer).await {
+                Ok(found) if with_ticket => {
+                    return Ok(Cluster { ticket: ticket(&peer, clock).await, ..found });
+                }
                 Ok(found) => return Ok(found),
                 Err(error) => problem = error,
             }
@@ -135,7 +158,27 @@ async fn ask(peer: &Peer) -> Result<Cluster, String> {
     if controllers.is_empty() {
         return Err(format!("{} does not say where controllers are", peer.address()));
     }
-    Ok(Cluster { id, controllers, node_ids })
+    Ok(Cluster { id, controllers, node_ids, ticket: None })
+}
+
+/// Producer ids are given to nobody twice, which tells apart who asks: one is taken for that. A node that is a
+/// controller only has none.
+async fn ticket(peer: &Peer, clock: &Clock) -> Option<i64> {
+    let deadline_ms = clock.steady_ms() + ANSWER_MS;
+    loop {
+        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX);
+        let request =
+            request.with_transactional_id(None).with_producer_id((-1).into()).with_producer_epoch(-1);
+        let answer = peer.call(request, 2..=4, ANSWER_MS).await.ok()?.response;
+        match ErrorCode::try_from_code(answer.error_code) {
+            None => return Some(answer.producer_id.0),
+            // It asks the controller for more of them.
+            Some(ErrorCode::CoordinatorLoadInProgress) if clock.steady_ms() < deadline_ms => {
+                clock.sleep_until(clock.steady_ms() + ROUND_MS).await;
+            }
+            Some(_) => return None,
+        }
+    }
 }
 
 /// The address by which other machines reach this one: the one that the way to `towards` begins with, or to the rest
@@ -167,6 +210,22 @@ pub(super) fn own_host(controllers: &Controllers, node_id: i32) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_joins_at_the_same_moment_chooses_another_id() {
+        let cluster = |ticket, node_ids: &[i32]| Cluster {
+            id: String::new(),
+            controllers: Vec::new(),
+            node_ids: node_ids.iter().copied().collect(),
+            ticket,
+        };
+        let chosen: BTreeSet<i32> =
+            (0..8).filter_map(|ticket| cluster(Some(1_000 + ticket), &[1]).free_id()).collect();
+        assert_eq!(chosen, (2..10).collect());
+        assert_eq!(cluster(None, &[1, 2, 4]).free_id(), Some(3));
+        assert_eq!(cluster(Some(0), &[1, 2]).free_id(), Some(10));
+        assert_eq!(cluster(Some(7), &[]).free_id(), Some(1));
+    }
 
     #[test]
     fn the_way_to_the_cluster_says_which_address_is_ours() {
