@@ -139,8 +139,8 @@ pub enum StartError {
     },
 }
 
-/// A running broker. It runs until [`Broker::shutdown`], also where this value is dropped; then its data directory is free
-/// for another one.
+/// A running broker. It runs until [`Broker::shutdown`], also where this value is dropped; soon after that its data
+/// directory is free for another one.
 pub struct Broker {
     handles: Arc<BrokerHandles>,
     kafka: Vec<SocketAddr>,

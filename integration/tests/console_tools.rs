@@ -261,7 +261,7 @@ fn groups() {
         tools.run(&format!("kafka-get-offsets --topic {t}")).success().stdout.contains(&format!("{t}:1:3")),
     );
     let empty = 1 - full;
-    let _ = tools.run(&format!("kafka-console-consumer --topic {t} --group {g} --from-beginning --max-messages 3 --timeout-ms 15000")).success();
+    let _ = tools.run(&format!("kafka-console-consumer --topic {t} --group {g} --from-beginning --max-messages 3 --timeout-ms 60000")).success();
 
     let mut run = |line: &str| tools.run(&format!("kafka-consumer-groups {line}")).success();
     run("--list").has(g);

@@ -178,6 +178,7 @@ fn snapshots_of_the_metadata_are_fetched_from_one_another() {
     let mut topics = Vec::new();
     // The log of node 1 begins behind the older of two snapshots.
     while offsets_of(cluster.node(1), ".checkpoint").len() < 2 || topics.len() < 5 {
+        assert!(topics.len() < 1_000, "node 1 takes no snapshots");
         let topic = format!("early-{}", topics.len());
         cluster.routes().create_topic(&topic, 5, 1, &[("retention.ms", "7654321")]);
         topics.push(topic);
@@ -232,7 +233,7 @@ fn share(cluster: &mut Cluster, round: &str) {
         sent.iter().fold(String::new(), |lines, record| lines + &format!("{record}:{record}\n"));
     let produce = "kafka-console-producer --topic jobs --message-send-max-retries 1000 --reader-property parse.key=true --reader-property key.separator=:";
     let _ = cluster.tools().run_with_input(produce, &lines).success();
-    let consume = "kafka-console-share-consumer --topic jobs --group crew --timeout-ms 30000 --max-messages";
+    let consume = "kafka-console-share-consumer --topic jobs --group crew --timeout-ms 120000 --max-messages";
     let consumed = cluster.tools().run(&format!("{consume} {RECORDS}")).success();
     let mut received: Vec<&str> = consumed.stdout.lines().collect();
     sent.sort_unstable();

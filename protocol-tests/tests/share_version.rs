@@ -17,11 +17,9 @@ use klamm::protocol::messages::{
     ShareFetchResponse,
 };
 use protocol_tests::groups::{coordinator, group, text};
-use protocol_tests::server::{Client, Server, Topic, unique};
+use protocol_tests::server::{Client, PATIENCE, PATIENCE_MS, Server, Topic, unique};
 use uuid::Uuid;
 
-/// Only a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(50);
 
 const UPGRADE: i8 = 1;
@@ -41,7 +39,8 @@ async fn set_share_version(client: &mut Client, level: i16, join: &ShareGroupHea
         .with_feature(text("share.version"))
         .with_max_version_level(level)
         .with_upgrade_type(if level > 0 { UPGRADE } else { SAFE_DOWNGRADE });
-    let request = UpdateFeaturesRequest::default().with_timeout_ms(10_000).with_feature_updates(vec![update]);
+    let request =
+        UpdateFeaturesRequest::default().with_timeout_ms(PATIENCE_MS).with_feature_updates(vec![update]);
     let answer = client.call(2, &request).await;
     assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
     let end = Instant::now() + PATIENCE;

@@ -25,7 +25,6 @@ use protocol_tests::groups::text;
 use protocol_tests::server::{Client, PATIENCE, PATIENCE_MS, Server, Topic, batch, unique};
 use uuid::Uuid;
 
-/// Only a test that fails waits so long.
 /// Longer than anything takes that is there.
 const WAIT_MS: i32 = 10_000;
 

@@ -41,8 +41,6 @@ struct Facts {
     state: Option<BrokerState>,
     /// Whether the cluster has a registration of this node, and whether it is fenced.
     fenced: Option<bool>,
-    /// For how long no controller has answered, where that is longer than a broker may be silent.
-    silent_ms: Option<i64>,
 }
 
 impl Facts {
@@ -61,15 +59,9 @@ impl Facts {
                 "the broker is fenced: the controller has not heard of it in time"
             }
             Some(BrokerState::Running) if self.fenced.is_none() => "the broker is not registered",
-            Some(BrokerState::Running) => match self.silent_ms {
-                Some(silent_ms) => {
-                    return Some(format!(
-                        "no controller has answered for {silent_ms} ms: the broker is fenced by now, if there is one"
-                    ));
-                }
-                None if self.is_started => return None,
-                None => "the broker creates the topics that it was started with",
-            },
+            // Without a controller brokers go on to serve what they lead.
+            Some(BrokerState::Running) if self.is_started => return None,
+            Some(BrokerState::Running) => "the broker creates the topics that it was started with",
             None if self.is_started => return None,
             None => "the node is starting: it waits for the metadata",
         };
@@ -93,17 +85,11 @@ impl super::Admin {
     pub(super) fn why_not_ready(&self) -> Option<String> {
         let lifecycle = self.progress.lifecycle();
         let is_fenced = |broker: &Arc<BrokerImage>| broker.fenced;
-        let silent_ms = |lifecycle: &Arc<BrokerLifecycle>| {
-            let silent_ms = self.clock.steady_ms() - lifecycle.answered_ms();
-            let allowed_ms = i64::from(self.metadata.broker_config().broker_session_timeout_ms);
-            (silent_ms > allowed_ms).then_some(silent_ms)
-        };
         let facts = Facts {
             is_stopping: self.stopping.is_cancelled(),
             is_started: self.progress.is_started.load(Ordering::Relaxed),
             state: lifecycle.as_ref().map(|lifecycle| *lifecycle.state().borrow()),
             fenced: self.metadata.image().brokers.get(&self.metadata.node_id()).map(is_fenced),
-            silent_ms: lifecycle.as_ref().and_then(silent_ms),
         };
         facts.why_not_ready()
     }
@@ -118,7 +104,6 @@ mod tests {
         is_started: true,
         state: Some(BrokerState::Running),
         fenced: Some(false),
-        silent_ms: None,
     };
 
     #[test]
@@ -134,7 +119,6 @@ mod tests {
             (Facts { is_started: false, ..READY }, "creates the topics"),
             (Facts { fenced: Some(true), ..READY }, "is fenced: the controller"),
             (Facts { fenced: None, ..READY }, "is not registered"),
-            (Facts { silent_ms: Some(9_001), ..READY }, "has answered for 9001 ms"),
             (in_state(BrokerState::PendingControlledShutdown), "hands its leaderships over"),
             (in_state(BrokerState::ShuttingDown), "the broker is stopping"),
             (Facts { is_stopping: true, ..READY }, "the node is stopping"),

@@ -44,9 +44,9 @@ impl Cluster {
     /// A node id that is free. Who has another ticket chooses among others, so that nodes that join at the same moment
     /// do not take each other's place: the registration of one is not there yet when the other one looks.
     fn free_id(&self) -> Option<i32> {
-        let is_mine = |id: &i32| {
-            self.ticket.is_none_or(|ticket| (i64::from(*id) - ticket - 2).rem_euclid(AT_ONCE) == 0)
-        };
+        let remainder = |number: i64| number.rem_euclid(AT_ONCE);
+        let mine = self.ticket.map(remainder);
+        let is_mine = |id: &i32| mine.is_none_or(|mine| remainder(i64::from(*id) - 2) == mine);
         (1..i32::MAX).find(|id| is_mine(id) && !self.node_ids.contains(id))
     }
 }
@@ -110,10 +110,11 @@ async fn find(
                 PeerOptions { connect_timeout_ms: ANSWER_MS, ..PeerOptions::new("join", clock.clone()) };
             let peer = Peer::new(address.clone(), options);
             match ask(&peer).await {
-                Ok(found) if with_ticket => {
-                    return Ok(Cluster { ticket: ticket(&peer, clock).await, ..found });
-                }
-                Ok(found) => return Ok(found),
+                Ok(found) if !with_ticket => return Ok(found),
+                Ok(found) => match ticket(&peer).await {
+                    Ok(ticket) => return Ok(Cluster { ticket, ..found }),
+                    Err(error) => problem = error,
+                },
                 Err(error) => problem = error,
             }
         }
@@ -163,21 +164,16 @@ async fn ask(peer: &Peer) -> Result<Cluster, String> {
 
 /// Producer ids are given to nobody twice, which tells apart who asks: one is taken for that. A node that is a
 /// controller only has none.
-async fn ticket(peer: &Peer, clock: &Clock) -> Option<i64> {
-    let deadline_ms = clock.steady_ms() + ANSWER_MS;
-    loop {
-        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX);
-        let request =
-            request.with_transactional_id(None).with_producer_id((-1).into()).with_producer_epoch(-1);
-        let answer = peer.call(request, 2..=4, ANSWER_MS).await.ok()?.response;
-        match ErrorCode::try_from_code(answer.error_code) {
-            None => return Some(answer.producer_id.0),
-            // It asks the controller for more of them.
-            Some(ErrorCode::CoordinatorLoadInProgress) if clock.steady_ms() < deadline_ms => {
-                clock.sleep_until(clock.steady_ms() + ROUND_MS).await;
-            }
-            Some(_) => return None,
-        }
+async fn ticket(peer: &Peer) -> Result<Option<i64>, String> {
+    let request = InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX);
+    let request = request.with_transactional_id(None).with_producer_id((-1).into()).with_producer_epoch(-1);
+    match peer.call(request, 2..=4, ANSWER_MS).await {
+        Ok(answer) => match ErrorCode::try_from_code(answer.response.error_code) {
+            None => Ok(Some(answer.response.producer_id.0)),
+            Some(code) => Err(format!("{} gives out no producer id: {code}", peer.address())),
+        },
+        Err(ClientError::Unsupported { .. }) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }
 

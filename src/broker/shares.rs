@@ -167,18 +167,20 @@ impl ShareGroupConfigs for GroupConfigs {
     fn of(&self, group_id: &str) -> ShareGroupSettings {
         let image = self.metadata.image();
         let Some(values) = image.config(&ConfigResource::group(group_id)) else { return self.unset };
-        let mut resolved = self.resolved.lock();
-        match resolved.get(group_id) {
-            Some((known, settings)) if Arc::ptr_eq(known, values) => *settings,
-            _ => {
-                // What does not hold on this broker is left out.
-                let settings = resolve(values, &self.config).unwrap_or(self.unset);
-                // Groups for which nothing is set any more.
-                resolved.retain(|id, _| image.config(&ConfigResource::group(&**id)).is_some());
-                resolved.insert(group_id.into(), (Arc::clone(values), settings));
-                settings
-            }
+        if let Some((known, settings)) = self.resolved.lock().get(group_id)
+            && Arc::ptr_eq(known, values)
+        {
+            return *settings;
         }
+        // What does not hold on this broker is left out.
+        let settings = resolve(values, &self.config).unwrap_or(self.unset);
+        let mut resolved = self.resolved.lock();
+        if resolved.len() == resolved.capacity() {
+            // Groups for which nothing is set any more; looked for when the table would grow.
+            resolved.retain(|id, _| image.config(&ConfigResource::group(&**id)).is_some());
+        }
+        resolved.insert(group_id.into(), (Arc::clone(values), settings));
+        settings
     }
 }
 

@@ -56,8 +56,8 @@ impl Node {
             endpoints: vec![endpoint.clone()],
             controller_endpoints: vec![endpoint],
             controllers: Controllers::ThisNode,
-            // Each life of a process has another one.
             replicas: None,
+            // Each life of a process has another one.
             seed: rand::random(),
         };
         Self { metadata: Metadata::open(options).await.unwrap(), logs }

@@ -1,42 +1,57 @@
 //! How long things took in the last minute, for metrics: loads of shards, and writes.
 
-use std::collections::VecDeque;
-
 use parking_lot::Mutex;
 
-/// How far back the figures reach, in milliseconds.
-const WINDOW_MS: i64 = 60_000;
-
-/// How many times are remembered, the last ones: a broker may lead that many partitions of a coordinator's topic at once.
-const TIMES_MAX: usize = 1_024;
+/// How far back the figures reach.
+const SECONDS: usize = 60;
 
 /// How long the same thing took each time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RecentTimes {
-    /// When each ended, and how long it took.
-    times: Mutex<VecDeque<(i64, i64)>>,
+    /// Each holds one second of the last minute: the one whose number ends so.
+    seconds: Mutex<[Second; SECONDS]>,
+}
+
+/// What ended within one second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    number: i64,
+    count: i64,
+    sum_ms: i64,
+    max_ms: i64,
+}
+
+impl Default for RecentTimes {
+    fn default() -> Self {
+        Self { seconds: Mutex::new([Second::default(); SECONDS]) }
+    }
 }
 
 impl RecentTimes {
     /// It was done at `now_ms`, in so many milliseconds.
     pub fn took(&self, now_ms: i64, took_ms: i64) {
-        let mut times = self.times.lock();
-        if times.len() == TIMES_MAX {
-            times.pop_front();
+        let number = now_ms / 1_000;
+        let place = usize::try_from(number).unwrap_or(0) % SECONDS;
+        let second = &mut self.seconds.lock()[place];
+        if second.number != number {
+            *second = Second { number, ..Second::default() };
         }
-        times.push_back((now_ms, took_ms));
+        second.count += 1;
+        second.sum_ms += took_ms;
+        second.max_ms = second.max_ms.max(took_ms);
     }
 
     /// The average and the maximum of the last minute, in milliseconds; `None` where it was not done.
-    #[expect(clippy::cast_precision_loss, reason = "they are told as floats")]
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "they are told as floats")]
     pub fn recent(&self, now_ms: i64) -> Option<(f64, f64)> {
-        let mut times = self.times.lock();
-        while times.front().is_some_and(|(ended_ms, _)| now_ms - ended_ms > WINDOW_MS) {
-            times.pop_front();
+        let oldest = now_ms / 1_000 - SECONDS as i64;
+        let mut all = Second::default();
+        for second in self.seconds.lock().iter().filter(|second| second.number > oldest) {
+            all.count += second.count;
+            all.sum_ms += second.sum_ms;
+            all.max_ms = all.max_ms.max(second.max_ms);
         }
-        let max = times.iter().map(|(_, took_ms)| *took_ms).max()?;
-        let sum: i64 = times.iter().map(|(_, took_ms)| took_ms).sum();
-        Some((sum as f64 / times.len() as f64, max as f64))
+        (all.count > 0).then(|| (all.sum_ms as f64 / all.count as f64, all.max_ms as f64))
     }
 }
 
@@ -50,8 +65,12 @@ mod tests {
         assert_eq!(times.recent(0), None);
         times.took(1_000, 10);
         times.took(50_000, 20);
-        assert_eq!(times.recent(60_000), Some((15.0, 20.0)));
-        assert_eq!(times.recent(61_001), Some((20.0, 20.0)));
+        times.took(50_999, 30);
+        assert_eq!(times.recent(60_999), Some((20.0, 30.0)));
+        assert_eq!(times.recent(61_000), Some((25.0, 30.0)));
+        // The same place a minute later.
+        times.took(110_000, 2);
+        assert_eq!(times.recent(110_001), Some((2.0, 2.0)));
         assert_eq!(times.recent(200_000), None);
     }
 }

@@ -191,7 +191,9 @@ impl SharePartitionManager {
     pub fn put_metrics(&self, sheet: &Sheet) {
         let counts = self.sessions.counts();
         self.shared.metrics.put_on(sheet, (counts.sessions, counts.partitions, counts.evicted));
-        for led in self.partitions.lock().values() {
+        // Fetches need the lock.
+        let led: Vec<_> = self.partitions.lock().values().cloned().collect();
+        for led in led {
             let labels = [&*led.key.group_id, &**led.log.topic(), &led.key.partition.to_string()];
             led.counts.put_on(sheet, &labels, led.in_flight());
         }

@@ -77,8 +77,8 @@ impl QuorumCore {
     pub(crate) fn fingerprint(&self, hasher: &mut impl Hasher) {
         let Self { log, readable_end, membership, epoch, role, high_watermark, .. } = self;
         (log, readable_end, membership, epoch, role, high_watermark).hash(hasher);
-        let Self { connections, waiting, stopping, told, .. } = self;
-        (connections, waiting, stopping, told).hash(hasher);
+        let Self { connections, waiting, stopping, told, installing, .. } = self;
+        (connections, waiting, stopping, told, installing).hash(hasher);
     }
 
     /// A leader believes that its epoch began there; gives what it believed.

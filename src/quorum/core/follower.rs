@@ -234,7 +234,7 @@ impl QuorumCore {
         let FetchedSnapshot { id, size, position, bytes, .. } = piece;
         let written = position.saturating_add(bytes.len() as u64);
         if id != download.id || position != download.position || bytes.is_empty() || written > size {
-            download.position = 0;
+            role.snapshot = None;
             return false;
         }
         download.position = written;
@@ -247,13 +247,13 @@ impl QuorumCore {
         true
     }
 
-    /// The downloaded snapshot stands in the place of the log, or it was broken and is fetched again.
+    /// The downloaded snapshot stands in the place of the log, or it was broken, and the leader is asked what it has.
     pub(super) fn snapshot_installed(&mut self, id: SnapshotId, contents: Option<SnapshotContents>) {
         self.installing = false;
         if let Role::Follower(role) = &mut self.role
             && role.snapshot.is_some_and(|download| download.id == id)
         {
-            role.snapshot = contents.is_none().then_some(Download { id, position: 0 });
+            role.snapshot = None;
         }
         if let Some(contents) = contents {
             self.log.reset(id);

@@ -85,7 +85,7 @@ pub enum Action {
     },
     /// All bytes of the snapshot are written. Check them; if they are whole, make the snapshot durable, replace the
     /// whole log by it (the log then begins and ends at the snapshot's end), and tell the core by
-    /// [`Event::SnapshotInstalled`] before any other event.
+    /// [`Event::SnapshotInstalled`]. Nothing is fetched before that.
     InstallSnapshot(SnapshotId),
 }
 

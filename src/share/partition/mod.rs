@@ -42,6 +42,10 @@ use super::types::{PartitionState, StateBatch};
 use crate::error::{ApiError, ErrorCode};
 use crate::types::Offset;
 
+/// How many records a state that was kept may tell of. No group holds so many: they are those of
+/// `share.partition.max.record.locks`, and of the log's batch that went beyond.
+const KEPT_RECORDS_MAX: i64 = 1 << 22;
+
 /// Names what a [`Write`] decides.
 pub type WriteId = u64;
 
@@ -116,10 +120,11 @@ impl SharePartitionState {
         };
         let mut next = start_offset;
         let mut gap_start = None;
+        let mut left = KEPT_RECORDS_MAX;
         for batch in &kept.batches {
             let (first, last) = (batch.first_offset, batch.last_offset);
             // The offset behind the last record is one too.
-            let may_be = first >= next && last >= first && last < Offset::MAX;
+            let may_be = first >= next && last >= first && last < Offset::MAX && last - first < left;
             let Some(state) = RecordState::from_id(batch.delivery_state).filter(|_| may_be) else {
                 let message =
                     format!("the state of records {first} to {last} can not be, from offset {next} on");
@@ -129,9 +134,9 @@ impl SharePartitionState {
                 gap_start.get_or_insert(next);
             }
             next = last + 1;
+            left -= next - first;
             if state.is_terminal() {
-                let done = loaded.delivery_complete_count.saturating_add(count(first, last));
-                loaded.delivery_complete_count = done;
+                loaded.delivery_complete_count += count(first, last);
             }
             let state = InFlightState::new(state, batch.delivery_count);
             loaded.begin_batch(InFlightBatch::new(first, last, state));
@@ -266,6 +271,11 @@ mod tests {
         assert_eq!(code(kept(0, &[(5, Offset::MAX)])), refused);
         assert_eq!(code(kept(0, &[(Offset::MAX, Offset::MAX)])), refused);
         assert_eq!(code(kept(0, &[(5, Offset::MAX), (0, 1)])), refused);
+        assert_eq!(code(kept(0, &[(0, Offset::MAX - 1)])), refused);
+        // More records than can be in flight.
+        let half = KEPT_RECORDS_MAX / 2;
+        assert_eq!(code(kept(0, &[(0, half - 1), (half, KEPT_RECORDS_MAX)])), refused);
+        assert_eq!(code(kept(0, &[(1, half), (half + 1, KEPT_RECORDS_MAX)])), Ok(()));
         let limits =
             Limits { lock_duration_ms: 1, delivery_count_max: 5, in_flight_max: 2, renew_enabled: true };
         let offsets = |kept| {
@@ -273,11 +283,9 @@ mod tests {
             let next = loaded.can_acquire(&limits).then(|| loaded.next_fetch_offset());
             (loaded.start_offset(), next, loaded.delivery_complete_count(), loaded.in_flight_records())
         };
-        // More records than the number holds.
-        let half = Offset::MAX / 2;
-        let gap = kept(0, &[(1, half), (half + 1, Offset::MAX - 1)]);
-        assert_eq!(offsets(gap), (0, Some(0), i32::MAX, Offset::MAX));
-        let done = kept(0, &[(0, half), (half + 1, Offset::MAX - 1)]);
+        let gap = kept(0, &[(Offset::MAX - 2, Offset::MAX - 1)]);
+        assert_eq!(offsets(gap), (0, Some(0), 2, Offset::MAX));
+        let done = kept(Offset::MAX - 2, &[(Offset::MAX - 2, Offset::MAX - 1)]);
         assert_eq!(offsets(done), (Offset::MAX, Some(Offset::MAX), 0, 0));
         assert_eq!(offsets(kept(Offset::MAX, &[])), (Offset::MAX, Some(Offset::MAX), 0, 0));
     }

@@ -181,11 +181,12 @@ impl ShareCoordinator {
     /// `UNKNOWN_TOPIC_OR_PARTITION`, and those of a shard.
     pub async fn write(&self, of: &SharePartition, update: StateUpdate) -> Result<(), ApiError> {
         let began_ms = self.clock.steady_ms();
-        self.change(of, Ask::Write(update)).await?;
+        let written = self.change(of, Ask::Write(update)).await;
         let now_ms = self.clock.steady_ms();
+        // Those that fail too: how long they take tells of it.
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.write_times.took(now_ms, now_ms - began_ms);
-        Ok(())
+        written
     }
 
     /// DeleteShareGroupState. What is not there is deleted.
