@@ -10,7 +10,7 @@ use crate::log::{LogManager, LogSettings};
 use crate::shard::CoordinatorTopic;
 use crate::share::state::coordinator::Topics;
 use crate::share::state::settings::ShareCoordinatorSettings;
-use crate::storage::{Store, StoreOptions};
+use crate::storage::{Durability, Ops, Store, StoreOptions};
 use crate::types::SHARE_GROUP_STATE_TOPIC;
 
 const STATE: Uuid = Uuid::from_u128(1);
@@ -58,6 +58,7 @@ struct World {
     cluster: Arc<Cluster>,
     own: Arc<ShareCoordinator>,
     persister: Persister,
+    store: Store,
     _directory: tempfile::TempDir,
 }
 
@@ -66,26 +67,27 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::virtual_at(0);
         let store = Store::open(directory.path(), &StoreOptions { node_id: 1, cluster_id: None }).unwrap();
-        let logs = LogManager::open(store, clock.clone(), LogSettings::default()).unwrap();
+        let logs = LogManager::open(store.clone(), clock.clone(), LogSettings::default()).unwrap();
         logs.create(SHARE_GROUP_STATE_TOPIC, STATE, 0, Arc::new(TopicConfig::default())).unwrap();
         let settings = ShareCoordinatorSettings::default();
         let own = ShareCoordinator::new(clock.clone(), logs, settings, Arc::new(OneTopic));
         let cluster = Arc::new(Cluster { coordinator: Mutex::new(coordinator), created: AtomicU64::new(0) });
         let brokers = Arc::new(Arc::clone(&cluster));
         let persister = Persister::new(Arc::clone(&own), brokers, clock.clone(), 30_000);
-        Self { clock, cluster, own, persister, _directory: directory }
+        Self { clock, cluster, own, persister, store, _directory: directory }
     }
 
     fn lead(&self) {
         self.own.lead(&CoordinatorTopic { id: STATE, partition_count: 1, led: vec![(0, 0)] });
     }
 
-    /// Lets virtual time pass until this is answered; how much it was.
+    /// Lets virtual time pass until this is answered; how much it was. Writing to the disk takes none of it.
     async fn passes<T>(&self, asked: impl Future<Output = T>) -> (T, i64) {
         let began_ms = self.clock.steady_ms();
         let passing = async {
             loop {
                 tokio::task::yield_now().await;
+                self.store.commit_blocking(Ops::new(), Durability::Process).unwrap();
                 self.clock.advance(10);
             }
         };
